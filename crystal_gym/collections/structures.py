@@ -1,0 +1,57 @@
+"""Collections from pymatgen structures at hand."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from crystal_gym.collection import SPLITS, CrystalCollection
+from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.preparation import RawCrystal, SiteOrder, prepare
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+def collection_from_structures(
+    structures: "Sequence[Structure]",
+    *,
+    ids: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    name: str = "structures",
+    order: SiteOrder = None,
+    max_sites: int | None = None,
+) -> CrystalCollection:
+    """A collection of these structures; nothing is cached.
+
+    Args:
+        structures: C ordered structures.
+        ids: C identifiers, each once (default: ``0``, ``1``, …).
+        splits: C names of splits (default: all ``train``).
+        name: the collection's name.
+        order: rule for the site order (default: by coordinates, which gives no element away).
+        max_sites: refuse larger cells.
+
+    Raises:
+        BadCrystalError: a structure cannot be used.
+        CrystalGymError: an identifier occurs twice, or the lengths differ.
+    """
+    structures = list(structures)
+    ids = [str(i) for i in (ids if ids is not None else range(len(structures)))]
+    splits = list(splits) if splits is not None else ["train"] * len(structures)
+    if len(ids) != len(structures) or len(splits) != len(structures):
+        raise CrystalGymError(
+            f"{len(structures)} structures, {len(ids)} ids and {len(splits)} splits do not match."
+        )
+    if len(set(ids)) != len(ids):
+        twice = next(i for i in ids if ids.count(i) > 1)
+        raise CrystalGymError(f"The id {twice!r} occurs more than once.")
+    for split in splits:
+        if split not in SPLITS:
+            raise UnknownNameError("split", split, SPLITS)
+    raw = [
+        RawCrystal(crystal, split, structure, "structure", f"structure {row}")
+        for row, (crystal, split, structure) in enumerate(
+            zip(ids, splits, structures, strict=True)
+        )
+    ]
+    arrays = prepare(raw, order, max_sites)
+    return CrystalCollection(name=name, **arrays, description=f"{len(raw)} structures at hand.")

@@ -1,0 +1,34 @@
+"""Errors that a user can mend: each message says what was wrong, where, and what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class CrystalGymError(ValueError):
+    """Bad input; the command line turns it into exit code 2."""
+
+
+class UnknownNameError(CrystalGymError):
+    """A name that no registry knows."""
+
+    def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(known)}.")
+
+
+class BadCrystalError(CrystalGymError):
+    """A crystal that cannot become a skeleton: no sites, disorder, overlapping sites, too large."""
+
+
+class MissingDataError(CrystalGymError):
+    """A file that is neither at hand nor to be had."""
+
+
+class DamagedFileError(CrystalGymError):
+    """A file whose content is not what its checksum or format promises."""
+
+
+class StorageError(CrystalGymError):
+    """A place that cannot be written: read-only, full, or not a folder."""

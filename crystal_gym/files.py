@@ -1,0 +1,135 @@
+"""Files that are whole or absent: atomic writing, checksums, local copies and downloads."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from crystal_gym import settings
+from crystal_gym.errors import DamagedFileError, MissingDataError, StorageError
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; move it there only if the block ends well.
+
+    Raises:
+        StorageError: the folder cannot be written or the disk is full; nothing is left behind.
+    """
+    beside = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        beside = Path(name)
+        yield beside
+        # mkstemp makes private files; a finished one gets the permissions of any other.
+        mask = os.umask(0)
+        os.umask(mask)
+        beside.chmod(0o666 & ~mask)
+        beside.replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write {path}: {error.strerror or error}. Free some space or choose another "
+            f"folder; the cache folder is set by {settings.CACHE_VARIABLE}."
+        ) from error
+    finally:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A source file: the names it goes by on disk, its address and its checksum.
+
+    Attributes:
+        name: file name in the cache.
+        url: where it is downloaded from.
+        checksum: hexadecimal SHA-256, or ``None`` where the publisher gives none and none could be
+            computed; then the first download is trusted and its checksum recorded beside it.
+        aliases: other names under which a local copy may lie.
+    """
+
+    name: str
+    url: str
+    checksum: str | None
+    aliases: tuple[str, ...] = ()
+
+
+def find_local(file: RemoteFile, folder: str) -> Path | None:
+    """A local copy under ``CRYSTAL_GYM_DATA`` (or its sub-folder ``folder``), else ``None``."""
+    for root in settings.data_folders():
+        for place in (root, root / folder):
+            for name in (file.name, *file.aliases):
+                if (place / name).is_file():
+                    return place / name
+    return None
+
+
+def fetch(file: RemoteFile, folder: str, *, progress: bool = True) -> Path:
+    """A verified copy of ``file``: the local one, the cached one, or a fresh download.
+
+    Args:
+        file: what to fetch.
+        folder: sub-folder of the cache and of ``CRYSTAL_GYM_DATA``, the collection's name.
+        progress: show a progress bar while downloading.
+
+    Raises:
+        DamagedFileError: the copy at hand does not match the checksum.
+        MissingDataError: there is no copy at hand and the download failed.
+    """
+    local = find_local(file, folder)
+    if local is not None:
+        verify(local, file.checksum)
+        return local
+    cached = settings.cache_folder() / "downloads" / folder / file.name
+    record = cached.with_name(cached.name + ".sha256")
+    if cached.is_file():
+        recorded = record.read_text().strip() if record.is_file() else None
+        verify(cached, file.checksum or recorded)
+        return cached
+    import pooch
+    from requests import RequestException
+
+    with written_beside(cached) as beside:
+        try:
+            pooch.retrieve(
+                file.url,
+                f"sha256:{file.checksum}" if file.checksum else None,
+                fname=beside.name + ".download",
+                path=beside.parent,
+                downloader=pooch.HTTPDownloader(progressbar=progress, timeout=30),
+            )
+            beside.with_name(beside.name + ".download").replace(beside)
+        except ValueError as error:
+            raise DamagedFileError(
+                f"The download of {file.name} from {file.url} does not match its SHA-256 "
+                f"{file.checksum}. Try again; if it persists, the publisher changed the file."
+            ) from error
+        except RequestException as error:
+            raise MissingDataError(
+                f"{file.name} is not at hand and {file.url} cannot be reached ({error}). Fetch it "
+                f"elsewhere, put it into a folder and set {settings.DATA_VARIABLE} to that folder."
+            ) from error
+    if file.checksum is None:
+        with written_beside(record) as beside:
+            beside.write_text(sha256(cached) + "\n")
+    return cached
+
+
+def verify(path: Path, checksum: str | None) -> None:
+    """Raise ``DamagedFileError`` unless ``path`` has this SHA-256 (``None``: nothing to check)."""
+    if checksum is not None and sha256(path) != checksum:
+        raise DamagedFileError(
+            f"{path} is damaged or another version: its SHA-256 is {sha256(path)}, expected "
+            f"{checksum}. Delete it and fetch it again."
+        )

@@ -1,0 +1,251 @@
+"""From crystals to the arrays of a collection: in parallel, cached, and resumable."""
+
+import hashlib
+import json
+import shutil
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crystal_gym import settings
+from crystal_gym.collection import CrystalCollection
+from crystal_gym.errors import BadCrystalError, CrystalGymError, DamagedFileError
+from crystal_gym.files import written_beside
+from crystal_gym.graph import breadth_first_from_all
+from crystal_gym.skeleton import dismantle
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+# Raise when the prepared arrays would come out differently.
+FORMAT = 1
+# Crystals prepared and saved together; what an interruption can lose.
+CHUNK = 256
+# Fewer crystals than this are done before worker processes would have started.
+SERIAL_LIMIT = 48
+
+# A rule that tells a structure's site order; None sorts by coordinates.
+SiteOrder = Callable[["Structure"], np.ndarray] | None
+
+
+def source_order(structure: "Structure") -> np.ndarray:
+    """Keep the sites as the source lists them; only right where that order is geometric."""
+    return np.arange(len(structure))
+
+
+@dataclass(frozen=True)
+class RawCrystal:
+    """A crystal as its source gives it.
+
+    Attributes:
+        id: the source's identifier.
+        split: ``train``, ``val`` or ``test``.
+        content: text of a CIF or POSCAR, or a pymatgen ``Structure``.
+        format: ``cif``, ``poscar`` or ``structure``.
+        where: for error messages, like ``train.csv, row 17``.
+    """
+
+    id: str
+    split: str
+    content: "str | Structure"
+    format: str
+    where: str
+
+    def structure(self) -> "Structure":
+        """The parsed structure, sites as in the source.
+
+        Raises:
+            BadCrystalError: the text cannot be read as a crystal.
+        """
+        if not isinstance(self.content, str):
+            return self.content
+        from pymatgen.core import Structure
+
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return Structure.from_str(self.content, fmt=self.format)  # type: ignore[arg-type]
+        except Exception as error:  # pymatgen's parsers raise whatever they stumble over
+            raise BadCrystalError(f"no readable {self.format.upper()}: {error}") from error
+
+
+def prepare(
+    raw: Sequence[RawCrystal],
+    order: SiteOrder = None,
+    max_sites: int | None = None,
+    parts: Path | None = None,
+    progress: bool = True,
+) -> dict[str, np.ndarray]:
+    """The padded arrays of a collection (all fields that do not come from a name or a label).
+
+    Args:
+        raw: the crystals.
+        order: rule for the site order.
+        max_sites: refuse larger cells.
+        parts: folder in which finished chunks are kept, so that a stopped run goes on from there.
+        progress: show a progress bar when worker processes are used.
+
+    Raises:
+        BadCrystalError: a crystal cannot be used; the message begins with its place.
+    """
+    if not raw:
+        raise CrystalGymError("There are no crystals to prepare.")
+    chunks = [raw[start : start + CHUNK] for start in range(0, len(raw), CHUNK)]
+    done: dict[int, dict[str, np.ndarray]] = {}
+    if parts is not None:
+        done = {i: part for i in range(len(chunks)) if (part := _load_part(parts, i)) is not None}
+    missing = [i for i in range(len(chunks)) if i not in done]
+    for i, part in _run(
+        [(i, chunks[i], order, max_sites) for i in missing], len(raw), len(chunks), progress
+    ):
+        if parts is not None:
+            save_arrays(parts / f"{i:05}.npz", part)
+        done[i] = part
+    flat = {key: np.concatenate([done[i][key] for i in range(len(chunks))]) for key in done[0]}
+    return {
+        "ids": np.array([crystal.id for crystal in raw]),
+        "splits": np.array([crystal.split for crystal in raw]),
+        "n_sites": flat["n_sites"],
+        "atomic_numbers": _pad(flat["atomic_numbers"], flat["n_sites"], 0),
+        "parameters": flat["parameters"],
+        "frac_coords": _pad(flat["frac_coords"], flat["n_sites"], 0),
+        "edges": _pad(flat["edges"], flat["n_edges"], -1),
+        "traversals": _traversals(flat),
+    }
+
+
+def prepared_collection(
+    name: str,
+    checksum: str,
+    read: Callable[[], Sequence[RawCrystal]],
+    order: SiteOrder = None,
+    max_sites: int | None = None,
+    labels: Mapping[str, np.ndarray] | None = None,
+    description: str = "",
+    progress: bool = True,
+) -> CrystalCollection:
+    """A collection from the cache, or prepared now and kept there.
+
+    Args:
+        name: the collection's name.
+        checksum: of everything that ``read`` reads.
+        read: gives the raw crystals; called only when they must be prepared.
+        order: rule for the site order.
+        max_sites: refuse larger cells.
+        labels: per-crystal properties.
+        description: what these crystals are.
+        progress: show a progress bar.
+
+    Raises:
+        DamagedFileError: the cached file is damaged.
+        BadCrystalError: a crystal cannot be used.
+        StorageError: the cache folder cannot be written.
+    """
+    rule = order.__name__ if order else "geometric"
+    key = hashlib.sha256(json.dumps([FORMAT, checksum, rule, max_sites]).encode()).hexdigest()[:16]
+    path = settings.cache_folder() / "prepared" / f"{Path(name).stem}-{key}.npz"
+    if not path.is_file():
+        parts = path.with_suffix(".parts")
+        save_arrays(path, prepare(read(), order, max_sites, parts, progress))
+        shutil.rmtree(parts, ignore_errors=True)
+    return CrystalCollection(
+        name=name, **load_arrays(path), labels=dict(labels or {}), description=description
+    )
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays to an ``.npz`` that is whole or absent."""
+    with written_beside(path) as beside, beside.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read what ``save_arrays`` wrote; each member's CRC is checked, nothing is unpickled.
+
+    Raises:
+        DamagedFileError: truncated or altered.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise DamagedFileError(
+            f"{path} is damaged ({error}). Delete it; it is made again at the next use."
+        ) from error
+
+
+def _load_part(parts: Path, i: int) -> dict[str, np.ndarray] | None:
+    path = parts / f"{i:05}.npz"
+    return load_arrays(path) if path.is_file() else None
+
+
+def _run(
+    jobs: list[tuple], total: int, n_chunks: int, progress: bool
+) -> Iterable[tuple[int, dict[str, np.ndarray]]]:
+    if sum(len(job[1]) for job in jobs) <= SERIAL_LIMIT:
+        yield from (_prepare_chunk(*job) for job in jobs)
+        return
+    import joblib
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("Preparing skeletons", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, disable=not progress, transient=True) as bar:
+        task = bar.add_task("", total=total, completed=total - sum(len(job[1]) for job in jobs))
+        # More, smaller jobs than workers: all cores are busy until the end.
+        size = max(1, CHUNK // 8) if n_chunks < 8 else CHUNK
+        pieces = [(i, c[k : k + size], o, m) for i, c, o, m in jobs for k in range(0, len(c), size)]
+        waiting: dict[int, list] = {job[0]: [] for job in jobs}
+        wanted = {job[0]: len(job[1]) for job in jobs}
+        with joblib.Parallel(n_jobs=-1, return_as="generator") as parallel:
+            for i, part in parallel(joblib.delayed(_prepare_chunk)(*piece) for piece in pieces):
+                bar.advance(task, len(part["n_sites"]))
+                waiting[i].append(part)
+                if sum(len(p["n_sites"]) for p in waiting[i]) == wanted[i]:
+                    done = waiting.pop(i)
+                    yield i, {key: np.concatenate([p[key] for p in done]) for key in part}
+
+
+def _prepare_chunk(
+    i: int, chunk: Sequence[RawCrystal], order: SiteOrder, max_sites: int | None
+) -> tuple[int, dict[str, np.ndarray]]:
+    skeletons, elements = [], []
+    for crystal in chunk:
+        try:
+            structure = crystal.structure()
+            rule = order(structure) if order and len(structure) else None
+            skeleton, numbers = dismantle(structure, rule, max_sites)
+        except BadCrystalError as error:
+            raise BadCrystalError(f"{crystal.where} (crystal {crystal.id!r}): {error}") from None
+        skeletons.append(skeleton)
+        elements.append(numbers)
+    return i, {
+        "n_sites": np.array([skeleton.n_sites for skeleton in skeletons], np.int32),
+        "n_edges": np.array([len(skeleton.edges) for skeleton in skeletons], np.int32),
+        "atomic_numbers": np.concatenate(elements).astype(np.int16),
+        "parameters": np.stack([skeleton.parameters for skeleton in skeletons]),
+        "frac_coords": np.concatenate([skeleton.frac_coords for skeleton in skeletons]),
+        "edges": np.concatenate([skeleton.edges for skeleton in skeletons]),
+    }
+
+
+def _pad(flat: np.ndarray, counts: np.ndarray, value: float) -> np.ndarray:
+    """Rows of ``flat``, ``counts`` of them to each crystal, as (C, counts.max(), …)."""
+    padded = np.full((len(counts), int(counts.max()), *flat.shape[1:]), value, flat.dtype)
+    padded[np.arange(padded.shape[1]) < counts[:, None]] = flat
+    return padded
+
+
+def _traversals(flat: dict[str, np.ndarray]) -> np.ndarray:
+    n_max = int(flat["n_sites"].max())
+    traversals = np.full((len(flat["n_sites"]), n_max, n_max), -1, np.int16)
+    ends = np.cumsum(flat["n_edges"])
+    for row, (n, start, end) in enumerate(
+        zip(flat["n_sites"], ends - flat["n_edges"], ends, strict=True)
+    ):
+        traversals[row, :n, :n] = breadth_first_from_all(flat["edges"][start:end], n)
+    return traversals
