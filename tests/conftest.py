@@ -1,0 +1,80 @@
+"""Shared fixtures: a small collection made by hand, real Perov-5, and an isolated cache."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crystal_gym import settings
+from crystal_gym.collection import SPLITS, CrystalCollection
+from crystal_gym.collections.structures import collection_from_structures
+
+BESIDE = Path(__file__).parents[2] / "shared" / "perov_5"
+
+
+def pytest_configure(config):
+    """Find the real data beside the checkout unless the setting names another place."""
+    if settings.DATA_VARIABLE not in os.environ and BESIDE.is_dir():
+        os.environ[settings.DATA_VARIABLE] = str(BESIDE)
+
+
+def pytest_collection_modifyitems(config, items):
+    """Without a local copy the real-data tests are left out, but never in continuous integration."""
+    if settings.data_folders():
+        return
+    real = [item for item in items if item.get_closest_marker("real")]
+    if real and os.environ.get("CI"):
+        raise pytest.UsageError(f"{settings.DATA_VARIABLE} must name a copy of the Perov-5 files.")
+    config.hook.pytest_deselected(items=real)
+    items[:] = [item for item in items if item not in real]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def session_cache(tmp_path_factory):
+    """No test reads or writes the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(settings.CACHE_VARIABLE, str(folder))
+        yield folder
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A fresh cache folder for one test."""
+    monkeypatch.setenv(settings.CACHE_VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def toy():
+    """Twelve crystals with 1 to 6 sites, triclinic cells, four in each split."""
+    from pymatgen.core import Lattice, Structure
+
+    rng = np.random.default_rng(0)
+    structures = []
+    for row in range(12):
+        n = 1 + row % 6
+        lengths, angles = rng.uniform(4, 6, 3), rng.uniform(75, 105, 3)
+        # Sites on a jittered grid never overlap.
+        grid = np.argwhere(np.ones((2, 2, 2)))[rng.permutation(8)[:n]] / 2
+        coords = grid + rng.uniform(-0.05, 0.05, (n, 3))
+        species = rng.choice(["Na", "Mg", "Ti", "O", "F"], n)
+        lattice = Lattice.from_parameters(*lengths, *angles)
+        structures.append(Structure(lattice, list(species), coords))
+    splits = [SPLITS[row % 3] for row in range(12)]
+    return collection_from_structures(
+        structures, ids=[f"toy-{row}" for row in range(12)], splits=splits, name="toy"
+    )
+
+
+@pytest.fixture(scope="session")
+def perov5():
+    """Real Perov-5: the first 200 crystals of each split (mark the test with `real`)."""
+    from crystal_gym.collections.perov5 import STRUCTURES, _read_structures, abx3_order
+    from crystal_gym.files import fetch
+    from crystal_gym.preparation import prepare
+
+    raw = _read_structures(fetch(STRUCTURES, "perov_5"))
+    chosen = [c for split in SPLITS for c in [r for r in raw if r.split == split][:200]]
+    return CrystalCollection(name="perov-5", **prepare(chosen, abx3_order))
