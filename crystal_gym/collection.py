@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 SPLITS = ("train", "val", "test")
+# The fields of a collection that have a row for each crystal, apart from the labels.
+ARRAYS = (
+    "ids",
+    "splits",
+    "n_sites",
+    "atomic_numbers",
+    "parameters",
+    "frac_coords",
+    "edges",
+    "traversals",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +149,7 @@ class CrystalCollection:
     def take(self, rows: Sequence[int] | np.ndarray) -> "CrystalCollection":
         """A smaller collection of these rows; array sizes N and E stay."""
         rows = np.asarray(rows)
-        changes = {
-            name: getattr(self, name)[rows]
-            for name in (
-                "ids splits n_sites atomic_numbers parameters frac_coords edges traversals"
-            ).split()
-        }
+        changes = {name: getattr(self, name)[rows] for name in ARRAYS}
         labels = {name: values[rows] for name, values in self.labels.items()}
         return dataclasses.replace(self, **changes, labels=labels)
 

@@ -158,10 +158,11 @@ def prepared_collection(
     )
 
 
-def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> None:
     """Write arrays to an ``.npz`` that is whole or absent."""
+    save = np.savez_compressed if compressed else np.savez
     with written_beside(path) as beside, beside.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+        save(file, allow_pickle=False, **arrays)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -70,7 +70,13 @@ LABEL_NAMES = ("heat_all", "heat_ref", "dir_gap", "ind_gap")
 
 _ANIONS = {"N", "O", "F", "S"}
 # (is an anion, y, z) of the sites A, B, X1, X2, X3; sites are displaced along x only.
-_SITES = ((False, 0.0, 0.0), (False, 0.5, 0.5), (True, 0.0, 0.5), (True, 0.5, 0.0), (True, 0.5, 0.5))
+_SITES = (
+    (False, 0.0, 0.0),
+    (False, 0.5, 0.5),
+    (True, 0.0, 0.5),
+    (True, 0.5, 0.0),
+    (True, 0.5, 0.5),
+)
 
 
 def load(*, download_labels: bool = False, progress: bool = True) -> CrystalCollection:

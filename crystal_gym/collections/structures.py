@@ -49,9 +49,7 @@ def collection_from_structures(
             raise UnknownNameError("split", split, SPLITS)
     raw = [
         RawCrystal(crystal, split, structure, "structure", f"structure {row}")
-        for row, (crystal, split, structure) in enumerate(
-            zip(ids, splits, structures, strict=True)
-        )
+        for row, (crystal, split, structure) in enumerate(zip(ids, splits, structures, strict=True))
     ]
     arrays = prepare(raw, order, max_sites)
     return CrystalCollection(name=name, **arrays, description=f"{len(raw)} structures at hand.")
