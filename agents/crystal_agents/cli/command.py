@@ -1,0 +1,36 @@
+"""What every command of ``crystal-gym`` is: a dataclass of arguments with a ``run``."""
+
+import abc
+import sys
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Command(abc.ABC):
+    """A command; its subclasses are dataclasses whose fields tyro turns into arguments.
+
+    The class docstring and the docstrings of the fields are what ``--help`` shows. Modules of
+    commands import nothing heavy at their top: ``--help`` and mistakes are answered at once.
+
+    Attributes:
+        after_stop: what to tell a user who pressed Ctrl-C: what is kept and how to go on.
+    """
+
+    after_stop: ClassVar[str] = "Nothing was left half-made; run the same command again."
+
+    @abc.abstractmethod
+    def run(self) -> None:
+        """Do it.
+
+        Raises:
+            CrystalGymError: a mistake of the user's; the command line ends with exit code 2.
+        """
+
+
+def console() -> "Console":
+    """Where results go: tables keep their width when the output is a file or a pipe."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 100)
