@@ -1,6 +1,7 @@
 """What is shipped, what it is called, and which way imports run."""
 
 import ast
+import itertools
 import subprocess
 import sys
 import tomllib
@@ -117,8 +118,8 @@ def test_the_pins_satisfy_the_ranges():
         for name, version in (line.split("==") for line in lines if "==" in line)
     }
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *sum(project["optional-dependencies"].values(), [])]
-    for requirement in map(Requirement, wanted):
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    for requirement in map(Requirement, itertools.chain(*groups)):
         name = canonicalize_name(requirement.name)
         if name != "crystal-gym":
             assert requirement.specifier.contains(pins[name]), requirement
