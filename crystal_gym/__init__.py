@@ -1,0 +1,67 @@
+"""Fill crystal skeletons with elements.
+
+Importing this package registers the environment ``CrystalSkeleton-v0`` and loads nothing heavy:
+the names below are imported when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gymnasium.envs.registration import register
+
+if TYPE_CHECKING:
+    from crystal_gym.collection import CrystalCollection
+    from crystal_gym.collections import COLLECTIONS, load_collection
+    from crystal_gym.collections.structures import collection_from_structures
+    from crystal_gym.elements import Vocabulary
+    from crystal_gym.env import CrystalSkeletonEnv
+    from crystal_gym.errors import CrystalGymError
+    from crystal_gym.skeleton import Skeleton
+    from crystal_gym.vector_env import CrystalSkeletonVectorEnv
+
+    __version__: str
+
+__all__ = [
+    "COLLECTIONS",
+    "CrystalCollection",
+    "CrystalGymError",
+    "CrystalSkeletonEnv",
+    "CrystalSkeletonVectorEnv",
+    "Skeleton",
+    "Vocabulary",
+    "__version__",
+    "collection_from_structures",
+    "load_collection",
+]
+
+_HOMES = {
+    "COLLECTIONS": "crystal_gym.collections",
+    "CrystalCollection": "crystal_gym.collection",
+    "CrystalGymError": "crystal_gym.errors",
+    "CrystalSkeletonEnv": "crystal_gym.env",
+    "CrystalSkeletonVectorEnv": "crystal_gym.vector_env",
+    "Skeleton": "crystal_gym.skeleton",
+    "Vocabulary": "crystal_gym.elements",
+    "collection_from_structures": "crystal_gym.collections.structures",
+    "load_collection": "crystal_gym.collections",
+}
+
+register(
+    id="CrystalSkeleton-v0",
+    entry_point="crystal_gym.env:CrystalSkeletonEnv",
+    vector_entry_point="crystal_gym.vector_env:CrystalSkeletonVectorEnv",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("crystal-gym")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

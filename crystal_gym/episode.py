@@ -1,4 +1,4 @@
-"""The state of an episode and the three moves that change it: start, observe, fill.
+"""The state of an episode and the moves that change it: start, restart, observe, fill.
 
 The environment, the vector environment, the expert writer and the evaluation roll-out all use these
 functions. They work on one episode (scalars and one-dimensional arrays) and on a batch of B episodes
@@ -11,10 +11,16 @@ import numpy as np
 
 from crystal_gym.collection import CrystalCollection
 from crystal_gym.elements import Vocabulary
+from crystal_gym.errors import BadCrystalError
 
 
 class EpisodeTable:
     """What episodes look up: a collection's arrays in the types of observations.
+
+    Args:
+        collection: the crystals.
+        vocabulary: the elements of the action space (default: those that occur).
+        max_sites: N, at least the sites of the largest cell (default: exactly these).
 
     Attributes:
         collection: the crystals.
@@ -26,18 +32,48 @@ class EpisodeTable:
         lattice: lengths in Å and angles in degrees, float32 (C, 6).
         edges: int32 (C, E, 5), padded with -1.
         traversals: breadth-first orders by source site, int64 (C, N, N), padded with -1.
+
+    Raises:
+        BadCrystalError: a cell has more than ``max_sites`` sites.
+        CrystalGymError: a crystal holds an element that the vocabulary lacks.
     """
 
-    def __init__(self, collection: CrystalCollection, vocabulary: Vocabulary | None = None) -> None:
+    def __init__(
+        self,
+        collection: CrystalCollection,
+        vocabulary: Vocabulary | None = None,
+        max_sites: int | None = None,
+    ) -> None:
         self.collection = collection
         self.vocabulary = vocabulary or collection.vocabulary
+        extra = 0 if max_sites is None else max_sites - collection.max_sites
+        if extra < 0:
+            row = int(np.argmax(collection.n_sites))
+            raise BadCrystalError(
+                f"Crystal {str(collection.ids[row])!r} of {collection.name!r} has "
+                f"{collection.n_sites[row]} sites; max_sites allows {max_sites}."
+            )
         self.n_sites = collection.n_sites.astype(np.int64)
-        self.true = collection.codes(self.vocabulary)
+        self.true = _padded(collection.codes(self.vocabulary), (0, extra), -1)
         self.blank = np.minimum(self.true, 0)
-        self.frac_coords = collection.frac_coords.astype(np.float32)
+        self.frac_coords = _padded(collection.frac_coords.astype(np.float32), (0, extra, 0), 0)
         self.lattice = collection.parameters.astype(np.float32)
         self.edges = collection.edges.astype(np.int32)
-        self.traversals = collection.traversals.astype(np.int64)
+        self.traversals = _padded(collection.traversals.astype(np.int64), (0, extra, extra), -1)
+
+    @property
+    def max_sites(self) -> int:
+        """N, the sites that an observation has room for."""
+        return self.true.shape[1]
+
+    @property
+    def max_edges(self) -> int:
+        """E, the edges that an observation has room for."""
+        return self.edges.shape[1]
+
+
+def _padded(values: np.ndarray, extra: tuple[int, ...], fill_value: float) -> np.ndarray:
+    return np.pad(values, [(0, more) for more in extra], constant_values=fill_value)
 
 
 @dataclass(slots=True)
@@ -72,26 +108,58 @@ def start(table: EpisodeTable, crystal: np.ndarray, order: np.ndarray) -> Episod
         order: sites in the order of filling, (N,) or (B, N), padded with -1; the breadth-first
             ones are ``table.traversals[crystal, source]``.
     """
-    batch = np.ndim(crystal) > 0
+    if isinstance(crystal, np.ndarray):
+        return EpisodeState(
+            crystal=crystal.copy(),
+            order=order.copy(),
+            elements=table.blank.take(crystal, axis=0),
+            n_sites=table.n_sites.take(crystal),
+            step=np.zeros(len(crystal), np.int64),
+            focus=order[:, 0].copy(),
+            rows=(np.arange(len(crystal)),),
+        )
+    # Python's own integers make the moves of a single episode several times faster.
     return EpisodeState(
-        crystal=crystal,
-        order=order,
+        crystal=int(crystal),  # type: ignore[arg-type]
+        order=order.copy(),
         elements=table.blank[crystal].copy(),
-        n_sites=table.n_sites[crystal],
-        step=np.zeros(len(crystal), np.int64) if batch else 0,  # type: ignore[arg-type]
-        focus=order[..., 0],
-        rows=(np.arange(len(crystal)),) if batch else (),
+        n_sites=int(table.n_sites[crystal]),  # type: ignore[arg-type]
+        step=0,  # type: ignore[arg-type]
+        focus=int(order[0]),  # type: ignore[arg-type]
+        rows=(),
     )
+
+
+def restart(
+    table: EpisodeTable,
+    state: EpisodeState,
+    which: np.ndarray,
+    crystal: np.ndarray,
+    order: np.ndarray,
+) -> None:
+    """Give new, empty crystals to some episodes of a batch, in place.
+
+    Args:
+        table: the crystals.
+        state: a batch of B episodes.
+        which: their indices in the batch, (k,).
+        crystal: rows of the table, (k,).
+        order: sites in the order of filling, (k, N), padded with -1.
+    """
+    fresh = start(table, crystal, order)
+    for name in ("crystal", "order", "elements", "n_sites", "step", "focus"):
+        getattr(state, name)[which] = getattr(fresh, name)
 
 
 def observe(table: EpisodeTable, state: EpisodeState) -> dict[str, np.ndarray]:
     """What the agent sees; fresh arrays. See ``crystal_gym.observation.observation_space``."""
+    # `take` copies, of one row and of many, and is faster than indexing.
     return {
         "element": state.elements.copy(),
-        "frac_coords": table.frac_coords[state.crystal].copy(),
-        "lattice": table.lattice[state.crystal].copy(),
-        "edges": table.edges[state.crystal].copy(),
-        "focus": np.int64(state.focus) if not state.rows else state.focus.copy(),
+        "frac_coords": table.frac_coords.take(state.crystal, axis=0),
+        "lattice": table.lattice.take(state.crystal, axis=0),
+        "edges": table.edges.take(state.crystal, axis=0),
+        "focus": np.array(state.focus) if state.rows else np.int64(state.focus),  # type: ignore[dict-item]
     }
 
 
@@ -103,10 +171,16 @@ def fill(state: EpisodeState, action: np.ndarray) -> np.ndarray:
     Returns:
         Whether each episode is now full, bool (B,).
     """
+    if not state.rows:
+        if state.step < state.n_sites:
+            state.elements[state.focus] = action + 1
+            state.step += 1
+        if state.step < state.n_sites:
+            state.focus = int(state.order[state.step])  # type: ignore[assignment]
+        return state.step >= state.n_sites
     here = (*state.rows, state.focus)
-    if state.rows:
-        action = np.where(state.step < state.n_sites, action, state.elements[here] - 1)
-    state.elements[here] = action + 1
+    code = np.where(state.step < state.n_sites, action + 1, state.elements[here])
+    state.elements[here] = code
     state.step = np.minimum(state.step + 1, state.n_sites)
     state.focus = state.order[(*state.rows, np.minimum(state.step, state.n_sites - 1))]
     return state.step >= state.n_sites

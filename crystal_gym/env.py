@@ -1,0 +1,248 @@
+"""The single environment."""
+
+import operator
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Unpack
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from crystal_gym.episode import EpisodeState, fill, observe, start
+from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.generator import InstanceGenerator, InstanceKeywords
+from crystal_gym.masks import Mask, allowed, resolve_mask
+from crystal_gym.observation import observation_space
+from crystal_gym.rewards import Reward, finish, resolve_reward
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from crystal_gym.rendering import Window
+
+
+class ResetNeededError(CrystalGymError, gym.error.ResetNeeded):
+    """A step or a picture is asked for where there is no episode under way."""
+
+
+class InvalidActionError(CrystalGymError, gym.error.InvalidAction):
+    """An action that is no element of the vocabulary."""
+
+
+class CrystalSkeletonEnv(gym.Env[dict[str, Any], int]):
+    """Fill the empty sites of a crystal with elements, one site after the other.
+
+    ## Description
+
+    A *crystal skeleton* is a unit cell whose sites are known and whose elements are not. An agent
+    walks over the sites and puts an element on each, as in "Behavioral Cloning for Crystal Design"
+    (Govindarajan et al., 2023). Skeletons come from real or computed crystals, whose elements the
+    agent may be paid for finding again; nothing of them is in the geometry that it sees.
+
+    ## Action Space
+
+    `Discrete(V)`: the element to put on the site in focus, by its place in the vocabulary.
+    `info["action_mask"]` (int8, for `env.action_space.sample(mask)`) and `action_masks()` (bool, for
+    sb3-contrib) tell which elements the mask allows; others are put there all the same.
+
+    ## Observation Space
+
+    A `Dict` of fixed size, with room for N sites and E edges:
+
+    | Key           | Shape, type    | Values                                                       |
+    |---------------|----------------|--------------------------------------------------------------|
+    | `element`     | (N,) int32     | -1 no such site, 0 empty, 1 to V: place in the vocabulary + 1 |
+    | `frac_coords` | (N, 3) float32 | fractional coordinates in [0, 1]; 0 on padding               |
+    | `lattice`     | (6,) float32   | lengths a, b, c in Å; angles α, β, γ in degrees              |
+    | `edges`       | (E, 5) int32   | source, target, image (i, j, k) of the target; -1 on padding |
+    | `focus`       | () int64       | the site to be filled now; at the end, the last one filled   |
+
+    ## Rewards
+
+    - `match` (default): 1/n for each of the n sites that is filled as in the source crystal, so that
+      the return is the accuracy of the paper.
+    - `validity`: 1 at the end if SMACT finds the composition valid (the paper's measure), else 0.
+    - A function of the finished pymatgen `Structure`: its value at the end.
+    - Any `crystal_gym.rewards.Reward`.
+
+    ## Starting State
+
+    All sites are empty. The crystal is drawn from the split and the source site, at which the
+    traversal begins, from the crystal's sites. `reset(options={"crystal": …, "source": …})` picks
+    them: the crystal by its id (str) or row (int), from any split, the source by its site.
+
+    ## Episode End
+
+    The episode terminates when every site is filled, after n steps. It is never truncated.
+
+    ## Arguments
+
+    All have JSON values, so that the environment can be made again from its spec.
+
+    | Argument      | Default           | Meaning                                                  |
+    |---------------|-------------------|----------------------------------------------------------|
+    | `collection`  | `"goldschmidt"`   | name or path, or a `CrystalCollection`, or structures    |
+    | `split`       | `"train"`         | `train`, `val`, `test` or `all`                          |
+    | `split_by`    | `"source"`        | `source`: as published; `composition`: no composition in two splits |
+    | `vocabulary`  | `None`            | element symbols; `None`: all of the collection           |
+    | `traversal`   | `"breadth-first"` | order after the source: `breadth-first`, `index`, `random` |
+    | `source`      | `None`            | first site of every episode; `None`: drawn               |
+    | `max_sites`   | `None`            | N; `None`: the largest cell of the collection            |
+    | `reward`      | `"match"`         | `match`, `validity`, a function of a `Structure`, or a `Reward` |
+    | `mask`        | `"none"`          | `none`, or a function of `(table, state)`                |
+    | `render_mode` | `None`            | `ansi`, `rgb_array`, `human`                             |
+
+    In place of the first seven, a `generator` (`crystal_gym.generator.InstanceGenerator`) may be
+    given.
+
+    ## Info
+
+    | Key           | Shape, type | When   | Meaning                                            |
+    |---------------|-------------|--------|----------------------------------------------------|
+    | `action_mask` | (V,) int8   | always | 1 for each element that the mask allows            |
+    | `crystal`     | () int      | always | row of the source crystal in the collection        |
+    | `source`      | () int      | always | the site that the episode began at                 |
+    | `match`       | () float    | end    | fraction of the sites that carry their true element |
+    | `validity`    | () float    | end    | with reward `validity`: 1 if valid, else 0         |
+    | `score`       | () float    | end    | with a function as reward: its value               |
+
+    ## Vectorized environment
+
+    `gymnasium.make_vec("CrystalSkeleton-v0", num_envs=1024)` gives the native
+    `CrystalSkeletonVectorEnv`, which is many times faster than single environments side by side.
+
+    ## Version History
+
+    - v0: first version.
+    """
+
+    metadata = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 2}  # noqa: RUF012 - as Gymnasium declares it
+
+    def __init__(
+        self,
+        *,
+        generator: InstanceGenerator | None = None,
+        reward: "str | Reward | Callable[[Structure], float]" = "match",
+        mask: str | Mask = "none",
+        render_mode: str | None = None,
+        **instances: Unpack[InstanceKeywords],
+    ) -> None:
+        check_render_mode(render_mode, self.metadata["render_modes"])
+        self.generator = resolve_generator(generator, instances)
+        self.reward = resolve_reward(reward)
+        self.mask = resolve_mask(mask)
+        self.render_mode = render_mode
+        table = self.table = self.generator.table
+        n_elements = len(table.vocabulary)
+        self.observation_space = observation_space(table.max_sites, table.max_edges, n_elements)
+        self.action_space = spaces.Discrete(n_elements)
+        self._n_elements = n_elements
+        self._state: EpisodeState | None = None
+        self._window: Window | None = None
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Begin an episode; see Starting State."""
+        super().reset(seed=seed)
+        self._state = start(self.table, *self.generator.draw(self.np_random, options=options))
+        if self.render_mode == "human":
+            self.render()
+        return observe(self.table, self._state), self._info(self._state)
+
+    def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Put an element on the site in focus.
+
+        Raises:
+            InvalidActionError: the action is not an integer from 0 to V - 1.
+            ResetNeededError: no episode is under way.
+        """
+        state = self._under_way()
+        if state.step >= state.n_sites:
+            raise ResetNeededError("The episode is over: all sites are filled. Call reset().")
+        try:
+            choice = operator.index(action)
+        except TypeError:
+            choice = -1
+        if not 0 <= choice < self._n_elements:
+            raise InvalidActionError(
+                f"An action is an integer from 0 to {self._n_elements - 1}, not {action!r}."
+            )
+        reward = float(self.reward.on_fill(self.table, state.crystal, state.focus, choice + 1))
+        full = bool(fill(state, choice))  # type: ignore[arg-type]
+        info = self._info(state)
+        if full:
+            crystal = np.array([state.crystal])
+            last, components = finish(self.reward, self.table, crystal, state.elements[None].copy())
+            reward += float(last[0])
+            info.update({name: values[0].item() for name, values in components.items()})
+        if self.render_mode == "human":
+            self.render()
+        return observe(self.table, state), reward, full, False, info
+
+    def action_masks(self) -> np.ndarray:
+        """The elements that the mask allows on the site in focus, bool (V,)."""
+        return allowed(self.mask, self.table, self._under_way())
+
+    def expert_action(self) -> int:
+        """The action that puts the source crystal's element on the site in focus."""
+        state = self._under_way()
+        return int(self.table.true[state.crystal, state.focus]) - 1
+
+    def render(self) -> Any:
+        """The crystal as text, as uint8 (height, width, 3), or in a window, by ``render_mode``."""
+        if self.render_mode is None:
+            gym.logger.warn("No picture without a render_mode; pass one to gymnasium.make.")
+            return None
+        from crystal_gym import rendering
+
+        scene = rendering.scenes(self.table, self._under_way())[0]
+        if self.render_mode == "ansi":
+            return scene.text()
+        if self.render_mode == "rgb_array":
+            return scene.pixels()
+        if self._window is None:
+            self._window = rendering.Window()
+        self._window.show(scene, 1 / self.metadata["render_fps"])
+        return None
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+    def _under_way(self) -> EpisodeState:
+        if self._state is None:
+            raise ResetNeededError("There is no episode yet. Call reset() first.")
+        return self._state
+
+    def _info(self, state: EpisodeState) -> dict[str, Any]:
+        return {
+            "action_mask": allowed(self.mask, self.table, state).view(np.int8),
+            "crystal": state.crystal,
+            "source": int(state.order[0]),
+        }
+
+
+def resolve_generator(
+    generator: InstanceGenerator | None, instances: InstanceKeywords
+) -> InstanceGenerator:
+    """The generator given, or one made from keywords.
+
+    Raises:
+        CrystalGymError: both are given.
+    """
+    if generator is None:
+        return InstanceGenerator(**instances)
+    if instances:
+        raise CrystalGymError(
+            f"Give {', '.join(instances)} to the InstanceGenerator; it was passed ready-made."
+        )
+    return generator
+
+
+def check_render_mode(render_mode: str | None, known: list[str]) -> None:
+    """Raise ``UnknownNameError`` for a render mode that is not known."""
+    if render_mode is not None and render_mode not in known:
+        raise UnknownNameError("render mode", render_mode, known)

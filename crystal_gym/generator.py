@@ -1,0 +1,199 @@
+"""Which crystal is to be filled, and in which order: the start of an episode."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import numpy as np
+
+from crystal_gym.collection import CrystalCollection
+from crystal_gym.collections import COLLECTIONS, load_collection
+from crystal_gym.elements import Vocabulary
+from crystal_gym.episode import EpisodeTable
+from crystal_gym.errors import CrystalGymError, UnknownNameError
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+TRAVERSALS = ("breadth-first", "index", "random")
+
+
+class InstanceKeywords(TypedDict, total=False):
+    """The keywords of ``InstanceGenerator``, which the environments hand on to it."""
+
+    collection: "str | Path | CrystalCollection | Sequence[Structure]"
+    split: str
+    split_by: str
+    vocabulary: Vocabulary | Sequence[str] | None
+    traversal: str
+    source: int | None
+    max_sites: int | None
+
+
+class InstanceGenerator:
+    """Draws the crystal and the order of its sites for each episode.
+
+    Args:
+        collection: name or path, see ``crystal_gym.load_collection``; or a ``CrystalCollection`` or
+            a list of pymatgen structures.
+        split: ``train``, ``val``, ``test`` or ``all``: where crystals are drawn from.
+        split_by: ``source`` or ``composition``, see ``crystal_gym.load_collection``.
+        vocabulary: the elements of the action space, in this order (default: all that occur in the
+            collection).
+        traversal: the order of filling, which always begins at the source site: ``breadth-first``
+            along the neighbour edges; ``index``, the others as they are numbered; ``random``.
+        source: the site that every episode begins at (default: drawn).
+        max_sites: N, the sites that an observation has room for (default: those of the largest
+            cell in the collection).
+
+    Attributes:
+        table: the crystals, in the arrays of observations.
+        rows: rows of the table in the split, int64, ascending.
+
+    Raises:
+        CrystalGymError: bad input; the message says what.
+    """
+
+    def __init__(
+        self,
+        collection: "str | Path | CrystalCollection | Sequence[Structure]" = "goldschmidt",
+        *,
+        split: str = "train",
+        split_by: str = "source",
+        vocabulary: Vocabulary | Sequence[str] | None = None,
+        traversal: str = "breadth-first",
+        source: int | None = None,
+        max_sites: int | None = None,
+    ) -> None:
+        if traversal not in TRAVERSALS:
+            raise UnknownNameError("traversal", traversal, TRAVERSALS)
+        self.table = _table(collection, split_by, _as_vocabulary(vocabulary), max_sites)
+        self.rows = self.table.collection.in_split(split)
+        self.split = split
+        self.traversal = traversal
+        self.source = source
+        if not self.rows.size:
+            raise CrystalGymError(
+                f"Split {split!r} of {self.table.collection.name!r} is empty; "
+                "choose another, or 'all'."
+            )
+        if source is not None:
+            self._check_sources(np.asarray(source), self.rows)
+        # Numbers that an episode takes from the random stream: crystal, source, order.
+        self._draws = 2 + (self.table.max_sites if traversal == "random" else 0)
+
+    def draw(
+        self, rng: np.random.Generator, size: int | None = None, options: Mapping | None = None
+    ) -> tuple[Any, np.ndarray]:
+        """The crystal and the order of its sites, for one episode or a batch.
+
+        A batch of B takes the same numbers from ``rng`` as B single episodes one after another, and
+        given options take as many as drawn ones.
+
+        Args:
+            rng: source of randomness.
+            size: B, or ``None`` for a single episode.
+            options: ``crystal`` (id as str or row as int, from any split) and ``source`` (site) fix
+                what would be drawn; for a batch each is one for all or B of them.
+
+        Returns:
+            Rows of the table, an int or int64 (B,), and sites in the order of filling, int64 (N,)
+            or (B, N), padded with -1; the first is the source.
+
+        Raises:
+            CrystalGymError: an unknown option, crystal or site.
+        """
+        uniform = rng.random(self._draws if size is None else (size, self._draws))
+        crystal = self.rows[(uniform[..., 0] * len(self.rows)).astype(np.int64)]
+        source = None if self.source is None else np.broadcast_to(self.source, crystal.shape)
+        if options:
+            crystal, source = self._chosen(crystal, source, options)
+        if source is None:
+            source = (uniform[..., 1] * self.table.n_sites[crystal]).astype(np.int64)
+        return crystal, self._order(crystal, source, uniform[..., 2:])
+
+    def _order(self, crystal: np.ndarray, source: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+        if self.traversal == "breadth-first":
+            return self.table.traversals[crystal, source]
+        sites = np.arange(self.table.max_sites)
+        padding = sites >= self.table.n_sites[crystal][..., None]
+        key = uniform if self.traversal == "random" else sites
+        # All keys are at least 0: the source goes to the front, padding to the back.
+        key = np.where(sites == source[..., None], -1, np.where(padding, np.inf, key))
+        order = np.argsort(key, axis=-1)
+        return np.where(padding, -1, order)
+
+    def _chosen(
+        self, crystal: np.ndarray, source: np.ndarray | None, options: Mapping
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        for name in options:
+            if name not in {"crystal", "source"}:
+                raise UnknownNameError("reset option", name, ("crystal", "source"))
+        shape = crystal.shape
+        if options.get("crystal") is not None:
+            asked = options["crystal"]
+            one = isinstance(asked, str | int | np.integer)
+            rows = np.array([self._row(c) for c in ([asked] if one else asked)])
+            crystal = self._spread("crystal", rows[0] if one else rows, shape)
+        if options.get("source") is not None:
+            asked = np.asarray(options["source"])
+            if asked.dtype.kind not in "iu":
+                raise CrystalGymError(f"A source is the number of a site, not {asked.tolist()!r}.")
+            source = self._spread("source", asked, shape)
+        if source is not None:
+            self._check_sources(source, crystal)
+        return crystal, source
+
+    def _row(self, crystal: object) -> int:
+        if not isinstance(crystal, str | int | np.integer) or isinstance(crystal, bool):
+            raise CrystalGymError(f"A crystal is an id (str) or a row (int), not {crystal!r}.")
+        return self.table.collection.index(crystal)  # type: ignore[arg-type]
+
+    def _spread(self, name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        values = np.asarray(values)
+        if values.shape not in {(), shape}:
+            wanted = f"one, or {shape[0]}" if shape else "one"
+            raise CrystalGymError(
+                f"Reset option {name!r} takes {wanted}; got shape {values.shape}."
+            )
+        # `[()]` makes a scalar of an array without axes, as a draw does.
+        return np.broadcast_to(values, shape)[()]
+
+    def _check_sources(self, source: np.ndarray, crystal: np.ndarray) -> None:
+        n_sites = self.table.n_sites[crystal]
+        wrong = (source < 0) | (source >= n_sites)
+        if wrong.any():
+            first = int(np.argmax(wrong))
+            row = np.ravel(crystal)[first]
+            site = np.ravel(np.broadcast_to(source, np.shape(crystal)))[first]
+            raise CrystalGymError(
+                f"Source site {site} is none of the {self.table.n_sites[row]} sites of crystal "
+                f"{str(self.table.collection.ids[row])!r}; they are numbered from 0."
+            )
+
+
+def _as_vocabulary(vocabulary: Vocabulary | Sequence[str] | None) -> Vocabulary | None:
+    if vocabulary is None or isinstance(vocabulary, Vocabulary):
+        return vocabulary
+    if isinstance(vocabulary, str):
+        raise CrystalGymError(
+            f"A vocabulary is a list of element symbols, like ['O', 'Ti'], not {vocabulary!r}."
+        )
+    return Vocabulary(tuple(vocabulary))
+
+
+def _table(
+    collection: Any, split_by: str, vocabulary: Vocabulary | None, max_sites: int | None
+) -> EpisodeTable:
+    if isinstance(collection, str) and collection in COLLECTIONS:
+        return _named_table(collection, split_by, vocabulary, max_sites)
+    return EpisodeTable(load_collection(collection, split_by=split_by), vocabulary, max_sites)
+
+
+# Several environments in one process share the arrays of a named collection.
+@functools.lru_cache(maxsize=4)
+def _named_table(
+    name: str, split_by: str, vocabulary: Vocabulary | None, max_sites: int | None
+) -> EpisodeTable:
+    return EpisodeTable(load_collection(name, split_by=split_by), vocabulary, max_sites)

@@ -1,0 +1,33 @@
+"""Reward for putting back the elements of the source crystal."""
+
+from typing import Any
+
+import numpy as np
+
+from crystal_gym.episode import EpisodeTable
+from crystal_gym.rewards.reward import Reward
+
+
+class MatchReward(Reward):
+    """1/n for each of the n sites filled as in the source crystal.
+
+    The undiscounted return is the accuracy of "Behavioral Cloning for Crystal Design".
+    """
+
+    def on_fill(self, table: EpisodeTable, crystal: Any, site: Any, element: Any) -> Any:
+        """1/n where the element is the true one, else 0."""
+        return (table.true[crystal, site] == element) / table.n_sites[crystal]
+
+
+def fraction_matched(
+    table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
+) -> np.ndarray:
+    """Fraction of the sites that carry their true element, float64 (k,).
+
+    Args:
+        table: the crystals.
+        crystal: rows of the table, (k,).
+        elements: codes, (k, N), padded with -1.
+    """
+    matched = (table.true[crystal] == elements) & (elements > 0)
+    return matched.sum(axis=1) / table.n_sites[crystal]
