@@ -1,0 +1,156 @@
+"""The command line: what users type, what they see, and the exit codes."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from crystal_agents import cli
+from crystal_agents.cli.command import Command
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Run the command line in this process: exit code, standard output, standard error."""
+    monkeypatch.setenv("COLUMNS", "100")
+
+    def run(*argv):
+        code = cli.main([str(arg) for arg in argv])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A command `fail` that ends with the given exception."""
+
+    def register(error):
+        @dataclass
+        class Fail(Command):
+            """Fail."""
+
+            after_stop = "Say it again."
+
+            def run(self):
+                raise error
+
+        monkeypatch.setitem(cli.COMMANDS, "fail", Fail)
+
+    return register
+
+
+def test_help_lists_every_command(run):
+    code, out, _ = run("--help")
+    assert code == 0
+    for name in cli.COMMANDS:
+        assert f"• {name}" in out
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_and_argument_explains_itself(run, name):
+    code, out, _ = run(name, "--help")
+    assert code == 0
+    first_line = cli.COMMANDS[name].__doc__.splitlines()[0]
+    assert first_line in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [(), ("craystals",), ("crystals",), ("crystals", "perov-5", "--nonsense"), ("list", "x")],
+)
+def test_bad_usage_ends_with_2(run, argv):
+    code, _, err = run(*argv)
+    assert code == 2
+    assert "crystal-gym" in err
+
+
+def test_an_unknown_collection_ends_with_2_and_names_the_known(run):
+    code, out, err = run("crystals", "perov5")
+    assert code == 2
+    assert not out
+    assert "Did you mean 'perov-5'?" in err
+
+
+def test_labels_of_a_collection_without_any_end_with_2(run):
+    code, _, err = run("crystals", "goldschmidt", "--labels")
+    assert code == 2
+    assert "labels" in err
+
+
+def test_crystals_describes_the_embedded_collection(run, cache):
+    code, out, err = run("crystals", "goldschmidt")
+    assert (code, err) == (0, "")
+    assert "computed" in out
+    for split in ("train", "val", "test"):
+        assert split in out
+    assert "Ti" in out
+
+
+def test_crystals_reads_a_folder_of_cif_files(run, cache, tmp_path, toy):
+    folder = tmp_path / "cifs"
+    folder.mkdir()
+    for row in (2, 3, 4):
+        toy.structure(row).to(filename=str(folder / f"crystal-{row}.cif"))
+    code, out, _ = run("crystals", folder)
+    assert code == 0
+    assert "3 crystals" in out
+
+
+def test_list_names_collections_and_built_data_sets(run, monkeypatch, tmp_path):
+    from crystal_gym.collections import COLLECTIONS
+
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    code, out, _ = run("list")
+    assert code == 0
+    assert all(name in out for name in COLLECTIONS)
+    assert "No data set is built yet" in out
+
+
+def test_an_absent_extra_is_named(run, failing):
+    failing(ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"))
+    code, _, err = run("fail")
+    assert code == 1
+    assert "crystal-gym[agents]" in err
+
+
+def test_a_missing_module_of_our_own_is_not_hidden(failing):
+    failing(ModuleNotFoundError("No module named 'crystal_gym.x'", name="crystal_gym.x"))
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["fail"])
+
+
+def test_list_works_without_the_data_set_extra(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "minari", None)
+    code, out, _ = run("list")
+    assert code == 0
+    assert "crystal-gym[datasets]" in out
+
+
+def test_an_interrupted_command_says_how_to_go_on(run, failing):
+    failing(KeyboardInterrupt())
+    code, _, err = run("fail")
+    assert code == 130
+    assert "Say it again." in err
+
+
+def test_a_failure_of_the_system_ends_with_1(run, failing):
+    failing(PermissionError(13, "Permission denied", "/some/file"))
+    code, _, err = run("fail")
+    assert code == 1
+    assert "/some/file: Permission denied" in err
+
+
+def test_a_reader_that_leaves_early_is_no_error_to_show(cache):
+    command = [str(Path(sys.executable).with_name("crystal-gym")), "crystals", "goldschmidt"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert done.returncode == 1
+    assert not done.stderr
