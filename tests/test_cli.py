@@ -83,7 +83,7 @@ def test_labels_of_a_collection_without_any_end_with_2(run):
     assert "labels" in err
 
 
-def test_crystals_describes_the_embedded_collection(run, cache):
+def test_crystals_describes_the_embedded_collection(run):
     code, out, err = run("crystals", "goldschmidt")
     assert (code, err) == (0, "")
     assert "computed" in out
@@ -92,7 +92,7 @@ def test_crystals_describes_the_embedded_collection(run, cache):
     assert "Ti" in out
 
 
-def test_crystals_reads_a_folder_of_cif_files(run, cache, tmp_path, toy):
+def test_crystals_reads_a_folder_of_cif_files(run, tmp_path, toy):
     folder = tmp_path / "cifs"
     folder.mkdir()
     for row in (2, 3, 4):
@@ -146,7 +146,7 @@ def test_a_failure_of_the_system_ends_with_1(run, failing):
     assert "/some/file: Permission denied" in err
 
 
-def test_a_reader_that_leaves_early_is_no_error_to_show(cache):
+def test_a_reader_that_leaves_early_is_no_error_to_show():
     command = [str(Path(sys.executable).with_name("crystal-gym")), "crystals", "goldschmidt"]
     reading, writing = os.pipe()
     os.close(reading)
