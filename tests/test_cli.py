@@ -112,6 +112,52 @@ def test_list_names_collections_and_built_data_sets(run, monkeypatch, tmp_path):
     assert "No data set is built yet" in out
 
 
+@pytest.fixture
+def minari_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    return tmp_path / "minari"
+
+
+@pytest.mark.usefixtures("minari_folder")
+def test_build_writes_data_sets_that_list_shows_and_goes_on_where_it_stopped(run):
+    build = ("build", "goldschmidt", "--trajectories", 1, "--splits")
+    code, out, _ = run(*build, "val")
+    assert code == 0
+    assert "crystal-gym/goldschmidt/expert-val-v0: 209 episodes, 1,045 steps" in out
+
+    code, out, _ = run(*build, "val", "test")
+    assert code == 0
+    assert "expert-val-v0: built already" in out
+    assert "expert-test-v0: 210 episodes" in out
+
+    code, out, _ = run("list")
+    assert code == 0
+    assert "expert-val-v0" in out
+    assert "1,045" in out
+
+    code, _, err = run(*build, "val", "--seed", 1)
+    assert code == 2
+    assert "--overwrite" in err
+    code, out, _ = run(*build, "val", "--seed", 1, "--overwrite")
+    assert code == 0
+    assert "built in" in out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "known"),
+    [
+        (("--splits", "val", "tset"), "Did you mean 'test'?"),
+        (("--behaviour", "expertt"), "Did you mean 'expert'?"),
+        (("--trajectories", 0), "At least one source site"),
+    ],
+)
+def test_build_tells_mistakes_before_it_writes_anything(run, minari_folder, wrong, known):
+    code, _, err = run("build", "goldschmidt", *wrong)
+    assert code == 2
+    assert known in err
+    assert not list(minari_folder.rglob("*.hdf5"))
+
+
 def test_an_absent_extra_is_named(run, failing):
     failing(ModuleNotFoundError("No module named 'torch.nn'", name="torch.nn"))
     code, _, err = run("fail")

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from crystal_agents.cli.build import Build
 from crystal_agents.cli.command import Command
 from crystal_agents.cli.crystals import Crystals
 from crystal_agents.cli.list import List
@@ -13,6 +14,7 @@ from crystal_gym.errors import CrystalGymError
 COMMANDS: dict[str, type[Command]] = {
     "list": List,
     "crystals": Crystals,
+    "build": Build,
 }
 
 DESCRIPTION = "Fill crystal skeletons with elements: crystals, expert data, policies."

@@ -1,0 +1,100 @@
+"""``crystal-gym build NAME``: write the Minari data sets of a collection."""
+
+import time
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import tyro
+
+from crystal_agents.cli.command import Command, console
+
+
+@dataclass
+class Build(Command):
+    """Write the behaviour data sets of a collection, one for each split, in Minari's format.
+
+    They lie where Minari keeps its data sets (MINARI_DATASETS_PATH).
+    """
+
+    after_stop: ClassVar[str] = (
+        "Complete data sets are kept; the same command goes on with those that are missing."
+    )
+
+    name: tyro.conf.Positional[str]
+    """A name from `crystal-gym list`, a CSV file or folder in CDVAE's format, a folder of CIFs."""
+
+    splits: tuple[str, ...] = ("train", "val", "test")
+    """Splits to build, each a data set of its own; also: all."""
+
+    behaviour: str = "expert"
+    """Who fills the crystals: expert (puts back the true elements) or random."""
+
+    trajectories: int = 5
+    """Episodes for each crystal, each from another source site."""
+
+    seed: int = 0
+    """Seed of the source sites, where a crystal has more than are used, and of the behaviour."""
+
+    overwrite: bool = False
+    """Build anew what exists; the old data set goes when the new one is complete."""
+
+    def run(self) -> None:
+        """Build what is missing and print the ids."""
+        from crystal_datasets.minari_writer import build_dataset, dataset_id
+        from crystal_gym.collections import load_collection
+
+        out = console()
+        collection = load_collection(self.name)
+        for split in self.splits:
+            collection.in_split(split)  # a mistake is told before anything is built
+        for split in self.splits:
+            name = dataset_id(collection.name, split, self.behaviour)
+            if not self.overwrite and self._is_built(name):
+                out.print(f"{name}: built already; --overwrite builds it anew.", highlight=False)
+                continue
+            start = time.perf_counter()
+            build_dataset(
+                self.name,
+                split,
+                self.behaviour,
+                trajectories=self.trajectories,
+                seed=self.seed,
+                overwrite=self.overwrite,
+            )
+            seconds = time.perf_counter() - start
+            size = _size(_metadata(name))
+            out.print(f"{name}: {size}, built in {seconds:.1f} s.", highlight=False)
+
+    def _is_built(self, name: str) -> bool:
+        """Whether this data set stands there, made with the same settings.
+
+        Raises:
+            CrystalGymError: it was made with others.
+        """
+        from crystal_gym.errors import CrystalGymError
+
+        metadata = _metadata(name)
+        if metadata is None:
+            return False
+        for setting in ("trajectories", "seed"):
+            before, now = metadata["crystal_gym"][setting], getattr(self, setting)
+            if before != now:
+                raise CrystalGymError(
+                    f"{name} was built with {setting} {before}, not {now}. Pass --overwrite to "
+                    "build it anew."
+                )
+        return True
+
+
+def _metadata(name: str) -> Any:
+    """Metadata of a data set, or ``None`` where there is none of this name."""
+    import minari
+
+    return minari.list_local_datasets(prefix=name).get(name)
+
+
+def _size(metadata: Any) -> str:
+    return (
+        f"{metadata['total_episodes']:,} episodes, {metadata['total_steps']:,} steps, "
+        f"{metadata['dataset_size']:,.1f} MB"
+    )
