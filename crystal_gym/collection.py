@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -17,17 +17,22 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 SPLITS = ("train", "val", "test")
-# The fields of a collection that have a row for each crystal, apart from the labels.
-ARRAYS = (
-    "ids",
-    "splits",
-    "n_sites",
-    "atomic_numbers",
-    "parameters",
-    "frac_coords",
-    "edges",
-    "traversals",
-)
+
+
+class CollectionArrays(TypedDict):
+    """The arrays of a ``CrystalCollection``, which tells their shapes; labels stand apart."""
+
+    ids: np.ndarray
+    splits: np.ndarray
+    n_sites: np.ndarray
+    atomic_numbers: np.ndarray
+    parameters: np.ndarray
+    frac_coords: np.ndarray
+    edges: np.ndarray
+    traversals: np.ndarray
+
+
+ARRAYS: tuple[str, ...] = tuple(CollectionArrays.__annotations__)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,14 @@ from collections.abc import Iterable
 class CrystalGymError(ValueError):
     """Bad input; the command line turns it into exit code 2."""
 
+    def __reduce__(self) -> tuple:
+        """By message alone, so that every subclass comes back from a worker process."""
+        return _restore, (type(self), str(self))
+
+
+def _restore(kind: type[CrystalGymError], message: str) -> CrystalGymError:
+    return kind.__new__(kind, message)
+
 
 class UnknownNameError(CrystalGymError):
     """A name that no registry knows."""

@@ -107,18 +107,20 @@ def fetch(file: RemoteFile, folder: str, *, progress: bool = True) -> Path:
                 f"sha256:{file.checksum}" if file.checksum else None,
                 fname=beside.name + ".download",
                 path=beside.parent,
-                downloader=pooch.HTTPDownloader(progressbar=progress, timeout=30),
+                # pooch documents the call by position; its protocol also names the arguments.
+                downloader=pooch.HTTPDownloader(progressbar=progress, timeout=30),  # type: ignore[arg-type]
             )
             beside.with_name(beside.name + ".download").replace(beside)
-        except ValueError as error:
-            raise DamagedFileError(
-                f"The download of {file.name} from {file.url} does not match its SHA-256 "
-                f"{file.checksum}. Try again; if it persists, the publisher changed the file."
-            ) from error
         except RequestException as error:
             raise MissingDataError(
                 f"{file.name} is not at hand and {file.url} cannot be reached ({error}). Fetch it "
                 f"elsewhere, put it into a folder and set {settings.DATA_VARIABLE} to that folder."
+            ) from error
+        except ValueError as error:
+            raise DamagedFileError(
+                f"The download of {file.name} from {file.url} does not match its SHA-256 "
+                f"{file.checksum}. Try again; if it persists, the publisher changed the file, and "
+                f"{settings.DATA_VARIABLE} can name a folder with a good copy."
             ) from error
     if file.checksum is None:
         with written_beside(record) as beside:

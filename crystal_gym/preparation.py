@@ -4,16 +4,15 @@ import hashlib
 import json
 import shutil
 import warnings
-import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from crystal_gym import settings
-from crystal_gym.collection import CrystalCollection
+from crystal_gym.collection import ARRAYS, CollectionArrays, CrystalCollection
 from crystal_gym.errors import BadCrystalError, CrystalGymError, DamagedFileError
 from crystal_gym.files import written_beside
 from crystal_gym.graph import breadth_first_from_all
@@ -27,7 +26,7 @@ FORMAT = 1
 # Crystals prepared and saved together; what an interruption can lose.
 CHUNK = 256
 # Fewer crystals than this are done before worker processes would have started.
-SERIAL_LIMIT = 48
+SERIAL_LIMIT = 128
 
 # A rule that tells a structure's site order; None sorts by coordinates.
 SiteOrder = Callable[["Structure"], np.ndarray] | None
@@ -80,7 +79,7 @@ def prepare(
     max_sites: int | None = None,
     parts: Path | None = None,
     progress: bool = True,
-) -> dict[str, np.ndarray]:
+) -> CollectionArrays:
     """The padded arrays of a collection (all fields that do not come from a name or a label).
 
     Args:
@@ -123,6 +122,7 @@ def prepared_collection(
     name: str,
     checksum: str,
     read: Callable[[], Sequence[RawCrystal]],
+    *,
     order: SiteOrder = None,
     max_sites: int | None = None,
     labels: Mapping[str, np.ndarray] | None = None,
@@ -154,11 +154,11 @@ def prepared_collection(
         save_arrays(path, prepare(read(), order, max_sites, parts, progress))
         shutil.rmtree(parts, ignore_errors=True)
     return CrystalCollection(
-        name=name, **load_arrays(path), labels=dict(labels or {}), description=description
+        name=name, **load_prepared(path), labels=dict(labels or {}), description=description
     )
 
 
-def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], *, compressed: bool = False) -> None:
+def save_arrays(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False) -> None:
     """Write arrays to an ``.npz`` that is whole or absent."""
     save = np.savez_compressed if compressed else np.savez
     with written_beside(path) as beside, beside.open("wb") as file:
@@ -174,15 +174,34 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged byte can fail anywhere in zipfile, zlib and numpy
         raise DamagedFileError(
             f"{path} is damaged ({error}). Delete it; it is made again at the next use."
         ) from error
 
 
+def load_prepared(path: Path) -> CollectionArrays:
+    """The arrays of a collection that ``save_arrays`` wrote.
+
+    Raises:
+        DamagedFileError: truncated or altered.
+    """
+    arrays = load_arrays(path)
+    if set(arrays) != set(ARRAYS):
+        raise DamagedFileError(
+            f"{path} is damaged: it holds {sorted(arrays)}. Delete it; it is made again."
+        )
+    return cast(CollectionArrays, arrays)
+
+
 def _load_part(parts: Path, i: int) -> dict[str, np.ndarray] | None:
-    path = parts / f"{i:05}.npz"
-    return load_arrays(path) if path.is_file() else None
+    """A finished chunk, or ``None`` where there is none or it is damaged."""
+    try:
+        return load_arrays(parts / f"{i:05}.npz")
+    except (FileNotFoundError, DamagedFileError):
+        return None
 
 
 def _run(
@@ -203,7 +222,8 @@ def _run(
         waiting: dict[int, list] = {job[0]: [] for job in jobs}
         wanted = {job[0]: len(job[1]) for job in jobs}
         with joblib.Parallel(n_jobs=-1, return_as="generator") as parallel:
-            for i, part in parallel(joblib.delayed(_prepare_chunk)(*piece) for piece in pieces):
+            results: Any = parallel(joblib.delayed(_prepare_chunk)(*piece) for piece in pieces)
+            for i, part in results:
                 bar.advance(task, len(part["n_sites"]))
                 waiting[i].append(part)
                 if sum(len(p["n_sites"]) for p in waiting[i]) == wanted[i]:

@@ -42,7 +42,9 @@ def lattice_matrix(parameters: np.ndarray) -> np.ndarray:
     zero = np.zeros_like(a)
     rows = [
         np.stack([a * sin_beta, zero, a * cos_beta], -1),
-        np.stack([-b * sin_alpha * cos_gamma_star, b * sin_alpha * sin_gamma_star, b * cos_alpha], -1),
+        np.stack(
+            [-b * sin_alpha * cos_gamma_star, b * sin_alpha * sin_gamma_star, b * cos_alpha], -1
+        ),
         np.stack([zero, zero, c], -1),
     ]
     return np.stack(rows, -2)
@@ -82,7 +84,7 @@ class Skeleton:
     def from_structure(
         cls, structure: "Structure", order: np.ndarray | None = None, max_sites: int | None = None
     ) -> "Skeleton":
-        """The skeleton of a pymatgen ``Structure``: see ``dismantle``, which also gives elements."""
+        """The skeleton of a pymatgen ``Structure``; ``dismantle`` tells more, and the elements."""
         return dismantle(structure, order, max_sites)[0]
 
     @property
@@ -175,12 +177,12 @@ def dismantle(
                 f"Site {index} is disordered or partly occupied ({site.species_string}); "
                 "only ordered crystals can be filled. Order it first."
             )
-    try:
-        numbers = np.array([site.specie.Z for site in structure])
-    except AttributeError as error:
-        raise BadCrystalError(f"A site carries no element: {structure.formula}.") from error
-    if (numbers < 1).any():
-        raise BadCrystalError(f"A site carries no element: {structure.formula}.")
+    from pymatgen.core import DummySpecies
+
+    for index, site in enumerate(structure):
+        if isinstance(site.specie, DummySpecies):
+            raise BadCrystalError(f"Site {index} carries no element but {site.species_string!r}.")
+    numbers = np.array([site.specie.Z for site in structure], np.int64)
     # Rounding keeps right angles right and rotated copies alike.
     parameters = np.round(np.array(structure.lattice.parameters, np.float64), 10)
     if not (np.isfinite(parameters).all() and np.isfinite(structure.frac_coords).all()):
@@ -188,6 +190,11 @@ def dismantle(
     lattice = lattice_matrix(parameters)
     if abs(np.linalg.det(lattice)) < 1e-3 * np.prod(parameters[:3]):
         raise BadCrystalError(f"The cell is flat: lattice parameters {parameters.tolist()}.")
+    if parameters[:3].min() < SHORTEST_DISTANCE:
+        raise BadCrystalError(
+            f"The cell is too small: lengths {parameters[:3].tolist()} Å, so that a site overlaps "
+            "its own image."
+        )
     frac_coords = wrap(structure.frac_coords)
     order = geometric_order(frac_coords) if order is None else np.asarray(order)
     if sorted(order.tolist()) != list(range(n)):

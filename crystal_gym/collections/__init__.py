@@ -32,7 +32,8 @@ def load_collection(
 
     Args:
         source: a name of ``COLLECTIONS``; the path of a CDVAE-format CSV, of a folder with
-            ``train.csv``, ``val.csv``, ``test.csv``, or of a folder of CIFs; or pymatgen structures.
+            ``train.csv``, ``val.csv``, ``test.csv``, or of a folder of CIFs; or pymatgen
+            structures.
         split_by: ``source`` keeps the source's own splits; ``composition`` splits anew so that all
             crystals of one composition share a split.
         progress: show progress bars for downloads and preparation.

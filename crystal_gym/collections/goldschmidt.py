@@ -21,9 +21,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crystal_gym.collection import ARRAYS, SPLITS, CrystalCollection
+from crystal_gym.collection import SPLITS, CollectionArrays, CrystalCollection
 from crystal_gym.elements import SYMBOLS
-from crystal_gym.preparation import RawCrystal, load_arrays, prepare, save_arrays, source_order
+from crystal_gym.preparation import RawCrystal, load_prepared, prepare, save_arrays, source_order
 
 DESCRIPTION = (
     "Goldschmidt: charge-neutral cubic ABX3 perovskites computed (not measured) from oxidation "
@@ -84,7 +84,7 @@ class Perovskite(NamedTuple):
 
 def load(*, progress: bool = True) -> CrystalCollection:  # noqa: ARG001 - every collection has it
     """The computed perovskites, from the arrays in the package."""
-    return CrystalCollection(name="goldschmidt", **load_arrays(PREPARED), description=DESCRIPTION)
+    return CrystalCollection(name="goldschmidt", **load_prepared(PREPARED), description=DESCRIPTION)
 
 
 def lattice_constant(a: float, b: float, x: float) -> float:
@@ -155,7 +155,7 @@ def perovskites() -> Iterator[Perovskite]:
         yield from (perovskite for _, perovskite in best.values())
 
 
-def make_arrays(chosen: Sequence[Perovskite], *, progress: bool = True) -> dict[str, np.ndarray]:
+def make_arrays(chosen: Sequence[Perovskite], *, progress: bool = True) -> CollectionArrays:
     """Prepared arrays of these perovskites, split by composition."""
     from pymatgen.core import Lattice, Structure
 
@@ -176,7 +176,7 @@ def make_arrays(chosen: Sequence[Perovskite], *, progress: bool = True) -> dict[
     ]
     arrays = prepare(raw, source_order, progress=progress)
     collection = CrystalCollection(name="goldschmidt", **arrays).split_by_composition()
-    return {name: getattr(collection, name) for name in ARRAYS}
+    return {**arrays, "splits": collection.splits}
 
 
 def _shannon_radii(symbol: str, charge: int) -> dict[str, float]:
