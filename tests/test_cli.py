@@ -112,6 +112,16 @@ def test_list_names_collections_and_built_data_sets(run, monkeypatch, tmp_path):
     assert "No data set is built yet" in out
 
 
+def test_list_shows_policies_and_tells_damaged_ones(run, tmp_path):
+    for name, content in (("good", '{"network": "gcn", "symbols": ["O", "Ti"]}'), ("bad", "{")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "policy.json").write_text(content)
+    code, out, _ = run("list", "--runs", tmp_path)
+    assert code == 0
+    assert "gcn" in out
+    assert "damaged" in out
+
+
 @pytest.fixture
 def minari_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))

@@ -1,7 +1,9 @@
 """``crystal-gym list``: what is there by name."""
 
+import json
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crystal_agents.cli.command import Command, console
@@ -15,7 +17,10 @@ _NAMESPACE = "crystal-gym"
 
 @dataclass
 class List(Command):
-    """List crystal collections and the expert data sets that are built here."""
+    """List crystal collections, the data sets that are built here, and trained policies."""
+
+    runs: Path = Path("runs")
+    """Folder that is searched for trained policies."""
 
     def run(self) -> None:
         """Print the tables."""
@@ -27,6 +32,7 @@ class List(Command):
             if error.name != "minari":
                 raise
             out.print("Data sets need Minari: pip install 'crystal-gym[datasets]'.", markup=False)
+        out.print(_policies(self.runs))
 
 
 def _collections() -> "Table":
@@ -61,4 +67,20 @@ def _data_sets() -> "Table | str":
     table.caption = "\n".join(note for note in notes if "Misconfigured" in note) or None
     if not found and not table.caption:
         return "No data set is built yet; see crystal-gym build --help."
+    return table
+
+
+def _policies(runs: Path) -> "Table | str":
+    from rich.table import Table
+
+    table = Table("policy", "network", title="Trained policies")
+    table.add_column("elements", justify="right")
+    for file in sorted(runs.rglob("policy.json")):
+        try:
+            config = json.loads(file.read_text())
+            table.add_row(str(file.parent), config["network"], str(len(config["symbols"])))
+        except (OSError, ValueError, KeyError, TypeError):
+            table.add_row(str(file.parent), "damaged", "")
+    if not table.row_count:
+        return f"No policy is in {runs}; see crystal-gym train --help."
     return table
