@@ -11,6 +11,7 @@ import numpy as np
 
 from crystal_gym.episode import EpisodeState, EpisodeTable, fill, observe, start
 from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.rewards.match import MatchReward
 
 # (table, state of B episodes, random numbers) → actions 0 to V - 1, int64 (B,).
 Behaviour = Callable[[EpisodeTable, EpisodeState, np.random.Generator], np.ndarray]
@@ -28,7 +29,7 @@ def uniform_random(
     table: EpisodeTable, state: EpisodeState, rng: np.random.Generator
 ) -> np.ndarray:
     """Any element of the vocabulary, all equally likely."""
-    return rng.integers(len(table.vocabulary), size=len(state.crystal))
+    return rng.integers(table.n_elements, size=len(state.crystal))
 
 
 BEHAVIOURS: Mapping[str, Behaviour] = {"expert": expert, "random": uniform_random}
@@ -55,8 +56,7 @@ class Episodes:
         n_steps: the crystal's number of sites, int64 (B,).
         observations: by key of the observation space, each (B, N + 1, …).
         actions: 0 to V - 1, int64 (B, N).
-        rewards: of the reward ``match``: 1/n for each site filled as in the crystal, float64
-            (B, N).
+        rewards: of the reward ``match``, float64 (B, N).
     """
 
     crystal: np.ndarray
@@ -118,10 +118,11 @@ def roll_out(
     n_steps = state.n_sites
     longest = int(n_steps.max())
     observations, actions, rewards = [observe(table, state)], [], []
+    reward = MatchReward()
     for step in range(longest):
         action = behaviour(table, state, rng)
-        right = action + 1 == table.true[crystal, state.focus]
-        rewards.append(np.where(right & (step < n_steps), 1 / n_steps, 0.0))
+        earned = reward.on_fill(table, crystal, state.focus, action + 1)
+        rewards.append(np.where(step < n_steps, earned, 0.0))
         actions.append(action)
         fill(state, action)
         observations.append(observe(table, state))

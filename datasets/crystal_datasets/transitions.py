@@ -21,6 +21,8 @@ from crystal_gym.preparation import load_arrays, save_arrays
 
 # Raise when the cached arrays would come out differently.
 FORMAT = 1
+# Bytes of HDF5's metadata cache while reading; its default initial size.
+_METADATA_CACHE = 2**21
 # Episodes between two movements of the progress bar.
 _STRIDE = 500
 
@@ -167,6 +169,10 @@ def _read_episodes(
     path = folder / "main_data.hdf5"
     try:
         with h5py.File(path, "r") as file:
+            # HDF5's metadata cache never helps a single pass; in full size it takes 400 MB.
+            limits = file.id.get_mdc_config()
+            limits.max_size = _METADATA_CACHE
+            file.id.set_mdc_config(limits)
             episodes = metadata["total_episodes"]
             with progress_bar(f"Reading {dataset_id}", episodes, shown=progress) as advance:
                 reader = _Reader(file, metadata["total_steps"])
