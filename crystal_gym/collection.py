@@ -187,6 +187,26 @@ class UnknownCrystalError(CrystalGymError):
         )
 
 
+def dealt_splits(ids: Sequence[str], shares: Sequence[float] = (0.8, 0.1, 0.1)) -> list[str]:
+    """A split for each id where the source has none: ranked by a hash of the id, then dealt out.
+
+    Args:
+        ids: C identifiers.
+        shares: of train, val and test; they sum to 1.
+
+    Returns:
+        C names of splits, the same whatever the order of the ids.
+    """
+    rank = {
+        crystal: position
+        for position, crystal in enumerate(
+            sorted(ids, key=lambda crystal: hashlib.sha256(crystal.encode()).digest())
+        )
+    }
+    limits = np.round(np.cumsum(shares) * len(ids))
+    return [SPLITS[np.searchsorted(limits, rank[crystal], side="right")] for crystal in ids]
+
+
 def formula(atomic_numbers: np.ndarray) -> str:
     """Elements in order of first appearance with their counts; 0 is skipped. ``SrTiO3``."""
     counts: dict[str, int] = {}

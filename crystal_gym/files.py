@@ -52,24 +52,28 @@ class RemoteFile:
     """A source file: the names it goes by on disk, its address and its checksum.
 
     Attributes:
-        name: file name in the cache.
+        name: file name in the cache and of a local copy, wherever it lies.
         url: where it is downloaded from.
         checksum: hexadecimal SHA-256, or ``None`` where the publisher gives none and none could be
             computed; then the first download is trusted and its checksum recorded beside it.
-        aliases: other names under which a local copy may lie.
+        aliases: other names of a local copy.
+        common_names: names that files of other collections bear too (``train.csv``); a local copy
+            goes by them only in a folder named after the collection.
     """
 
     name: str
     url: str
     checksum: str | None
     aliases: tuple[str, ...] = ()
+    common_names: tuple[str, ...] = ()
 
 
 def find_local(file: RemoteFile, folder: str) -> Path | None:
-    """A local copy under ``CRYSTAL_GYM_DATA`` (or its sub-folder ``folder``), else ``None``."""
+    """A local copy in ``CRYSTAL_GYM_DATA`` or a sub-folder ``folder`` of it, else ``None``."""
+    own = (file.name, *file.aliases)
     for root in settings.data_folders():
-        for place in (root, root / folder):
-            for name in (file.name, *file.aliases):
+        for place in (root / folder, root):
+            for name in (*own, *file.common_names) if place.name == folder else own:
                 if (place / name).is_file():
                     return place / name
     return None

@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -27,6 +28,8 @@ FORMAT = 1
 CHUNK = 256
 # Fewer crystals than this are done before worker processes would have started.
 SERIAL_LIMIT = 128
+# How the names of label arrays begin in a prepared file.
+_LABEL = "label "
 
 # A rule that tells a structure's site order; None sorts by coordinates.
 SiteOrder = Callable[["Structure"], np.ndarray] | None
@@ -47,6 +50,7 @@ class RawCrystal:
         content: text of a CIF or POSCAR, or a pymatgen ``Structure``.
         format: ``cif``, ``poscar`` or ``structure``.
         where: for error messages, like ``train.csv, row 17``.
+        labels: properties by name.
     """
 
     id: str
@@ -54,6 +58,7 @@ class RawCrystal:
     content: "str | Structure"
     format: str
     where: str
+    labels: Mapping[str, float] = field(default_factory=dict)
 
     def structure(self) -> "Structure":
         """The parsed structure, sites as in the source.
@@ -71,6 +76,15 @@ class RawCrystal:
                 return Structure.from_str(self.content, fmt=self.format)  # type: ignore[arg-type]
         except Exception as error:  # pymatgen's parsers raise whatever they stumble over
             raise BadCrystalError(f"no readable {self.format.upper()}: {error}") from error
+
+
+def collection_name(path: Path) -> str:
+    """A collection's name after its file or folder: letters, digits, hyphens and underscores.
+
+    The ids of data sets, which allow nothing else, are made from it.
+    """
+    stem = path.resolve().name.removesuffix(".gz").removesuffix(".csv")
+    return re.sub(r"[^-a-zA-Z0-9_]+", "-", stem).strip("-") or "crystals"
 
 
 def prepare(
@@ -125,7 +139,6 @@ def prepared_collection(
     *,
     order: SiteOrder = None,
     max_sites: int | None = None,
-    labels: Mapping[str, np.ndarray] | None = None,
     description: str = "",
     progress: bool = True,
 ) -> CrystalCollection:
@@ -137,7 +150,6 @@ def prepared_collection(
         read: gives the raw crystals; called only when they must be prepared.
         order: rule for the site order.
         max_sites: refuse larger cells.
-        labels: per-crystal properties.
         description: what these crystals are.
         progress: show a progress bar.
 
@@ -148,13 +160,38 @@ def prepared_collection(
     """
     rule = order.__name__ if order else "geometric"
     key = hashlib.sha256(json.dumps([FORMAT, checksum, rule, max_sites]).encode()).hexdigest()[:16]
-    path = settings.cache_folder() / "prepared" / f"{Path(name).stem}-{key}.npz"
+    path = settings.cache_folder() / "prepared" / f"{name}-{key}.npz"
     if not path.is_file():
         parts = path.with_suffix(".parts")
-        save_arrays(path, prepare(read(), order, max_sites, parts, progress))
+        raw = read()
+        arrays = prepare(raw, order, max_sites, parts, progress)
+        names = sorted({label for crystal in raw for label in crystal.labels})
+        labels = {
+            _LABEL + label: np.array([crystal.labels.get(label, np.nan) for crystal in raw])
+            for label in names
+        }
+        save_arrays(path, {**arrays, **labels})
         shutil.rmtree(parts, ignore_errors=True)
+    return load_prepared(path, name, description)
+
+
+def load_prepared(path: Path, name: str, description: str) -> CrystalCollection:
+    """The collection whose arrays and labels a file holds.
+
+    Raises:
+        DamagedFileError: the file is truncated, altered or not such a file.
+    """
+    arrays = load_arrays(path)
+    labels = {key: arrays.pop(key) for key in list(arrays) if key.startswith(_LABEL)}
+    if set(arrays) != set(ARRAYS):
+        raise DamagedFileError(
+            f"{path} is damaged: it holds {', '.join(arrays)}. Delete it; it is made again."
+        )
     return CrystalCollection(
-        name=name, **load_prepared(path), labels=dict(labels or {}), description=description
+        name=name,
+        **cast(CollectionArrays, arrays),
+        labels={key.removeprefix(_LABEL): values for key, values in labels.items()},
+        description=description,
     )
 
 
@@ -180,20 +217,6 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         raise DamagedFileError(
             f"{path} is damaged ({error}). Delete it; it is made again at the next use."
         ) from error
-
-
-def load_prepared(path: Path) -> CollectionArrays:
-    """The arrays of a collection that ``save_arrays`` wrote.
-
-    Raises:
-        DamagedFileError: truncated or altered.
-    """
-    arrays = load_arrays(path)
-    if set(arrays) != set(ARRAYS):
-        raise DamagedFileError(
-            f"{path} is damaged: it holds {sorted(arrays)}. Delete it; it is made again."
-        )
-    return cast(CollectionArrays, arrays)
 
 
 def _load_part(parts: Path, i: int) -> dict[str, np.ndarray] | None:

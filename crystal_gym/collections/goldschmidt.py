@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crystal_gym.collection import SPLITS, CollectionArrays, CrystalCollection
+from crystal_gym.collection import CollectionArrays, CrystalCollection, dealt_splits
 from crystal_gym.elements import SYMBOLS
 from crystal_gym.preparation import RawCrystal, load_prepared, prepare, save_arrays, source_order
 
@@ -84,7 +84,7 @@ class Perovskite(NamedTuple):
 
 def load(*, progress: bool = True) -> CrystalCollection:  # noqa: ARG001 - every collection has it
     """The computed perovskites, from the arrays in the package."""
-    return CrystalCollection(name="goldschmidt", **load_prepared(PREPARED), description=DESCRIPTION)
+    return load_prepared(PREPARED, "goldschmidt", DESCRIPTION)
 
 
 def lattice_constant(a: float, b: float, x: float) -> float:
@@ -159,24 +159,20 @@ def make_arrays(chosen: Sequence[Perovskite], *, progress: bool = True) -> Colle
     """Prepared arrays of these perovskites, split by composition."""
     from pymatgen.core import Lattice, Structure
 
-    # Only the counts of this first split outlive split_by_composition.
-    limits = np.round(np.cumsum(SHARES) * len(chosen))
-    firsts = np.searchsorted(limits, np.arange(len(chosen)), side="right")
     raw = [
         RawCrystal(
             id=p.formula,
-            split=SPLITS[first],
+            split=split,
             content=Structure(
                 Lattice.cubic(p.lattice_constant), [p.a.symbol, p.b.symbol, *[p.x] * 3], SITES
             ),
             format="structure",
             where="goldschmidt",
         )
-        for p, first in zip(chosen, firsts, strict=True)
+        # A is the larger cation, so that a formula is a composition and its split holds it whole.
+        for p, split in zip(chosen, dealt_splits([p.formula for p in chosen], SHARES), strict=True)
     ]
-    arrays = prepare(raw, source_order, progress=progress)
-    collection = CrystalCollection(name="goldschmidt", **arrays).split_by_composition()
-    return {**arrays, "splits": collection.splits}
+    return prepare(raw, source_order, progress=progress)
 
 
 def _shannon_radii(symbol: str, charge: int) -> dict[str, float]:

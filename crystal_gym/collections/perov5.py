@@ -58,10 +58,11 @@ _CSV_SHA256 = {
 _TRAIN_GIT_BLOB = "0769074b5d51d293b765c4371b8f55c468c9c9f2"
 LABELS = {
     split: RemoteFile(
-        name=f"{split}.csv",
+        name=f"perov_5_{split}.csv",
         url=f"{_CDVAE}{split}.csv",
         checksum=_CSV_SHA256.get(split),
-        aliases=(f"cdvae_{split}.csv", f"cdvae_{split}.csv.gz", f"{split}.csv.gz"),
+        aliases=(f"cdvae_{split}.csv", f"cdvae_{split}.csv.gz"),
+        common_names=(f"{split}.csv", f"{split}.csv.gz"),
     )
     for split in SPLITS
 }
