@@ -11,7 +11,7 @@ from gymnasium import spaces
 from crystal_gym.episode import EpisodeState, fill, observe, start
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 from crystal_gym.generator import InstanceGenerator, InstanceKeywords
-from crystal_gym.masks import Mask, allowed, resolve_mask
+from crystal_gym.masks import Mask, resolve_mask
 from crystal_gym.observation import observation_space
 from crystal_gym.rewards import Reward, finish, resolve_reward
 
@@ -133,10 +133,10 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int]):
         self.mask = resolve_mask(mask)
         self.render_mode = render_mode
         table = self.table = self.generator.table
-        n_elements = len(table.vocabulary)
-        self.observation_space = observation_space(table.max_sites, table.max_edges, n_elements)
-        self.action_space = spaces.Discrete(n_elements)
-        self._n_elements = n_elements
+        self.observation_space = observation_space(
+            table.max_sites, table.max_edges, table.n_elements
+        )
+        self.action_space = spaces.Discrete(table.n_elements)
         self._state: EpisodeState | None = None
         self._window: Window | None = None
 
@@ -158,22 +158,22 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int]):
             ResetNeededError: no episode is under way.
         """
         state = self._under_way()
-        if state.step >= state.n_sites:
+        if state.step == state.n_sites:
             raise ResetNeededError("The episode is over: all sites are filled. Call reset().")
         try:
             choice = operator.index(action)
         except TypeError:
             choice = -1
-        if not 0 <= choice < self._n_elements:
+        if not 0 <= choice < self.table.n_elements:
             raise InvalidActionError(
-                f"An action is an integer from 0 to {self._n_elements - 1}, not {action!r}."
+                f"An action is an integer from 0 to {self.table.n_elements - 1}, not {action!r}."
             )
         reward = float(self.reward.on_fill(self.table, state.crystal, state.focus, choice + 1))
         full = bool(fill(state, choice))  # type: ignore[arg-type]
         info = self._info(state)
         if full:
             crystal = np.array([state.crystal])
-            last, components = finish(self.reward, self.table, crystal, state.elements[None].copy())
+            last, components = finish(self.reward, self.table, crystal, state.elements[None])
             reward += float(last[0])
             info.update({name: values[0].item() for name, values in components.items()})
         if self.render_mode == "human":
@@ -182,7 +182,7 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int]):
 
     def action_masks(self) -> np.ndarray:
         """The elements that the mask allows on the site in focus, bool (V,)."""
-        return allowed(self.mask, self.table, self._under_way())
+        return self.mask(self.table, self._under_way())
 
     def expert_action(self) -> int:
         """The action that puts the source crystal's element on the site in focus."""
@@ -219,7 +219,7 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int]):
 
     def _info(self, state: EpisodeState) -> dict[str, Any]:
         return {
-            "action_mask": allowed(self.mask, self.table, state).view(np.int8),
+            "action_mask": self.mask(self.table, state).view(np.int8),
             "crystal": state.crystal,
             "source": int(state.order[0]),
         }

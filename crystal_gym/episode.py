@@ -25,7 +25,9 @@ class EpisodeTable:
     Attributes:
         collection: the crystals.
         vocabulary: the elements of the action space.
+        n_elements: V.
         n_sites: int64 (C,).
+        site_share: 1 / n_sites, float64 (C,).
         true: codes of the true elements, int32 (C, N), padded with -1.
         blank: an unfilled crystal, int32 (C, N): 0 on sites, -1 on padding.
         frac_coords: float32 (C, N, 3).
@@ -53,7 +55,9 @@ class EpisodeTable:
                 f"Crystal {str(collection.ids[row])!r} of {collection.name!r} has "
                 f"{collection.n_sites[row]} sites; max_sites allows {max_sites}."
             )
+        self.n_elements = len(self.vocabulary)
         self.n_sites = collection.n_sites.astype(np.int64)
+        self.site_share = 1 / self.n_sites
         self.true = _padded(collection.codes(self.vocabulary), (0, extra), -1)
         self.blank = np.minimum(self.true, 0)
         self.frac_coords = _padded(collection.frac_coords.astype(np.float32), (0, extra, 0), 0)
@@ -125,7 +129,7 @@ def start(table: EpisodeTable, crystal: np.ndarray, order: np.ndarray) -> Episod
         elements=table.blank[crystal].copy(),
         n_sites=int(table.n_sites[crystal]),  # type: ignore[arg-type]
         step=0,  # type: ignore[arg-type]
-        focus=int(order[0]),  # type: ignore[arg-type]
+        focus=order[0],
         rows=(),
     )
 
@@ -159,7 +163,7 @@ def observe(table: EpisodeTable, state: EpisodeState) -> dict[str, np.ndarray]:
         "frac_coords": table.frac_coords.take(state.crystal, axis=0),
         "lattice": table.lattice.take(state.crystal, axis=0),
         "edges": table.edges.take(state.crystal, axis=0),
-        "focus": np.array(state.focus) if state.rows else np.int64(state.focus),  # type: ignore[dict-item]
+        "focus": state.focus.copy() if state.rows else state.focus,
     }
 
 
@@ -172,12 +176,13 @@ def fill(state: EpisodeState, action: np.ndarray) -> np.ndarray:
         Whether each episode is now full, bool (B,).
     """
     if not state.rows:
-        if state.step < state.n_sites:
+        step, n_sites = state.step, state.n_sites
+        if step < n_sites:
             state.elements[state.focus] = action + 1
-            state.step += 1
-        if state.step < state.n_sites:
-            state.focus = int(state.order[state.step])  # type: ignore[assignment]
-        return state.step >= state.n_sites
+            state.step = step = step + 1
+            if step < n_sites:
+                state.focus = state.order[step]
+        return step >= n_sites
     here = (*state.rows, state.focus)
     code = np.where(state.step < state.n_sites, action + 1, state.elements[here])
     state.elements[here] = code

@@ -104,23 +104,28 @@ class InstanceGenerator:
         Raises:
             CrystalGymError: an unknown option, crystal or site.
         """
-        uniform = rng.random(self._draws if size is None else (size, self._draws))
-        crystal = self.rows[(uniform[..., 0] * len(self.rows)).astype(np.int64)]
+        if size is None:
+            first, second = rng.random(), rng.random()
+            rest = rng.random(self._draws - 2) if self._draws > 2 else None
+        else:
+            uniform = rng.random((size, self._draws))
+            first, second, rest = uniform[:, 0], uniform[:, 1], uniform[:, 2:]
+        crystal = self.rows[_scaled(first, len(self.rows))]
         source = None if self.source is None else np.broadcast_to(self.source, crystal.shape)
         if options:
             crystal, source = self._chosen(crystal, source, options)
         if source is None:
-            source = (uniform[..., 1] * self.table.n_sites[crystal]).astype(np.int64)
-        return crystal, self._order(crystal, source, uniform[..., 2:])
+            source = _scaled(second, self.table.n_sites[crystal])
+        return crystal, self._order(crystal, source, rest)
 
-    def _order(self, crystal: np.ndarray, source: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+    def _order(self, crystal: Any, source: Any, rest: np.ndarray | None) -> np.ndarray:
         if self.traversal == "breadth-first":
             return self.table.traversals[crystal, source]
         sites = np.arange(self.table.max_sites)
-        padding = sites >= self.table.n_sites[crystal][..., None]
-        key = uniform if self.traversal == "random" else sites
+        padding = sites >= np.asarray(self.table.n_sites[crystal])[..., None]
+        key = rest if self.traversal == "random" else sites
         # All keys are at least 0: the source goes to the front, padding to the back.
-        key = np.where(sites == source[..., None], -1, np.where(padding, np.inf, key))
+        key = np.where(sites == np.asarray(source)[..., None], -1, np.where(padding, np.inf, key))
         order = np.argsort(key, axis=-1)
         return np.where(padding, -1, order)
 
@@ -171,6 +176,13 @@ class InstanceGenerator:
                 f"Source site {site} is none of the {self.table.n_sites[row]} sites of crystal "
                 f"{str(self.table.collection.ids[row])!r}; they are numbered from 0."
             )
+
+
+def _scaled(uniform: Any, count: Any) -> Any:
+    """Numbers in [0, 1) to integers from 0 to ``count`` - 1; rounding never reaches ``count``."""
+    if isinstance(uniform, np.ndarray):
+        return (uniform * count).astype(np.int64)
+    return int(uniform * int(count))
 
 
 def _as_vocabulary(vocabulary: Vocabulary | Sequence[str] | None) -> Vocabulary | None:

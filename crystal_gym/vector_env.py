@@ -18,7 +18,7 @@ from crystal_gym.env import (
 from crystal_gym.episode import EpisodeState, fill, observe, restart, start
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 from crystal_gym.generator import InstanceGenerator, InstanceKeywords
-from crystal_gym.masks import Mask, allowed, resolve_mask
+from crystal_gym.masks import Mask, resolve_mask
 from crystal_gym.observation import observation_space
 from crystal_gym.rewards import Reward, finish, resolve_reward
 
@@ -80,14 +80,12 @@ class CrystalSkeletonVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.n
         self.mask = resolve_mask(mask)
         self.render_mode = render_mode
         table = self.table = self.generator.table
-        n_elements = len(table.vocabulary)
         self.single_observation_space = observation_space(
-            table.max_sites, table.max_edges, n_elements
+            table.max_sites, table.max_edges, table.n_elements
         )
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.single_action_space = spaces.Discrete(n_elements)
+        self.single_action_space = spaces.Discrete(table.n_elements)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._n_elements = n_elements
         self._same_step = mode == AutoresetMode.SAME_STEP.value
         self._state: EpisodeState | None = None
         # Episodes that ended at the last step and begin anew at the next.
@@ -149,7 +147,7 @@ class CrystalSkeletonVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.n
 
     def action_masks(self) -> np.ndarray:
         """The elements that the mask allows on the sites in focus, bool (B, V)."""
-        return allowed(self.mask, self.table, self._under_way())
+        return self.mask(self.table, self._under_way())
 
     def expert_action(self) -> np.ndarray:
         """The actions that put the source crystals' elements on the sites in focus, int64 (B,)."""
@@ -177,10 +175,10 @@ class CrystalSkeletonVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.n
             actions.shape != (self.num_envs,)
             or actions.dtype.kind not in "iu"
             or actions.min() < 0
-            or actions.max() >= self._n_elements
+            or actions.max() >= self.table.n_elements
         ):
             raise InvalidActionError(
-                f"Actions are {self.num_envs} integers from 0 to {self._n_elements - 1}, "
+                f"Actions are {self.num_envs} integers from 0 to {self.table.n_elements - 1}, "
                 f"not {actions!r}."
             )
         return actions.astype(np.int64, copy=False)
@@ -192,7 +190,7 @@ class CrystalSkeletonVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.n
 
     def _infos(self, state: EpisodeState) -> dict[str, Any]:
         always = {
-            "action_mask": allowed(self.mask, self.table, state).view(np.int8),
+            "action_mask": self.mask(self.table, state).view(np.int8),
             "crystal": state.crystal.copy(),
             "source": state.order[:, 0].copy(),
         }

@@ -16,7 +16,8 @@ class MatchReward(Reward):
 
     def on_fill(self, table: EpisodeTable, crystal: Any, site: Any, element: Any) -> Any:
         """1/n where the element is the true one, else 0."""
-        return (table.true[crystal, site] == element) / table.n_sites[crystal]
+        # In this order NumPy's fast path for scalars is taken.
+        return table.site_share[crystal] * (table.true[crystal, site] == element)
 
 
 def fraction_matched(
@@ -29,5 +30,6 @@ def fraction_matched(
         crystal: rows of the table, (k,).
         elements: codes, (k, N), padded with -1.
     """
-    matched = (table.true[crystal] == elements) & (elements > 0)
-    return matched.sum(axis=1) / table.n_sites[crystal]
+    equal = (table.true.take(crystal, axis=0) == elements).sum(axis=1)
+    padding = table.max_sites - table.n_sites[crystal]  # equal on both sides
+    return (equal - padding) * table.site_share[crystal]
