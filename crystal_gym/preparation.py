@@ -234,10 +234,13 @@ def _run(
         yield from (_prepare_chunk(*job) for job in jobs)
         return
     import joblib
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = ("Preparing skeletons", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not progress, transient=True) as bar:
+    # Standard output is for results: they may be read by a program.
+    err = Console(stderr=True)
+    with Progress(*columns, console=err, disable=not progress, transient=True) as bar:
         task = bar.add_task("", total=total, completed=total - sum(len(job[1]) for job in jobs))
         # More, smaller jobs than workers: all cores are busy until the end.
         size = max(1, CHUNK // 8) if n_chunks < 8 else CHUNK

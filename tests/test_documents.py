@@ -23,7 +23,9 @@ def test_code_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     names = {"__name__": "page"}
-    for language, code in re.findall(r"^```(python|sh)\n(.*?)^```", page.read_text(), re.M | re.S):
+    for language, code in re.findall(
+        r"^```(python|sh)\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL
+    ):
         if language == "python":
             exec(compile(code, str(page), "exec"), names)  # noqa: S102 - our own code
             continue
@@ -41,5 +43,5 @@ def test_links_lead_somewhere(page):
 
 def test_commands_named_in_the_documents_exist():
     for page in PAGES:
-        for command in re.findall(r"(?:^|`)crystal-gym ([a-z]+)", page.read_text(), re.M):
+        for command in re.findall(r"(?:^|`)crystal-gym ([a-z]+)", page.read_text(), re.MULTILINE):
             assert command in cli.COMMANDS, f"{name_of(page)}: crystal-gym {command}"

@@ -13,9 +13,12 @@ def progress_bar(title: str, total: int, *, shown: bool) -> Iterator[Callable[[i
         total: how many things are to be done.
         shown: whether to show anything at all.
     """
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     columns = (title, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, disable=not shown, transient=True) as bar:
+    # Standard output is for results: they may be read by a program.
+    err = Console(stderr=True)
+    with Progress(*columns, console=err, disable=not shown, transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda done: bar.advance(task, done)
