@@ -50,7 +50,7 @@ class Build(Command):
         for split in self.splits:
             name = dataset_id(collection.name, split, self.behaviour)
             if not self.overwrite and self._is_built(name):
-                out.print(f"{name}: built already; --overwrite builds it anew.", highlight=False)
+                out.print(f"{name}: built already; --overwrite builds it anew.")
                 continue
             start = time.perf_counter()
             build_dataset(
@@ -63,7 +63,7 @@ class Build(Command):
             )
             seconds = time.perf_counter() - start
             size = _size(_metadata(name))
-            out.print(f"{name}: {size}, built in {seconds:.1f} s.", highlight=False)
+            out.print(f"{name}: {size}, built in {seconds:.1f} s.")
 
     def _is_built(self, name: str) -> bool:
         """Whether this data set stands there, made with the same settings.

@@ -30,7 +30,11 @@ class Command(abc.ABC):
 
 
 def console() -> "Console":
-    """Where results go: tables keep their width when the output is a file or a pipe."""
+    """Standard output, for results: plain text and tables, 100 columns wide in a file or a pipe.
+
+    Progress goes to standard error.
+    """
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 100)
+    width = None if sys.stdout.isatty() else 100
+    return Console(width=width, markup=False, highlight=False)

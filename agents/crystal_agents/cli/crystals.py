@@ -47,10 +47,10 @@ class Crystals(Command):
             collection = load_collection(self.name)
         seconds = time.perf_counter() - start
         if collection.description:
-            out.print(collection.description, highlight=False)
+            out.print(collection.description)
         out.print(_splits(collection))
         out.print(_contents(collection))
-        out.print(f"Ready in {seconds:.1f} s.", highlight=False)
+        out.print(f"Ready in {seconds:.1f} s.")
 
 
 def _splits(collection: "CrystalCollection") -> "Table":

@@ -31,7 +31,7 @@ class List(Command):
         except ModuleNotFoundError as error:
             if error.name != "minari":
                 raise
-            out.print("Data sets need Minari: pip install 'crystal-gym[datasets]'.", markup=False)
+            out.print("Data sets need Minari: pip install 'crystal-gym[datasets]'.")
         out.print(_policies(self.runs))
 
 

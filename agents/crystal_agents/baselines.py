@@ -1,0 +1,81 @@
+"""Floors that a policy must beat: rules that know no chemistry."""
+
+import numpy as np
+from scipy.spatial import KDTree
+
+from crystal_agents.rollouts import Scorer
+from crystal_gym.episode import EpisodeState, EpisodeTable
+from crystal_gym.skeleton import lattice_matrix
+
+
+def _one_hot(codes: np.ndarray, n_elements: int) -> np.ndarray:
+    return np.eye(n_elements)[codes - 1]
+
+
+def uniform(seed: int) -> Scorer:
+    """Every element equally likely."""
+    rng = np.random.default_rng(seed)
+
+    def score(table: EpisodeTable, state: EpisodeState, n_sources: int) -> np.ndarray:  # noqa: ARG001 - a Scorer
+        return rng.random((len(state.crystal), len(table.vocabulary)))
+
+    return score
+
+
+def most_frequent(table: EpisodeTable, train: np.ndarray) -> Scorer:
+    """Always the element that is most frequent in the training crystals."""
+    codes = table.true[train]
+    counts = np.bincount(codes[codes > 0] - 1, minlength=len(table.vocabulary))
+
+    def score(table: EpisodeTable, state: EpisodeState, n_sources: int) -> np.ndarray:  # noqa: ARG001 - a Scorer
+        return np.broadcast_to(counts, (len(state.crystal), len(counts)))
+
+    return score
+
+
+def most_frequent_per_site(table: EpisodeTable, train: np.ndarray) -> Scorer:
+    """The most frequent element of each site number, among cells with as many sites."""
+    v = len(table.vocabulary)
+    counts = {}
+    for n in np.unique(table.n_sites[train]):
+        codes = table.true[train[table.n_sites[train] == n], :n]
+        counts[n] = np.stack([np.bincount(site - 1, minlength=v) for site in codes.T])
+
+    def score(table: EpisodeTable, state: EpisodeState, n_sources: int) -> np.ndarray:  # noqa: ARG001 - a Scorer
+        n = int(table.n_sites[state.crystal[0]])
+        # Sizes of cell that training never saw: no preference.
+        known = counts.get(n, np.zeros((n, v)))
+        return known[state.focus]
+
+    return score
+
+
+def nearest_skeleton(table: EpisodeTable, train: np.ndarray) -> Scorer:
+    """The element on this site in the training crystal whose skeleton is most alike.
+
+    Alike: in lattice vectors and in the vectors between the sites and the first one (Å, nearest
+    images), among cells with as many sites.
+    """
+    features = _skeleton_features(table)
+    trees = {
+        n: (rows := train[table.n_sites[train] == n], KDTree(features[rows, : 9 + 3 * n]))
+        for n in np.unique(table.n_sites[train]).tolist()
+    }
+
+    def score(table: EpisodeTable, state: EpisodeState, n_sources: int) -> np.ndarray:  # noqa: ARG001 - a Scorer
+        n = int(table.n_sites[state.crystal[0]])
+        if n not in trees:
+            return np.zeros((len(state.crystal), len(table.vocabulary)))
+        rows, tree = trees[n]
+        _, nearest = tree.query(features[state.crystal, : 9 + 3 * n])
+        return _one_hot(table.true[rows[nearest], state.focus], len(table.vocabulary))
+
+    return score
+
+
+def _skeleton_features(table: EpisodeTable) -> np.ndarray:
+    lattice = lattice_matrix(table.lattice)
+    apart = table.frac_coords - table.frac_coords[:, :1]
+    apart = apart - np.round(apart)
+    vectors = np.einsum("cni,cij->cnj", apart, lattice)
+    return np.concatenate([lattice.reshape(len(lattice), 9), vectors.reshape(len(lattice), -1)], 1)

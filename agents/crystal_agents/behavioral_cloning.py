@@ -1,0 +1,400 @@
+"""Behavioral cloning: Algorithm 1 of the paper as one visible loop, resumable at any step."""
+
+import csv
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
+
+from crystal_agents.batches import Batch, TransitionArrays, TransitionStore, on_random_traversals
+from crystal_agents.policy import PolicyConfig, SkeletonPolicy
+from crystal_agents.recipes import Recipe
+from crystal_gym.errors import CrystalGymError, DamagedFileError
+from crystal_gym.files import written_beside
+
+CHECKPOINT_FILE = "checkpoint.pt"
+HISTORY_FILE = "metrics.csv"
+# Steps over which the learning rate of the cosine schedule rises.
+_WARM_UP = 200
+
+
+@dataclass(frozen=True)
+class Args:
+    """One training run.
+
+    Attributes:
+        run: folder of the checkpoint, the history and the trained policy.
+        recipe: the network and how it is trained.
+        seed: of the initial weights, the order of the batches and the dropout.
+        validate_every: epochs between validations; the last epoch is always validated.
+        patience: stop after this many validations without improvement and keep the best weights;
+            0 trains to the end.
+        checkpoint_seconds: time between checkpoints.
+        accelerator: Fabric's accelerator: ``cpu``, ``cuda``, ``auto``.
+        devices: number of processes.
+        precision: Fabric's precision, such as ``32-true`` or ``bf16-mixed``.
+        tensorboard: write TensorBoard events beside the CSV history.
+        provenance: anything to keep with the policy, such as the data set's name.
+    """
+
+    run: Path
+    recipe: Recipe
+    seed: int = 0
+    validate_every: int = 5
+    patience: int = 0
+    checkpoint_seconds: float = 60.0
+    accelerator: str = "cpu"
+    devices: int = 1
+    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
+    tensorboard: bool = False
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+
+def train(
+    args: Args,
+    symbols: tuple[str, ...],
+    data: TransitionArrays,
+    validation: TransitionArrays | None = None,
+    report: Callable[[int, dict[str, float]], None] | None = None,
+) -> SkeletonPolicy:
+    """Clone the expert's transitions into a policy; go on from the run's checkpoint if it has one.
+
+    An interrupted run that is called again ends with the weights of an uninterrupted one: batches,
+    random traversals and dropout are drawn anew at every step from the seed and the step's number.
+
+    Args:
+        args: the run.
+        symbols: the vocabulary of the data's codes and actions.
+        data: transitions to learn from.
+        validation: transitions on which the accuracy is told.
+        report: called after every step with the number of steps left and the epoch's figures so
+            far.
+
+    Returns:
+        The trained policy, also saved in ``args.run``.
+
+    Raises:
+        CrystalGymError: the run's checkpoint is of other settings or other data.
+        DamagedFileError: the checkpoint is damaged.
+        StorageError: the run's folder cannot be written.
+    """
+    recipe = args.recipe
+    if args.patience and validation is None:
+        raise CrystalGymError(
+            "Stopping early needs validation transitions; give them or patience 0."
+        )
+    fabric = Fabric(accelerator=args.accelerator, devices=args.devices, precision=args.precision)
+    fabric.launch()
+    torch.manual_seed(args.seed)
+    config = PolicyConfig(recipe.network, symbols, data.frac_coords.shape[1], recipe.settings)
+    policy = SkeletonPolicy(config)
+    model, optimizer = fabric.setup(policy, _optimizer(policy, recipe))
+    average = AveragedModel(policy, avg_fn=_running_average(recipe.average))
+    averaged = cast(SkeletonPolicy, average.module)
+    store = TransitionStore(data, fabric.device)
+    held_out = None if validation is None else TransitionStore(validation, fabric.device)
+    logger = _tensorboard(args) if args.tensorboard and fabric.is_global_zero else None
+
+    parts = {"policy": policy, "optimizer": optimizer, "average": average}
+    checkpoint = Checkpoint(args, fabric, parts, _fingerprint(args, symbols, data))
+    progress = checkpoint.load()
+    n_groups = len(store.groups(recipe.states, _generator(args.seed, 0)))
+    steps_per_epoch = -(-n_groups // recipe.skeletons)
+    last_step = recipe.epochs * steps_per_epoch
+
+    while progress.step < last_step and not progress.stopped:
+        epoch, start = divmod(progress.step, steps_per_epoch)
+        groups = store.groups(recipe.states, _generator(args.seed, epoch))
+        for first in range(start * recipe.skeletons, n_groups, recipe.skeletons):
+            began = time.perf_counter()
+            model.train()
+            learning_rate = _learning_rate(recipe, progress.step, last_step)
+            for parameters in optimizer.param_groups:
+                parameters["lr"] = learning_rate
+            torch.manual_seed(_mix(args.seed, progress.step, fabric.global_rank))
+            whole = groups[first : first + recipe.skeletons]
+            batch = store.batch(whole[fabric.global_rank :: fabric.world_size])
+            loss, right, count = _loss(
+                model, batch, recipe, _generator(args.seed, progress.step, fabric.global_rank)
+            )
+            # Each process holds a share of the batch; the mean of their gradients is the batch's.
+            fabric.backward(loss.sum() * fabric.world_size / whole.numel())
+            if recipe.clip:
+                fabric.clip_gradients(
+                    model, optimizer, max_norm=recipe.clip, error_if_nonfinite=False
+                )
+            optimizer.step()
+            optimizer.zero_grad()
+            if recipe.average:
+                average.update_parameters(policy)
+            progress.add(loss.detach().sum().item(), right.item(), count, loss.numel())
+            progress.seconds += time.perf_counter() - began
+            progress.step += 1
+            if report is not None and fabric.is_global_zero:
+                report(last_step - progress.step, progress.figures())
+            checkpoint.save_if_due(progress)
+        row = {"epoch": epoch + 1, "step": progress.step, "learning_rate": learning_rate}
+        row |= progress.end_epoch()
+        if held_out is not None and (
+            (epoch + 1) % args.validate_every == 0 or progress.step == last_step
+        ):
+            judged = averaged if recipe.average else policy
+            row["val_accuracy"] = teacher_forced_accuracy(judged, held_out)
+            if args.patience:
+                checkpoint.keep_if_best(progress, judged, row["val_accuracy"])
+        progress.history.append(row)
+        if fabric.is_global_zero:
+            write_history(args.run / HISTORY_FILE, progress.history)
+        if logger is not None:
+            logger.log_metrics({k: v for k, v in row.items() if k != "step"}, progress.step)
+    checkpoint.save(progress)
+
+    final = averaged if recipe.average else policy
+    if args.patience:
+        final.load_state_dict(progress.best)
+    trained = SkeletonPolicy(
+        dataclasses.replace(config, training=_training_record(args, data, progress))
+    )
+    trained.load_state_dict(final.state_dict())
+    if fabric.is_global_zero:
+        trained.save(args.run)
+    return trained.eval()
+
+
+def teacher_forced_accuracy(policy: SkeletonPolicy, store: TransitionStore) -> float:
+    """Fraction of transitions at which the most probable action is the expert's."""
+    was_training = policy.training
+    policy.eval()
+    right = torch.zeros(len(store), dtype=torch.bool)
+    with torch.no_grad():
+        # Five states of a skeleton share its geometry; one that is drawn twice is written twice.
+        for groups in store.groups(5, _generator(0)).split(512):
+            batch = store.batch(groups)
+            logits = policy(batch.skeletons, batch.elements, batch.focus)
+            right[groups] = (logits.argmax(-1) == batch.action).T.cpu()
+    policy.train(was_training)
+    return right.double().mean().item()
+
+
+def write_history(path: Path, history: list[dict[str, float]]) -> None:
+    """The figures of every epoch as CSV, whole or absent."""
+    columns = list(dict.fromkeys(key for row in history for key in row))
+    with written_beside(path) as beside, beside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def _loss(
+    model: nn.Module, batch: Batch, recipe: Recipe, generator: torch.Generator
+) -> tuple[Tensor, Tensor, int]:
+    """Cross-entropy of each state (K, S), the number of right actions, and of how many."""
+    if recipe.traversals == "expert":
+        logits = model(batch.skeletons, batch.elements, batch.focus)
+        loss = F.cross_entropy(logits.flatten(0, 1), batch.action.flatten(), reduction="none")
+        return (
+            loss.view_as(batch.action),
+            (logits.argmax(-1) == batch.action).sum(),
+            batch.action.numel(),
+        )
+    elements = on_random_traversals(batch, generator)
+    logits = model(batch.skeletons, elements)
+    empty = elements == 0
+    target = (batch.finished - 1).expand_as(elements)
+    loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
+    loss = torch.where(empty, loss.view_as(elements), 0.0)
+    owner = batch.skeletons.owner
+    # Every state counts once, however many of its sites are still empty.
+    total = torch.zeros_like(batch.focus, dtype=loss.dtype).index_add_(1, owner, loss)
+    number = torch.zeros_like(total).index_add_(1, owner, empty.to(loss.dtype))
+    right = ((logits.argmax(-1) == target) & empty).sum()
+    return total / number.clamp_min(1), right, int(empty.sum())
+
+
+def _optimizer(policy: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(
+            policy.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+    weights = [module.weight for module in policy.modules() if isinstance(module, nn.Linear)]
+    chosen = {id(weight) for weight in weights}
+    others = [p for p in policy.parameters() if id(p) not in chosen]
+    return torch.optim.AdamW(
+        [
+            {"params": weights, "weight_decay": recipe.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ],
+        lr=recipe.learning_rate,
+        betas=(0.9, 0.98),
+    )
+
+
+def _learning_rate(recipe: Recipe, step: int, last_step: int) -> float:
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    warm_up = min(_WARM_UP, max(1, last_step // 10))
+    cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / last_step)).item())
+    return recipe.learning_rate * min(1.0, (step + 1) / warm_up) * max(cosine, 0.01)
+
+
+def _running_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    def update(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        # Early weights are forgotten sooner.
+        kept = min(decay, (1 + int(count)) / (50 + int(count)))
+        return averaged.lerp(current, 1 - kept)
+
+    return update
+
+
+def _mix(*numbers: int) -> int:
+    """One seed from several numbers; close inputs give unrelated seeds."""
+    return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:7])
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_mix(*numbers))
+
+
+def _fingerprint(args: Args, symbols: tuple[str, ...], data: TransitionArrays) -> str:
+    """Of everything that decides the weights: settings, vocabulary and data."""
+    digest = hashlib.sha256()
+    settings = [dataclasses.asdict(args.recipe), args.seed, args.precision, args.devices]
+    digest.update(json.dumps([settings, symbols, args.patience, args.validate_every]).encode())
+    for array in (data.skeleton, data.elements, data.focus, data.action, data.frac_coords):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def _training_record(args: Args, data: TransitionArrays, progress: "Progress") -> dict[str, Any]:
+    last = progress.history[-1] if progress.history else {}
+    return {
+        **args.provenance,
+        "recipe": dataclasses.asdict(args.recipe),
+        "seed": args.seed,
+        "transitions": len(data.action),
+        "epochs": len(progress.history),
+        "steps": progress.step,
+        "seconds": round(sum(row["seconds"] for row in progress.history), 1),
+        "accelerator": args.accelerator,
+        "precision": args.precision,
+        "train_accuracy": last.get("train_accuracy"),
+        "val_accuracy": last.get("val_accuracy"),
+    }
+
+
+def _tensorboard(args: Args):  # noqa: ANN202 - the logger's type needs TensorBoard
+    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+
+    return TensorBoardLogger(args.run, name="tensorboard", version="")
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all of it goes into the checkpoint."""
+
+    step: int = 0
+    loss: float = 0.0
+    states: int = 0
+    right: float = 0.0
+    actions: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_accuracy: float = -1.0
+    since_best: int = 0
+    stopped: bool = False
+
+    def add(self, loss: float, right: float, actions: int, states: int) -> None:
+        """Take a step's figures into the epoch's."""
+        self.loss += loss
+        self.states += states
+        self.right += right
+        self.actions += actions
+
+    def figures(self) -> dict[str, float]:
+        """The epoch so far."""
+        return {
+            "loss": self.loss / max(self.states, 1),
+            "train_accuracy": self.right / max(self.actions, 1),
+            "transitions_per_second": self.states / max(self.seconds, 1e-9),
+            "seconds": self.seconds,
+        }
+
+    def end_epoch(self) -> dict[str, float]:
+        """The epoch's figures; the next one begins."""
+        figures = self.figures()
+        self.loss = self.right = self.seconds = 0.0
+        self.states = self.actions = 0
+        return figures
+
+
+@dataclass
+class Checkpoint:
+    """The run's state on disk: written beside and renamed, read without unpickling."""
+
+    args: Args
+    fabric: Fabric
+    parts: dict[str, Any]
+    fingerprint: str
+    saved_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def path(self) -> Path:
+        """Of the checkpoint."""
+        return self.args.run / CHECKPOINT_FILE
+
+    def save(self, progress: Progress) -> None:
+        """Replace the checkpoint by the present state."""
+        if self.fabric.is_global_zero:
+            state = {name: part.state_dict() for name, part in self.parts.items()}
+            state |= {"progress": dataclasses.asdict(progress), "fingerprint": self.fingerprint}
+            with written_beside(self.path) as beside:
+                torch.save(state, beside)
+        self.fabric.barrier()
+        self.saved_at = time.monotonic()
+
+    def save_if_due(self, progress: Progress) -> None:
+        """Save when the last one is long enough ago."""
+        due = time.monotonic() - self.saved_at >= self.args.checkpoint_seconds
+        if self.fabric.broadcast(due):
+            self.save(progress)
+
+    def load(self) -> Progress:
+        """The state to go on from; a fresh one where there is no checkpoint."""
+        if not self.path.is_file():
+            return Progress()
+        try:
+            state = torch.load(self.path, map_location=self.fabric.device, weights_only=True)
+            progress = Progress(**state["progress"])
+            same = state["fingerprint"] == self.fingerprint
+        except Exception as error:  # torch's readers raise whatever they stumble over
+            raise DamagedFileError(
+                f"{self.path} is damaged ({type(error).__name__}). Delete it to begin anew."
+            ) from error
+        if not same:
+            raise CrystalGymError(
+                f"{self.path} belongs to a run with other settings, another vocabulary or other "
+                "data. Choose another folder, or delete it to begin anew."
+            )
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        return progress
+
+    def keep_if_best(self, progress: Progress, policy: nn.Module, accuracy: float) -> None:
+        """Remember the best weights, and stop the run when its patience is at an end."""
+        if accuracy > progress.best_accuracy:
+            progress.best_accuracy, progress.since_best = accuracy, 0
+            progress.best = {key: value.clone() for key, value in policy.state_dict().items()}
+        else:
+            progress.since_best += 1
+        progress.stopped = progress.since_best >= self.args.patience

@@ -1,0 +1,27 @@
+"""What every network is."""
+
+import abc
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from crystal_agents.graphs import SkeletonBatch
+from crystal_agents.readouts import GraphReadout, SiteReadout
+
+
+class Encoder(nn.Module, abc.ABC):
+    """A network from fillings of skeletons to embeddings of their sites.
+
+    Its keyword arguments are its settings; a subclass is made known in ``ENCODERS``.
+
+    Attributes:
+        size: channels D of the embeddings.
+        Readout: what stands behind it.
+    """
+
+    size: int
+    Readout: ClassVar[type[GraphReadout] | type[SiteReadout]]
+
+    @abc.abstractmethod
+    def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
+        """Embeddings (K, s, D) of K fillings (K, s), in codes: 0 empty, 1 to V."""

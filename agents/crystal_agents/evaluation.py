@@ -1,0 +1,245 @@
+"""How well crystals are filled: figures for policies, floors and the true crystals side by side."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import bootstrap
+
+from crystal_agents import baselines
+from crystal_agents.policy import SkeletonPolicy
+from crystal_agents.rollouts import Filled, PolicyScorer, Scorer, groups_of, roll_out
+from crystal_gym.collection import CrystalCollection
+from crystal_gym.episode import EpisodeTable
+from crystal_gym.errors import CrystalGymError
+from crystal_gym.validity import RULES, is_valid
+
+# Figures in the order of the tables, with what they mean.
+FIGURES: dict[str, str] = {
+    "accuracy": "sites filled as in the crystal, free-running from the empty skeleton",
+    "teacher_forced": "right choices in the expert's own states",
+    "top5": "true element among the five most probable, in the expert's own states",
+    "exact": "crystals filled without any mistake",
+    "swap": "accuracy after the best exchange of two sites",
+    **{f"validity_{rule}": f"compositions valid by SMACT, rule {rule}" for rule in RULES},
+    "unique": "distinct fillings among those from the lowest source site",
+    "novel": "compositions that no training crystal has",
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its 95 % bootstrap interval (percentile method)."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> "Estimate":
+        """Of the mean of independent values (n,), NaN left out."""
+        values = values[~np.isnan(values)]
+        if len(values) < 2 or np.ptp(values) == 0:
+            mean = float(values.mean()) if len(values) else float("nan")
+            return cls(mean, mean, mean)
+        interval = bootstrap(
+            (values,), np.mean, n_resamples=2000, batch=100, method="percentile", rng=0
+        ).confidence_interval
+        return cls(float(values.mean()), float(interval.low), float(interval.high))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        runs: number of policies or seeds behind it.
+        figures: by name of ``FIGURES``; intervals are over runs, or over crystals of a single run.
+        per_site: free-running accuracy of each site number, (N,).
+    """
+
+    runs: int
+    figures: dict[str, Estimate]
+    per_site: list[float]
+
+
+@dataclass(frozen=True)
+class Report:
+    """The figures of an evaluation.
+
+    Attributes:
+        collection: name of the collection.
+        split: which crystals were filled.
+        n_crystals: how many.
+        n_sources: source sites per crystal, over which the figures of a policy are averaged.
+        rows: by name: the policies, the floors, and the true crystals.
+    """
+
+    collection: str
+    split: str
+    n_crystals: int
+    n_sources: int
+    rows: dict[str, Row]
+
+
+def evaluate(
+    policies: Mapping[str, Sequence[SkeletonPolicy]],
+    collection: CrystalCollection,
+    split: str = "test",
+    *,
+    n_sources: int = 5,
+    floors: bool = True,
+    seed: int = 0,
+    report: Callable[[str], None] | None = None,
+) -> Report:
+    """Fill the crystals of a split by every policy and every floor.
+
+    Args:
+        policies: by name, the runs (seeds) of each; all of one vocabulary.
+        collection: the crystals; their elements must be in the vocabulary.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        n_sources: source sites per crystal.
+        floors: also report rules that know no chemistry, and the true crystals.
+        seed: of the sampled sources and the uniform floor.
+        report: called with the name of each row before it is computed.
+
+    Raises:
+        CrystalGymError: vocabularies or numbers of sites do not fit, or the split is empty.
+    """
+    crystals = collection.in_split(split)
+    if not len(crystals):
+        raise CrystalGymError(f"The split {split!r} of {collection.name!r} has no crystals.")
+    runs = [policy for group in policies.values() for policy in group]
+    table = EpisodeTable(collection, runs[0].vocabulary if runs else None)
+    evaluation = _Evaluation(table, crystals, collection.in_split("train"), seed)
+    rows: dict[str, Row] = {}
+    for name, group in policies.items():
+        if report:
+            report(name)
+        rows[name] = evaluation.row([PolicyScorer(p, table) for p in group], n_sources)
+    if floors:
+        for name, scorers in _floors(table, evaluation.train, seed).items():
+            if report:
+                report(name)
+            rows[name] = evaluation.row(scorers, 1, states_matter=False)
+        rows["true crystals"] = evaluation.true_row()
+    return Report(collection.name, split, len(crystals), n_sources, rows)
+
+
+def _floors(table: EpisodeTable, train: np.ndarray, seed: int) -> dict[str, list[Scorer]]:
+    floors: dict[str, list[Scorer]] = {"uniform": [baselines.uniform(seed)]}
+    if len(train):
+        floors |= {
+            "most frequent element": [baselines.most_frequent(table, train)],
+            "most frequent per site": [baselines.most_frequent_per_site(table, train)],
+            "nearest skeleton": [baselines.nearest_skeleton(table, train)],
+        }
+    return floors
+
+
+class _Evaluation:
+    """What all rows of one table share."""
+
+    def __init__(
+        self, table: EpisodeTable, crystals: np.ndarray, train: np.ndarray, seed: int
+    ) -> None:
+        self.table = table
+        self.crystals = crystals
+        self.train = train
+        self.seed = seed
+        self.known = {_composition(row) for row in table.collection.atomic_numbers[train]}
+
+    def row(self, scorers: Sequence[Scorer], n_sources: int, *, states_matter: bool = True) -> Row:
+        """A row of one or more runs; floors whose choices ignore the state need no second pass."""
+        measured = []
+        for scorer in scorers:
+            groups = list(groups_of(self.table, self.crystals, n_sources, self.seed))
+            free = [roll_out(self.table, group, scorer) for group in groups]
+            forced = (
+                [roll_out(self.table, group, scorer, teacher_forced=True) for group in groups]
+                if states_matter
+                else None
+            )
+            measured.append(self._measure(free, forced))
+        return _summary(measured)
+
+    def true_row(self) -> Row:
+        """The crystals themselves: what a perfect policy would score."""
+        groups = groups_of(self.table, self.crystals, 1, self.seed)
+        return _summary(
+            [
+                self._measure(
+                    [
+                        Filled(group, self.table.true[group.crystals][None], np.zeros((1, 1, 1)))
+                        for group in groups
+                    ],
+                    None,
+                )
+            ]
+        )
+
+    def _measure(
+        self, free: Sequence[Filled], forced: Sequence[Filled] | None
+    ) -> dict[str, np.ndarray]:
+        """Per-crystal means over the sources, (S,), by figure; ``per_site`` is (S, N)."""
+        parts = [self._measure_group(filled) for filled in free]
+        for part, filled in zip(parts, forced or [], strict=False):
+            part["teacher_forced"] = (filled.rank == 0).mean((0, 2))
+            part["top5"] = (filled.rank < 5).mean((0, 2))
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+    def _measure_group(self, filled: Filled) -> dict[str, np.ndarray]:
+        true = self.table.true[filled.group.crystals]
+        n = int(self.table.n_sites[filled.group.crystals[0]])
+        right = (filled.elements == true)[..., :n]
+        numbers = self.table.vocabulary.decode(filled.elements)
+        per_site = np.full(true.shape, np.nan)
+        per_site[:, :n] = right.mean(0)
+        novel = [_composition(row) not in self.known for row in numbers.reshape(-1, true.shape[1])]
+        return {
+            "accuracy": right.mean((0, 2)),
+            "exact": right.all(2).mean(0),
+            "swap": _swapped(filled.elements[..., :n], true[:, :n]).mean(0),
+            **{f"validity_{rule}": is_valid(numbers, rule).mean(0) for rule in RULES},
+            "novel": np.reshape(novel, right.shape[:2]).mean(0),
+            "per_site": per_site,
+            "first_filling": filled.elements[0],
+        }
+
+
+def _composition(numbers: np.ndarray) -> tuple[int, ...]:
+    return tuple(sorted(number for number in numbers.tolist() if number > 0))
+
+
+def _swapped(elements: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Accuracy after the exchange of two sites that helps most, (K, S).
+
+    Args:
+        elements: codes (K, S, n).
+        true: codes (S, n).
+    """
+    match = elements[..., :, None] == true[..., None, :]
+    here = np.diagonal(match, axis1=-2, axis2=-1).astype(np.int64)
+    both = match.astype(np.int64) + match.swapaxes(-1, -2)
+    gain = both - here[..., :, None] - here[..., None, :]
+    return (here.sum(-1) + gain.max((-1, -2)).clip(0)) / elements.shape[-1]
+
+
+def _summary(measured: Sequence[dict[str, np.ndarray]]) -> Row:
+    figures = {}
+    for name in FIGURES:
+        if name == "unique":
+            values = [
+                np.array(len(np.unique(m["first_filling"], axis=0)) / len(m["first_filling"]))
+                for m in measured
+            ]
+        elif name in measured[0]:
+            values = [m[name] for m in measured]
+        else:
+            continue
+        # Several runs differ by their seeds; of one run only the crystals are a sample.
+        over = values[0].ravel() if len(values) == 1 else np.array([v.mean() for v in values])
+        figures[name] = Estimate.of(over)
+    with np.errstate(invalid="ignore"):
+        per_site = np.nanmean([np.nanmean(m["per_site"], axis=0) for m in measured], axis=0)
+    return Row(len(measured), figures, per_site.tolist())

@@ -1,0 +1,197 @@
+"""The policy: a network that puts elements on sites, saved and loaded without pickles."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from crystal_agents.encoders import make_encoder
+from crystal_agents.graphs import SkeletonBatch, SkeletonStore
+from crystal_gym.elements import Vocabulary
+from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError
+from crystal_gym.files import written_beside
+
+CONFIG_FILE = "policy.json"
+WEIGHTS_FILE = "policy.safetensors"
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """All that is needed to build a policy's network, and where it comes from.
+
+    Attributes:
+        network: a name of ``crystal_agents.encoders.ENCODERS``.
+        symbols: the vocabulary's V element symbols, in order.
+        max_sites: N, sites of the largest cell it was made for; a limit only to networks that are
+            told the focus as a number.
+        settings: keyword arguments of the encoder.
+        training: how it was trained, for the reader.
+    """
+
+    network: str
+    symbols: tuple[str, ...]
+    max_sites: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The elements of the action space."""
+        return Vocabulary(tuple(self.symbols))
+
+
+class SkeletonPolicy(nn.Module):
+    """An encoder of sites and a readout: states of skeletons to logits over the vocabulary.
+
+    The same module serves behavioral cloning, evaluation and online RL.
+
+    Args:
+        config: the network and its vocabulary.
+    """
+
+    def __init__(self, config: PolicyConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.vocabulary = config.vocabulary
+        n_elements = len(config.symbols)
+        self.encoder = make_encoder(config.network, n_elements, config.settings)
+        self.readout = self.encoder.Readout(self.encoder.size, n_elements, config.max_sites)
+
+    @property
+    def needs_focus(self) -> bool:
+        """Whether the network is told the focus as a number and so has a limit on sites."""
+        return self.readout.needs_focus
+
+    def forward(
+        self, batch: SkeletonBatch, elements: Tensor, focus: Tensor | None = None
+    ) -> Tensor:
+        """Logits over the vocabulary for K states of each of S skeletons.
+
+        Args:
+            batch: the skeletons, s sites in all.
+            elements: codes of the K fillings, int64 (K, s): 0 empty, 1 to V.
+            focus: the site to be filled next, numbered within its skeleton, int64 (K, S). Without
+                it every site is read: only for networks that are not told the focus.
+
+        Returns:
+            (K, S, V), or (K, s, V) without a focus.
+        """
+        embedding = self.encoder(batch, elements)
+        if focus is None:
+            return self.readout.every_site(embedding)
+        return self.readout(batch, embedding, focus)
+
+    @torch.no_grad()
+    def probabilities(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Probabilities over the vocabulary in a state of the environment.
+
+        Args:
+            observation: of ``CrystalSkeleton-v0``, one or a batch of B.
+
+        Returns:
+            float32 (V,) or (B, V).
+        """
+        single = np.ndim(observation["focus"]) == 0
+        arrays = {
+            key: torch.as_tensor(np.asarray(value)[None] if single else np.asarray(value))
+            for key, value in observation.items()
+        }
+        device = next(self.parameters()).device
+        self.require(max_sites=arrays["element"].shape[1])
+        store = SkeletonStore(
+            {
+                "n_sites": (arrays["element"] >= 0).sum(1),
+                "frac_coords": arrays["frac_coords"],
+                "parameters": arrays["lattice"],
+                "edges": arrays["edges"],
+            },
+            device,
+        )
+        batch = store.batch()
+        elements = batch.flat(arrays["element"].to(device, torch.int64))
+        focus = arrays["focus"].to(device, torch.int64)
+        was_training = self.training
+        self.eval()
+        probabilities = self(batch, elements[None], focus[None])[0].softmax(-1).cpu().numpy()
+        self.train(was_training)
+        return probabilities[0] if single else probabilities
+
+    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The most probable action in a state of the environment: int64, a scalar or (B,)."""
+        return self.probabilities(observation).argmax(-1)
+
+    def require(
+        self, vocabulary: Vocabulary | None = None, max_sites: int | None = None
+    ) -> "SkeletonPolicy":
+        """This policy, if it fits a vocabulary and a number of sites.
+
+        Raises:
+            CrystalGymError: it does not.
+        """
+        if vocabulary is not None and vocabulary != self.vocabulary:
+            raise CrystalGymError(
+                f"The policy chooses from {len(self.vocabulary)} elements "
+                f"({' '.join(self.vocabulary.symbols)}), the crystals from {len(vocabulary)} "
+                f"({' '.join(vocabulary.symbols)}). Give the environment or collection the "
+                "policy's vocabulary, or train a policy for this one."
+            )
+        if max_sites is not None and self.needs_focus and max_sites > self.config.max_sites:
+            raise CrystalGymError(
+                f"The network {self.config.network!r} was made for cells of up to "
+                f"{self.config.max_sites} sites; these have up to {max_sites}."
+            )
+        return self
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``policy.safetensors`` and ``policy.json`` into a folder.
+
+        Raises:
+            StorageError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        with written_beside(folder / WEIGHTS_FILE) as beside:
+            save_file({key: value.contiguous() for key, value in self.state_dict().items()}, beside)
+        with written_beside(folder / CONFIG_FILE) as beside:
+            beside.write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        return folder
+
+
+def load_policy(folder: str | Path, device: torch.device | str = "cpu") -> SkeletonPolicy:
+    """The policy that ``SkeletonPolicy.save`` wrote into this folder, ready for evaluation.
+
+    Raises:
+        MissingDataError: there is no policy.
+        DamagedFileError: a file is damaged, or the weights are of another network or vocabulary.
+    """
+    folder = Path(folder)
+    config_file, weights_file = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    for file in (config_file, weights_file):
+        if not file.is_file():
+            raise MissingDataError(
+                f"There is no policy in {folder}: {file.name} is missing. "
+                "Train one with `crystal-gym train`."
+            )
+    try:
+        raw = json.loads(config_file.read_text())
+        config = PolicyConfig(**{**raw, "symbols": tuple(raw["symbols"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise DamagedFileError(f"{config_file} is damaged: {error}.") from error
+    policy = SkeletonPolicy(config)
+    try:
+        policy.load_state_dict(load_file(weights_file, device="cpu"))
+    except SafetensorError as error:
+        raise DamagedFileError(f"{weights_file} is damaged: {error}.") from error
+    except RuntimeError as error:
+        raise DamagedFileError(
+            f"{weights_file} holds the weights of another network or vocabulary than "
+            f"{config_file} describes ({config.network}, {len(config.symbols)} elements): "
+            f"{str(error).splitlines()[-1].strip()}"
+        ) from error
+    return policy.to(device).eval()

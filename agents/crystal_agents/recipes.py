@@ -1,0 +1,76 @@
+"""How each network is trained by default: one recipe a name."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from crystal_gym.errors import UnknownNameError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of behavioral cloning that belong to a network.
+
+    Attributes:
+        network: a name of ``crystal_agents.encoders.ENCODERS``.
+        settings: keyword arguments of the encoder.
+        epochs: passes over the transitions.
+        skeletons: S, groups in a batch.
+        states: K, states in a group, all of one skeleton; a batch holds S x K transitions.
+        learning_rate: its highest value.
+        schedule: ``constant``, or ``cosine`` with a short linear warm-up.
+        weight_decay: of the optimizer.
+        optimizer: ``adam`` or ``adamw`` (which spares biases, norms and embeddings the decay).
+        traversals: ``expert`` learns the action at the focus, the paper's Algorithm 1; ``random``
+            also visits random subsets of the expert's fillings and learns all empty sites at once.
+        clip: largest norm of the gradient; 0 does not clip.
+        average: decay of the running average of weights that is kept as the policy; 0 keeps the
+            last weights.
+    """
+
+    network: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    epochs: int = 40
+    skeletons: int = 128
+    states: int = 5
+    learning_rate: float = 2e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    weight_decay: float = 0.05
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    traversals: Literal["expert", "random"] = "random"
+    clip: float = 1.0
+    average: float = 0.999
+
+
+def _paper(network: str) -> Recipe:
+    """The paper's appendix: Adam 1e-3, weight decay 1e-5, batch 2048, 1000 epochs, last weights."""
+    return Recipe(
+        network=network,
+        epochs=1000,
+        skeletons=2048,
+        states=1,
+        learning_rate=1e-3,
+        schedule="constant",
+        weight_decay=1e-5,
+        optimizer="adam",
+        traversals="expert",
+        clip=0.0,
+        average=0.0,
+    )
+
+
+RECIPES: dict[str, Recipe] = {
+    "egnn": Recipe("egnn"),
+    "egnn-paper": _paper("egnn-paper"),
+    "gcn": _paper("gcn"),
+}
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of this name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    if name not in RECIPES:
+        raise UnknownNameError("recipe", name, RECIPES)
+    return RECIPES[name]

@@ -1,0 +1,127 @@
+"""Filling many crystals at once: each from several source sites, by any rule."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from crystal_agents.graphs import SkeletonStore
+from crystal_agents.policy import SkeletonPolicy
+from crystal_gym.episode import EpisodeState, EpisodeTable, fill, start
+
+# Crystals filled together; keeps the states of large cells within memory.
+CHUNK = 512
+
+
+@dataclass(frozen=True)
+class Group:
+    """S crystals with the same number n of sites, each filled from K sources.
+
+    Attributes:
+        crystals: rows of the table, int64 (S,).
+        sources: source sites, int64 (K, S).
+    """
+
+    crystals: np.ndarray
+    sources: np.ndarray
+
+
+def groups_of(
+    table: EpisodeTable, crystals: np.ndarray, n_sources: int = 5, seed: int = 0
+) -> Iterator[Group]:
+    """Crystals grouped by their number of sites, with their source sites.
+
+    Crystals with at most ``n_sources`` sites are filled from all of them, larger ones from a
+    seeded sample.
+    """
+    rng = np.random.default_rng(seed)
+    for n in np.unique(table.n_sites[crystals]):
+        alike = crystals[table.n_sites[crystals] == n]
+        for first in range(0, len(alike), CHUNK):
+            chunk = alike[first : first + CHUNK]
+            order = np.argsort(rng.random((len(chunk), n)), axis=1)[:, :n_sources]
+            yield Group(chunk, np.sort(order, axis=1).T)
+
+
+# (table, state of B = K x S episodes, K) → scores over the vocabulary, (B, V); the highest wins.
+Scorer = Callable[[EpisodeTable, EpisodeState, int], np.ndarray]
+
+
+class PolicyScorer:
+    """Logits of a policy; the geometry of a group's skeletons is read once for its K fillings.
+
+    Args:
+        policy: whose vocabulary is the table's.
+        table: the crystals.
+    """
+
+    def __init__(self, policy: SkeletonPolicy, table: EpisodeTable) -> None:
+        self.policy = policy.require(table.vocabulary, table.blank.shape[1]).eval()
+        self.device = next(policy.parameters()).device
+        self.store = SkeletonStore(
+            {
+                "n_sites": table.n_sites,
+                "frac_coords": table.frac_coords,
+                "parameters": table.lattice,
+                "edges": table.edges,
+            },
+            self.device,
+        )
+
+    @torch.no_grad()
+    def __call__(self, table: EpisodeTable, state: EpisodeState, n_sources: int) -> np.ndarray:
+        """Logits (B, V) in a group's states; the first S of the B rows name its crystals."""
+        rows = torch.as_tensor(state.crystal.reshape(n_sources, -1)[0], device=self.device)
+        batch = self.store.batch(rows)
+        codes = torch.as_tensor(state.elements, dtype=torch.int64, device=self.device)
+        elements = batch.flat(codes.view(n_sources, len(rows), -1))
+        focus = torch.as_tensor(state.focus, device=self.device).view(n_sources, -1)
+        return self.policy(batch, elements, focus).flatten(0, 1).float().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Filled:
+    """How a group was filled.
+
+    Attributes:
+        group: the crystals and sources.
+        elements: codes of the finished crystals, int32 (K, S, N), padded with -1.
+        rank: rank of the true element among the scores at each site (0: the highest), int64
+            (K, S, n).
+    """
+
+    group: Group
+    elements: np.ndarray
+    rank: np.ndarray
+
+
+def roll_out(
+    table: EpisodeTable, group: Group, score: Scorer, *, teacher_forced: bool = False
+) -> Filled:
+    """Fill a group's crystals in breadth-first order.
+
+    Args:
+        table: the crystals.
+        group: which of them, from which sources.
+        score: the rule; the element with the highest score is chosen.
+        teacher_forced: put the true element on the site instead of the chosen one, so that every
+            choice is made in a state of the expert's; ``elements`` are still the chosen ones.
+    """
+    n_sources, n_crystals = group.sources.shape
+    crystal = np.tile(group.crystals, n_sources)
+    state = start(table, crystal, table.traversals[crystal, group.sources.ravel()])
+    n = int(table.n_sites[group.crystals[0]])
+    chosen = state.elements.copy()
+    rank = np.zeros((len(crystal), n), np.int64)
+    rows = np.arange(len(crystal))
+    for _ in range(n):
+        focus = state.focus.copy()
+        scores = score(table, state, n_sources)
+        action = scores.argmax(1)
+        true = table.true[crystal, focus] - 1
+        rank[rows, focus] = (scores > scores[rows, true][:, None]).sum(1)
+        chosen[rows, focus] = action + 1
+        fill(state, true if teacher_forced else action)
+    shape = (n_sources, n_crystals)
+    return Filled(group, chosen.reshape(*shape, -1), rank.reshape(*shape, n))
