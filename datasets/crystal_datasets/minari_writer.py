@@ -8,6 +8,7 @@ layout on disk of the pinned Minari version; a test holds it against the officia
 import contextlib
 import copy
 import importlib.metadata
+import os
 import re
 import shutil
 import sys
@@ -28,7 +29,7 @@ from minari.namespace import create_namespace, list_local_namespaces
 from minari.storage import get_dataset_path
 
 from crystal_datasets.cards import dataset_card
-from crystal_datasets.progress import progress_bar
+from crystal_gym.progress import progress_bar
 from crystal_datasets.trajectories import (
     Episodes,
     behaviour_named,
@@ -114,33 +115,9 @@ def build_dataset(
     table = EpisodeTable(crystals.take(rows), vocabulary)
     sources = choose_sources(crystals.n_sites, trajectories, seed)[rows]
     name = dataset_id(crystals.name, split, behaviour)
-    address = None if isinstance(collection, CrystalCollection) else _address(collection)
-    metadata = {
-        "dataset_id": name,
-        "minari_version": importlib.metadata.version("minari"),
-        "algorithm_name": _ALGORITHMS[behaviour],
-        "author": {AUTHOR},
-        "author_email": {CONTACT},
-        "code_permalink": f"crystal-gym {_version()}, crystal_datasets/trajectories.py",
-        "description": _description(crystals, split, behaviour),
-        "requirements": [f"crystal-gym>={_version()}"],
-        # Exact returns of the reward `match`: uniform over V elements, and all sites right.
-        "ref_min_score": 1 / len(vocabulary),
-        "ref_max_score": 1.0,
-        "num_episodes_average_score": len(rows),
-        "crystal_gym": {
-            "collection": crystals.name,
-            "split": split,
-            "behaviour": behaviour,
-            "crystals": len(rows),
-            "trajectories": trajectories,
-            "seed": seed,
-            "vocabulary": list(vocabulary.symbols),
-        },
-    }
-    environment = address and _environment_spec(address, split, vocabulary)
-    if environment:
-        metadata["eval_env_spec"] = environment.to_json()
+    environment = None
+    if not isinstance(collection, CrystalCollection):
+        environment = _environment_spec(collection, split, vocabulary)
 
     with _built_beside(name, overwrite) as folder:
         observations = observation_space(crystals.max_sites, crystals.max_edges, len(vocabulary))
@@ -148,9 +125,27 @@ def build_dataset(
             folder / "data",
             observation_space=observations,
             action_space=spaces.Discrete(len(vocabulary)),
-            env_spec=environment or None,
+            env_spec=environment,
         )
-        storage.update_metadata(metadata)
+        storage.update_metadata(
+            {
+                "dataset_id": name,
+                **_provenance(crystals, split, behaviour, environment),
+                # Exact returns of the reward `match`: uniform over V elements, and all sites right.
+                "ref_min_score": 1 / len(vocabulary),
+                "ref_max_score": 1.0,
+                "num_episodes_average_score": len(rows),
+                "crystal_gym": {
+                    "collection": crystals.name,
+                    "split": split,
+                    "behaviour": behaviour,
+                    "crystals": len(rows),
+                    "trajectories": trajectories,
+                    "seed": seed,
+                    "vocabulary": list(vocabulary.symbols),
+                },
+            }
+        )
         with (
             _EpisodeFile(folder / "data" / "main_data.hdf5", observations) as file,
             progress_bar(f"Writing {name}", len(rows), shown=progress) as advance,
@@ -294,7 +289,7 @@ def _built_beside(name: str, overwrite: bool) -> Iterator[Path]:
     except OSError as error:
         raise StorageError(
             f"Cannot write the data set {name} to {final or 'its folder'} "
-            f"({error.strerror or error}). Free some space or set MINARI_DATASETS_PATH to another "
+            f"({_reason(error)}). Free some space or set MINARI_DATASETS_PATH to another "
             "folder, then build it again; nothing half-made is left."
         ) from error
     except KeyboardInterrupt:
@@ -336,31 +331,41 @@ def _create_namespaces(name: str, description: str) -> None:
         create_namespace(namespace, description=description)
 
 
-def _environment_spec(address: str, split: str, vocabulary: Vocabulary) -> EnvSpec:
+def _environment_spec(collection: str | Path, split: str, vocabulary: Vocabulary) -> EnvSpec:
     """The environment in which these episodes happen, by keywords that JSON can hold."""
+    named = collection in COLLECTIONS
     spec = copy.deepcopy(gymnasium.spec(ENVIRONMENT))
     spec.kwargs |= {
-        "collection": address,
+        "collection": str(collection if named else Path(collection).expanduser().resolve()),
         "split": split,
         "vocabulary": list(vocabulary.symbols),
     }
     return spec
 
 
-def _address(collection: str | Path) -> str:
-    """A name as it is, a path in full."""
-    if collection in COLLECTIONS:
-        return str(collection)
-    return str(Path(collection).expanduser().resolve())
+def _provenance(
+    collection: CrystalCollection, split: str, behaviour: str, environment: EnvSpec | None
+) -> dict[str, Any]:
+    """What Minari asks for: who made the data set, how, and what is needed to use it."""
+    version = importlib.metadata.version("crystal-gym")
+    provenance = {
+        "minari_version": importlib.metadata.version("minari"),
+        "algorithm_name": _ALGORITHMS[behaviour],
+        "author": {AUTHOR},
+        "author_email": {CONTACT},
+        "code_permalink": f"crystal-gym {version}, crystal_datasets/trajectories.py",
+        "requirements": [f"crystal-gym>={version}"],
+        "description": (
+            f"Episodes of {ENVIRONMENT} on the split {split!r} of {collection.name!r}: elements "
+            "are put on the sites of crystal skeletons, one site a step. Behaviour: "
+            f"{_ALGORITHMS[behaviour]}. {collection.description}"
+        ),
+    }
+    if environment is not None:
+        provenance["eval_env_spec"] = environment.to_json()
+    return provenance
 
 
-def _description(collection: CrystalCollection, split: str, behaviour: str) -> str:
-    return (
-        f"Episodes of {ENVIRONMENT} on the split {split!r} of {collection.name!r}: elements are "
-        f"put on the sites of crystal skeletons, one site a step. Behaviour: "
-        f"{_ALGORITHMS[behaviour]}. {collection.description}"
-    )
-
-
-def _version() -> str:
-    return importlib.metadata.version("crystal-gym")
+def _reason(error: OSError) -> str:
+    """In short; HDF5 tells whole stories."""
+    return os.strerror(error.errno) if error.errno else str(error).splitlines()[0]

@@ -13,7 +13,7 @@ from h5py import h5a, h5d, h5g, h5s, h5t  # pyright: ignore - compiled, without 
 from minari.dataset.minari_storage import MinariStorage
 from minari.storage import get_dataset_path
 
-from crystal_datasets.progress import progress_bar
+from crystal_gym.progress import progress_bar
 from crystal_datasets.trajectories import choose_sources
 from crystal_gym import settings
 from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError

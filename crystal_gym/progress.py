@@ -1,12 +1,12 @@
-"""One look for all progress bars of this package."""
+"""One look for all progress bars."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 
 
 @contextlib.contextmanager
-def progress_bar(title: str, total: int, *, shown: bool) -> Iterator[Callable[[int], None]]:
-    """Yield ``advance(n)``; the bar goes away at the end.
+def progress_bar(title: str, total: int, *, shown: bool) -> Iterator[Callable[..., None]]:
+    """Yield ``advance(n, note)``; the bar goes away at the end.
 
     Args:
         title: what is being done.
@@ -16,9 +16,14 @@ def progress_bar(title: str, total: int, *, shown: bool) -> Iterator[Callable[[i
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    columns = (title, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    note = "{task.fields[note]}"
+    columns = (title, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
     # Standard output is for results: they may be read by a program.
     err = Console(stderr=True)
     with Progress(*columns, console=err, disable=not shown, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.advance(task, done)
+        task = bar.add_task("", total=total, note="")
+
+        def advance(done: int, note: str = "") -> None:
+            bar.update(task, advance=done, note=note)
+
+        yield advance
