@@ -104,6 +104,8 @@ def fetch(file: RemoteFile, folder: str, *, progress: bool = True) -> Path:
     import pooch
     from requests import RequestException
 
+    # Its hints are for programmers.
+    pooch.get_logger().setLevel("WARNING")
     with written_beside(cached) as beside:
         try:
             pooch.retrieve(

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -10,17 +11,21 @@ from crystal_gym import settings
 from crystal_gym.collection import SPLITS, CrystalCollection
 from crystal_gym.collections.structures import collection_from_structures
 
+# The same examples in every run; a slow machine fails no test.
+hypothesis.settings.register_profile("crystal-gym", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("crystal-gym")
+
 BESIDE = Path(__file__).parents[2] / "shared" / "perov_5"
 
 
-def pytest_configure(config):
+def pytest_configure():
     """Find the real data beside the checkout unless the setting names another place."""
     if settings.DATA_VARIABLE not in os.environ and BESIDE.is_dir():
         os.environ[settings.DATA_VARIABLE] = str(BESIDE)
 
 
 def pytest_collection_modifyitems(config, items):
-    """Without a local copy the real-data tests are left out, but never in continuous integration."""
+    """Real-data tests are left out where there is no copy, but never in continuous integration."""
     if settings.data_folders():
         return
     real = [item for item in items if item.get_closest_marker("real")]
