@@ -143,7 +143,8 @@ def _read_metadata(dataset_id: str, folder: Path) -> dict[str, Any]:
         )
     try:
         metadata = MinariStorage.read_raw_metadata(folder)
-    except ValueError as error:
+        (folder / "main_data.hdf5").stat()
+    except (ValueError, OSError) as error:
         raise _damaged(dataset_id, folder, error) from error
     if "crystal_gym" not in metadata:
         raise CrystalGymError(
