@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,18 +10,8 @@ from torch import Tensor
 
 from crystal_agents.graphs import SkeletonBatch, SkeletonStore
 
-
-class TransitionArrays(Protocol):
-    """What ``crystal_datasets.load_transitions`` returns, as far as it is used here."""
-
-    n_sites: np.ndarray
-    frac_coords: np.ndarray
-    lattice: np.ndarray
-    edges: np.ndarray
-    skeleton: np.ndarray
-    elements: np.ndarray
-    focus: np.ndarray
-    action: np.ndarray
+if TYPE_CHECKING:
+    from crystal_datasets.transitions import Transitions
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ class TransitionStore:
         device: where the tensors live.
     """
 
-    def __init__(self, data: TransitionArrays, device: torch.device | str = "cpu") -> None:
+    def __init__(self, data: "Transitions", device: torch.device | str = "cpu") -> None:
         arrays: Mapping[str, np.ndarray] = {
             "n_sites": data.n_sites,
             "frac_coords": data.frac_coords,

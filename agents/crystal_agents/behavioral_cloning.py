@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -16,11 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from crystal_agents.batches import Batch, TransitionArrays, TransitionStore, on_random_traversals
+from crystal_agents.batches import Batch, TransitionStore, on_random_traversals
 from crystal_agents.policy import PolicyConfig, SkeletonPolicy
 from crystal_agents.recipes import Recipe
 from crystal_gym.errors import CrystalGymError, DamagedFileError
 from crystal_gym.files import written_beside
+from crystal_gym.progress import progress_bar
+
+if TYPE_CHECKING:
+    from crystal_datasets.transitions import Transitions
 
 CHECKPOINT_FILE = "checkpoint.pt"
 HISTORY_FILE = "metrics.csv"
@@ -63,9 +67,10 @@ class Args:
 def train(
     args: Args,
     symbols: tuple[str, ...],
-    data: TransitionArrays,
-    validation: TransitionArrays | None = None,
-    report: Callable[[int, dict[str, float]], None] | None = None,
+    data: "Transitions",
+    validation: "Transitions | None" = None,
+    *,
+    progress: bool = True,
 ) -> SkeletonPolicy:
     """Clone the expert's transitions into a policy; go on from the run's checkpoint if it has one.
 
@@ -77,8 +82,7 @@ def train(
         symbols: the vocabulary of the data's codes and actions.
         data: transitions to learn from.
         validation: transitions on which the accuracy is told.
-        report: called after every step with the number of steps left and the epoch's figures so
-            far.
+        progress: show a progress bar.
 
     Returns:
         The trained policy, also saved in ``args.run``.
@@ -100,72 +104,74 @@ def train(
     policy = SkeletonPolicy(config)
     model, optimizer = fabric.setup(policy, _optimizer(policy, recipe))
     average = AveragedModel(policy, avg_fn=_running_average(recipe.average))
-    averaged = cast(SkeletonPolicy, average.module)
+    # What is judged and kept in the end.
+    final = cast(SkeletonPolicy, average.module) if recipe.average else policy
     store = TransitionStore(data, fabric.device)
     held_out = None if validation is None else TransitionStore(validation, fabric.device)
     logger = _tensorboard(args) if args.tensorboard and fabric.is_global_zero else None
 
     parts = {"policy": policy, "optimizer": optimizer, "average": average}
     checkpoint = Checkpoint(args, fabric, parts, _fingerprint(args, symbols, data))
-    progress = checkpoint.load()
+    state = checkpoint.load()
     n_groups = len(store.groups(recipe.states, _generator(args.seed, 0)))
     steps_per_epoch = -(-n_groups // recipe.skeletons)
     last_step = recipe.epochs * steps_per_epoch
 
-    while progress.step < last_step and not progress.stopped:
-        epoch, start = divmod(progress.step, steps_per_epoch)
-        groups = store.groups(recipe.states, _generator(args.seed, epoch))
-        for first in range(start * recipe.skeletons, n_groups, recipe.skeletons):
-            began = time.perf_counter()
-            model.train()
-            learning_rate = _learning_rate(recipe, progress.step, last_step)
-            for parameters in optimizer.param_groups:
-                parameters["lr"] = learning_rate
-            torch.manual_seed(_mix(args.seed, progress.step, fabric.global_rank))
-            whole = groups[first : first + recipe.skeletons]
-            batch = store.batch(whole[fabric.global_rank :: fabric.world_size])
-            loss, right, count = _loss(
-                model, batch, recipe, _generator(args.seed, progress.step, fabric.global_rank)
-            )
-            # Each process holds a share of the batch; the mean of their gradients is the batch's.
-            fabric.backward(loss.sum() * fabric.world_size / whole.numel())
-            if recipe.clip:
-                fabric.clip_gradients(
-                    model, optimizer, max_norm=recipe.clip, error_if_nonfinite=False
-                )
-            optimizer.step()
-            optimizer.zero_grad()
-            if recipe.average:
-                average.update_parameters(policy)
-            progress.add(loss.detach().sum().item(), right.item(), count, loss.numel())
-            progress.seconds += time.perf_counter() - began
-            progress.step += 1
-            if report is not None and fabric.is_global_zero:
-                report(last_step - progress.step, progress.figures())
-            checkpoint.save_if_due(progress)
-        row = {"epoch": epoch + 1, "step": progress.step, "learning_rate": learning_rate}
-        row |= progress.end_epoch()
-        if held_out is not None and (
-            (epoch + 1) % args.validate_every == 0 or progress.step == last_step
-        ):
-            judged = averaged if recipe.average else policy
-            row["val_accuracy"] = teacher_forced_accuracy(judged, held_out)
-            if args.patience:
-                checkpoint.keep_if_best(progress, judged, row["val_accuracy"])
-        progress.history.append(row)
-        if fabric.is_global_zero:
-            write_history(args.run / HISTORY_FILE, progress.history)
-        if logger is not None:
-            logger.log_metrics({k: v for k, v in row.items() if k != "step"}, progress.step)
-    checkpoint.save(progress)
-
-    final = averaged if recipe.average else policy
-    if args.patience:
-        final.load_state_dict(progress.best)
-    trained = SkeletonPolicy(
-        dataclasses.replace(config, training=_training_record(args, data, progress))
+    bar = progress_bar(
+        f"Training {recipe.network}", last_step, shown=progress and fabric.is_global_zero
     )
-    trained.load_state_dict(final.state_dict())
+    with bar as advance:
+        advance(state.step)
+        while state.step < last_step and not state.stopped:
+            epoch, start = divmod(state.step, steps_per_epoch)
+            groups = store.groups(recipe.states, _generator(args.seed, epoch))
+            for first in range(start * recipe.skeletons, n_groups, recipe.skeletons):
+                checkpoint.save_if_due(state)
+                began = time.perf_counter()
+                model.train()
+                learning_rate = _learning_rate(recipe, state.step, last_step)
+                for parameters in optimizer.param_groups:
+                    parameters["lr"] = learning_rate
+                torch.manual_seed(_mix(args.seed, state.step, fabric.global_rank))
+                whole = groups[first : first + recipe.skeletons]
+                batch = store.batch(whole[fabric.global_rank :: fabric.world_size])
+                loss, right, count = _loss(
+                    model, batch, recipe, _generator(args.seed, state.step, fabric.global_rank)
+                )
+                # Each process holds a share of the batch: the mean over processes is the batch's.
+                fabric.backward(loss.sum() * fabric.world_size / whole.numel())
+                if recipe.clip:
+                    fabric.clip_gradients(
+                        model, optimizer, max_norm=recipe.clip, error_if_nonfinite=False
+                    )
+                optimizer.step()
+                optimizer.zero_grad()
+                if recipe.average:
+                    average.update_parameters(policy)
+                state.step += 1
+                state.seconds += time.perf_counter() - began
+                state.add(loss.detach().sum().item(), right.item(), count, loss.numel())
+                figures = state.figures()
+                advance(1, f"epoch {epoch + 1}/{recipe.epochs}, loss {figures['loss']:.3f}")
+            row = {"epoch": epoch + 1, "step": state.step, "learning_rate": learning_rate}
+            row |= state.end_epoch()
+            if held_out is not None and (
+                (epoch + 1) % args.validate_every == 0 or state.step == last_step
+            ):
+                row["val_accuracy"] = teacher_forced_accuracy(final, held_out)
+                if args.patience:
+                    state.keep_if_best(final, row["val_accuracy"], args.patience)
+            state.history.append(row)
+            if fabric.is_global_zero:
+                write_history(args.run / HISTORY_FILE, state.history)
+            if logger is not None:
+                logger.log_metrics({k: v for k, v in row.items() if k != "step"}, state.step)
+    checkpoint.save(state)
+
+    trained = SkeletonPolicy(
+        dataclasses.replace(config, training=_training_record(args, data, state))
+    )
+    trained.load_state_dict(state.best if args.patience else final.state_dict())
     if fabric.is_global_zero:
         trained.save(args.run)
     return trained.eval()
@@ -265,7 +271,7 @@ def _generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(_mix(*numbers))
 
 
-def _fingerprint(args: Args, symbols: tuple[str, ...], data: TransitionArrays) -> str:
+def _fingerprint(args: Args, symbols: tuple[str, ...], data: "Transitions") -> str:
     """Of everything that decides the weights: settings, vocabulary and data."""
     digest = hashlib.sha256()
     settings = [dataclasses.asdict(args.recipe), args.seed, args.precision, args.devices]
@@ -275,7 +281,7 @@ def _fingerprint(args: Args, symbols: tuple[str, ...], data: TransitionArrays) -
     return digest.hexdigest()
 
 
-def _training_record(args: Args, data: TransitionArrays, progress: "Progress") -> dict[str, Any]:
+def _training_record(args: Args, data: "Transitions", progress: "Progress") -> dict[str, Any]:
     last = progress.history[-1] if progress.history else {}
     return {
         **args.provenance,
@@ -337,6 +343,15 @@ class Progress:
         self.states = self.actions = 0
         return figures
 
+    def keep_if_best(self, policy: nn.Module, accuracy: float, patience: int) -> None:
+        """Remember the best weights, and stop the run when its patience is at an end."""
+        if accuracy > self.best_accuracy:
+            self.best_accuracy, self.since_best = accuracy, 0
+            self.best = {key: value.clone() for key, value in policy.state_dict().items()}
+        else:
+            self.since_best += 1
+        self.stopped = self.since_best >= patience
+
 
 @dataclass
 class Checkpoint:
@@ -389,12 +404,3 @@ class Checkpoint:
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         return progress
-
-    def keep_if_best(self, progress: Progress, policy: nn.Module, accuracy: float) -> None:
-        """Remember the best weights, and stop the run when its patience is at an end."""
-        if accuracy > progress.best_accuracy:
-            progress.best_accuracy, progress.since_best = accuracy, 0
-            progress.best = {key: value.clone() for key, value in policy.state_dict().items()}
-        else:
-            progress.since_best += 1
-        progress.stopped = progress.since_best >= self.args.patience

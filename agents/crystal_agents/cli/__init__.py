@@ -1,13 +1,18 @@
 """The command line ``crystal-gym``: one file per command, heavy imports inside."""
 
+import _thread
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 from crystal_agents.cli.build import Build
 from crystal_agents.cli.command import Command
 from crystal_agents.cli.crystals import Crystals
+from crystal_agents.cli.evaluate import Evaluate
 from crystal_agents.cli.list import List
+from crystal_agents.cli.train import Train
 from crystal_gym.errors import CrystalGymError
 
 # Every command by its name, in the order of --help.
@@ -15,6 +20,8 @@ COMMANDS: dict[str, type[Command]] = {
     "list": List,
     "crystals": Crystals,
     "build": Build,
+    "train": Train,
+    "evaluate": Evaluate,
 }
 
 DESCRIPTION = "Fill crystal skeletons with elements: crystals, expert data, policies."
@@ -60,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # tyro has printed its help or what it did not understand
         return end.code if isinstance(end.code, int) else BAD_INPUT
     try:
-        command.run()
+        with _interrupts_are_heard():
+            command.run()
         sys.stdout.flush()
     except CrystalGymError as error:
         return _tell(str(error), BAD_INPUT)
@@ -81,6 +89,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _tell(f"Stopped. {command.after_stop}", INTERRUPTED)
     return OK
+
+
+@contextlib.contextmanager
+def _interrupts_are_heard() -> Iterator[None]:
+    """Raise Ctrl-C anew where Python drops it: in destructors and callbacks of weak references.
+
+    Writing HDF5 files spends much of its time in such callbacks.
+    """
+    usual = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            # At once it would fall into this very callback.
+            threading.Timer(0.05, _thread.interrupt_main).start()
+        else:
+            usual(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
 
 
 def _tell(message: str, code: int) -> int:

@@ -29,12 +29,9 @@ class Command(abc.ABC):
         """
 
 
-def console() -> "Console":
-    """Standard output, for results: plain text and tables, 100 columns wide in a file or a pipe.
-
-    Progress goes to standard error.
-    """
+def console(*, stderr: bool = False) -> "Console":
+    """Where results go: tables keep their width when the output is a file or a pipe."""
     from rich.console import Console
 
-    width = None if sys.stdout.isatty() else 100
-    return Console(width=width, markup=False, highlight=False)
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else 160)

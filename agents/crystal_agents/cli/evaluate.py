@@ -1,0 +1,148 @@
+"""``crystal-gym evaluate POLICY``: fill held-out crystals and print the table."""
+
+import dataclasses
+import json
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import tyro
+
+from crystal_agents.cli.command import Command, console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from crystal_agents.evaluation import Estimate, Report
+
+# Columns of the table; --json gives all figures.
+_COLUMNS = {
+    "accuracy": "accuracy",
+    "teacher_forced": "teacher-forced",
+    "top5": "top 5",
+    "exact": "exact",
+    "swap": "swap-aware",
+    "validity_smact14": "valid",
+    "validity_icsd24": "valid icsd24",
+    "validity_strict": "valid strict",
+    "unique": "unique",
+    "novel": "novel",
+}
+
+
+@dataclass
+class Evaluate(Command):
+    """Fill the crystals of a split with trained policies, beside floors and the true crystals.
+
+    Several policies that differ only in their seed are averaged: intervals are then over runs, else
+    over crystals (95 %, bootstrap).
+    """
+
+    after_stop: ClassVar[str] = "Nothing was written."
+
+    policies: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of trained policies, as `crystal-gym train` prints them."""
+
+    collection: str | None = None
+    """The crystals to fill (default: the collection that the first policy was trained on)."""
+
+    split: str = "test"
+    """train, val, test or all. Choose between policies on val; report test once."""
+
+    split_by: str = "source"
+    """source: the collection's own splits; composition: no composition in two splits."""
+
+    sources: int = 5
+    """Source sites per crystal; figures are averaged over them."""
+
+    floors: bool = True
+    """Also report the floors and the true crystals."""
+
+    seed: int = 0
+    """Of the sources, where a crystal has more sites than are used, and of the uniform floor."""
+
+    json: bool = False
+    """Print all figures as JSON."""
+
+    def run(self) -> None:
+        """Evaluate and print."""
+        from crystal_agents.evaluation import evaluate
+        from crystal_agents.policy import load_policy
+        from crystal_gym.collections import load_collection
+        from crystal_gym.errors import CrystalGymError
+
+        if not self.policies:
+            raise CrystalGymError("Name at least one folder with a trained policy.")
+        policies: dict[str, list[Any]] = {}
+        for folder in self.policies:
+            policy = load_policy(folder)
+            policies.setdefault(policy.config.network, []).append(policy)
+        first = next(iter(policies.values()))[0]
+        source = self.collection or first.config.training.get("collection")
+        if source is None:
+            raise CrystalGymError(
+                f"{self.policies[0]} does not tell its collection; name it with --collection."
+            )
+        collection = load_collection(source, split_by=self.split_by)
+        err = console(stderr=True)
+        with err.status("Filling crystals") as status:
+            report = evaluate(
+                policies,
+                collection,
+                self.split,
+                n_sources=self.sources,
+                floors=self.floors,
+                seed=self.seed,
+                report=lambda name: status.update(f"Filling crystals: {name}"),
+            )
+        if self.json:
+            json.dump(_plain(dataclasses.asdict(report)), sys.stdout, indent=2)
+            print()
+        else:
+            console().print(report_table(report))
+
+
+def report_table(report: "Report") -> "Table":
+    """The figures in percent, with the half width of the 95 % interval where there is one."""
+    from rich.table import Table
+
+    table = Table(
+        f"{report.collection}, {report.split}",
+        title=f"{report.n_crystals:,} crystals, mean over up to {report.n_sources} sources, %",
+        caption="± half the 95 % bootstrap interval: over runs, or over crystals of a single run",
+    )
+    shown = {
+        name: heading
+        for name, heading in _COLUMNS.items()
+        if any(name in row.figures for row in report.rows.values())
+    }
+    for heading in shown.values():
+        table.add_column(heading, justify="right")
+    sites = len(next(iter(report.rows.values())).per_site)
+    per_site = sites <= 6
+    if per_site:
+        table.add_column("by site", justify="right")
+    for name, row in report.rows.items():
+        cells = [_percent(row.figures.get(figure)) for figure in shown]
+        if per_site:
+            cells.append(" ".join(f"{100 * site:.0f}" for site in row.per_site))
+        table.add_row(f"{name} ({row.runs} runs)" if row.runs > 1 else name, *cells)
+    return table
+
+
+def _percent(estimate: "Estimate | None") -> str:
+    if estimate is None:
+        return ""
+    half = 50 * (estimate.high - estimate.low)
+    return f"{100 * estimate.mean:.2f}" + (f" ± {half:.2f}" if half else "")
+
+
+def _plain(value: Any) -> Any:
+    """NaN is no JSON: it becomes null."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
