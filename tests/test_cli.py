@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -193,6 +194,26 @@ def test_an_interrupted_command_says_how_to_go_on(run, failing):
     code, _, err = run("fail")
     assert code == 130
     assert "Say it again." in err
+
+
+def test_an_interrupt_that_falls_into_a_destructor_is_not_lost(run, monkeypatch):
+    class Deaf:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    @dataclass
+    class Wait(Command):
+        """Wait."""
+
+        def run(self):
+            deaf = Deaf()
+            del deaf
+            for _ in range(1000):
+                time.sleep(0.01)
+            raise AssertionError("not interrupted")
+
+    monkeypatch.setitem(cli.COMMANDS, "wait", Wait)
+    assert run("wait")[0] == 130
 
 
 def test_a_failure_of_the_system_ends_with_1(run, failing):
