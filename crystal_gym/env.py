@@ -29,7 +29,7 @@ class InvalidActionError(CrystalGymError, gym.error.InvalidAction):
     """An action that is no element of the vocabulary."""
 
 
-class CrystalSkeletonEnv(gym.Env[dict[str, Any], int]):
+class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
     """Fill the empty sites of a crystal with elements, one site after the other.
 
     ## Description
@@ -42,25 +42,25 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int]):
     ## Action Space
 
     `Discrete(V)`: the element to put on the site in focus, by its place in the vocabulary.
-    `info["action_mask"]` (int8, for `env.action_space.sample(mask)`) and `action_masks()` (bool, for
-    sb3-contrib) tell which elements the mask allows; others are put there all the same.
+    `info["action_mask"]` (int8, for `env.action_space.sample(mask)`) and `action_masks()` (bool,
+    for sb3-contrib) tell which elements the mask allows; others are put there all the same.
 
     ## Observation Space
 
     A `Dict` of fixed size, with room for N sites and E edges:
 
-    | Key           | Shape, type    | Values                                                       |
-    |---------------|----------------|--------------------------------------------------------------|
-    | `element`     | (N,) int32     | -1 no such site, 0 empty, 1 to V: place in the vocabulary + 1 |
-    | `frac_coords` | (N, 3) float32 | fractional coordinates in [0, 1]; 0 on padding               |
-    | `lattice`     | (6,) float32   | lengths a, b, c in Å; angles α, β, γ in degrees              |
-    | `edges`       | (E, 5) int32   | source, target, image (i, j, k) of the target; -1 on padding |
-    | `focus`       | () int64       | the site to be filled now; at the end, the last one filled   |
+    | Key           | Shape, type    | Values                                                |
+    |---------------|----------------|-------------------------------------------------------|
+    | `element`     | (N,) int32     | -1 no site, 0 empty, a + 1 where action a was taken   |
+    | `frac_coords` | (N, 3) float32 | fractional coordinates in [0, 1]; 0 on padding        |
+    | `lattice`     | (6,) float32   | lengths a, b, c in Å; angles α, β, γ in degrees       |
+    | `edges`       | (E, 5) int32   | source, target, its image (i, j, k); -1 on padding    |
+    | `focus`       | () int64       | the site to fill now; at the end, the one filled last |
 
     ## Rewards
 
-    - `match` (default): 1/n for each of the n sites that is filled as in the source crystal, so that
-      the return is the accuracy of the paper.
+    - `match` (default): 1/n for each of the n sites that is filled as in the source crystal, so
+      that the return is the accuracy of the paper.
     - `validity`: 1 at the end if SMACT finds the composition valid (the paper's measure), else 0.
     - A function of the finished pymatgen `Structure`: its value at the end.
     - Any `crystal_gym.rewards.Reward`.
@@ -77,34 +77,34 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int]):
 
     ## Arguments
 
-    All have JSON values, so that the environment can be made again from its spec.
+    All can be JSON values, so that the environment can be made again from its spec.
 
-    | Argument      | Default           | Meaning                                                  |
-    |---------------|-------------------|----------------------------------------------------------|
-    | `collection`  | `"goldschmidt"`   | name or path, or a `CrystalCollection`, or structures    |
-    | `split`       | `"train"`         | `train`, `val`, `test` or `all`                          |
-    | `split_by`    | `"source"`        | `source`: as published; `composition`: no composition in two splits |
-    | `vocabulary`  | `None`            | element symbols; `None`: all of the collection           |
-    | `traversal`   | `"breadth-first"` | order after the source: `breadth-first`, `index`, `random` |
-    | `source`      | `None`            | first site of every episode; `None`: drawn               |
-    | `max_sites`   | `None`            | N; `None`: the largest cell of the collection            |
-    | `reward`      | `"match"`         | `match`, `validity`, a function of a `Structure`, or a `Reward` |
-    | `mask`        | `"none"`          | `none`, or a function of `(table, state)`                |
-    | `render_mode` | `None`            | `ansi`, `rgb_array`, `human`                             |
+    | Argument      | Default           | Meaning                                            |
+    |---------------|-------------------|----------------------------------------------------|
+    | `collection`  | `"goldschmidt"`   | name, path, `CrystalCollection`, or structures     |
+    | `split`       | `"train"`         | `train`, `val`, `test` or `all`                    |
+    | `split_by`    | `"source"`        | `source`, or `composition`: each in one split only |
+    | `vocabulary`  | `None`            | element symbols; `None`: all of the collection     |
+    | `traversal`   | `"breadth-first"` | from the source: or `index`, or `random`           |
+    | `source`      | `None`            | first site of every episode; `None`: drawn         |
+    | `max_sites`   | `None`            | N; `None`: the largest cell of the collection      |
+    | `reward`      | `"match"`         | name, function of a `Structure`, or a `Reward`     |
+    | `mask`        | `"none"`          | name, or a function of `(table, state)`            |
+    | `render_mode` | `None`            | `ansi`, `rgb_array` or `human`                     |
 
     In place of the first seven, a `generator` (`crystal_gym.generator.InstanceGenerator`) may be
     given.
 
     ## Info
 
-    | Key           | Shape, type | When   | Meaning                                            |
-    |---------------|-------------|--------|----------------------------------------------------|
-    | `action_mask` | (V,) int8   | always | 1 for each element that the mask allows            |
-    | `crystal`     | () int      | always | row of the source crystal in the collection        |
-    | `source`      | () int      | always | the site that the episode began at                 |
-    | `match`       | () float    | end    | fraction of the sites that carry their true element |
-    | `validity`    | () float    | end    | with reward `validity`: 1 if valid, else 0         |
-    | `score`       | () float    | end    | with a function as reward: its value               |
+    | Key           | Shape, type | When   | Meaning                                       |
+    |---------------|-------------|--------|-----------------------------------------------|
+    | `action_mask` | (V,) int8   | always | 1 for each element that the mask allows       |
+    | `crystal`     | () int      | always | row of the source crystal in the collection   |
+    | `source`      | () int      | always | the site that the episode began at            |
+    | `match`       | () float    | end    | fraction of the sites with their true element |
+    | `validity`    | () float    | end    | with reward `validity`: 1 if valid, else 0    |
+    | `score`       | () float    | end    | with a function as reward: its value          |
 
     ## Vectorized environment
 
@@ -150,7 +150,9 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int]):
             self.render()
         return observe(self.table, self._state), self._info(self._state)
 
-    def step(self, action: int) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+    def step(
+        self, action: int | np.int64
+    ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Put an element on the site in focus.
 
         Raises:

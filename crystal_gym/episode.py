@@ -1,8 +1,8 @@
 """The state of an episode and the moves that change it: start, restart, observe, fill.
 
 The environment, the vector environment, the expert writer and the evaluation roll-out all use these
-functions. They work on one episode (scalars and one-dimensional arrays) and on a batch of B episodes
-(a leading axis) alike.
+functions. They work on one episode (scalars and one-dimensional arrays) and on a batch of B
+episodes (a leading axis) alike.
 """
 
 from dataclasses import dataclass

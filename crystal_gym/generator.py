@@ -79,9 +79,9 @@ class InstanceGenerator:
                 "choose another, or 'all'."
             )
         if source is not None:
+            if not isinstance(source, int):
+                raise CrystalGymError(f"A source is the number of a site, not {source!r}.")
             self._check_sources(np.asarray(source), self.rows)
-        # Numbers that an episode takes from the random stream: crystal, source, order.
-        self._draws = 2 + (self.table.max_sites if traversal == "random" else 0)
 
     def draw(
         self, rng: np.random.Generator, size: int | None = None, options: Mapping | None = None
@@ -104,29 +104,32 @@ class InstanceGenerator:
         Raises:
             CrystalGymError: an unknown option, crystal or site.
         """
+        # Crystal, source and, for a random order, one number for each site that may be.
+        n_keys = self.table.max_sites if self.traversal == "random" else 0
         if size is None:
             first, second = rng.random(), rng.random()
-            rest = rng.random(self._draws - 2) if self._draws > 2 else None
+            keys = rng.random(n_keys) if n_keys else None
         else:
-            uniform = rng.random((size, self._draws))
-            first, second, rest = uniform[:, 0], uniform[:, 1], uniform[:, 2:]
+            uniform = rng.random((size, 2 + n_keys))
+            first, second = uniform[:, 0], uniform[:, 1]
+            keys = uniform[:, 2:] if n_keys else None
         crystal = self.rows[_scaled(first, len(self.rows))]
         source = None if self.source is None else np.broadcast_to(self.source, crystal.shape)
         if options:
             crystal, source = self._chosen(crystal, source, options)
         if source is None:
             source = _scaled(second, self.table.n_sites[crystal])
-        return crystal, self._order(crystal, source, rest)
+        return crystal, self._order(crystal, source, keys)
 
-    def _order(self, crystal: Any, source: Any, rest: np.ndarray | None) -> np.ndarray:
+    def _order(self, crystal: Any, source: Any, keys: np.ndarray | None) -> np.ndarray:
         if self.traversal == "breadth-first":
             return self.table.traversals[crystal, source]
         sites = np.arange(self.table.max_sites)
         padding = sites >= np.asarray(self.table.n_sites[crystal])[..., None]
-        key = rest if self.traversal == "random" else sites
+        keys = np.where(padding, np.inf, sites if keys is None else keys)
         # All keys are at least 0: the source goes to the front, padding to the back.
-        key = np.where(sites == np.asarray(source)[..., None], -1, np.where(padding, np.inf, key))
-        order = np.argsort(key, axis=-1)
+        keys = np.where(sites == np.asarray(source)[..., None], -1, keys)
+        order = np.argsort(keys, axis=-1)
         return np.where(padding, -1, order)
 
     def _chosen(

@@ -8,8 +8,8 @@ import numpy as np
 from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
-# From the state of one episode or of a batch of B to bool (V,) or (B, V), True where allowed; a fresh
-# array at every call.
+# From the state of one episode or of a batch of B to bool (V,) or (B, V), True where allowed; a
+# fresh array at every call.
 Mask = Callable[[EpisodeTable, EpisodeState], np.ndarray]
 
 

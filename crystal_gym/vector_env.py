@@ -110,7 +110,7 @@ class CrystalSkeletonVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.n
             actions: integers from 0 to V - 1, (B,).
 
         Returns:
-            Observations, rewards float64 (B,), terminations bool (B,), truncations bool (B,), infos.
+            Observations, rewards float64 (B,), terminations and truncations bool (B,), infos.
 
         Raises:
             InvalidActionError: an action is out of range, or their number or type is wrong.

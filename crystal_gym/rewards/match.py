@@ -20,9 +20,7 @@ class MatchReward(Reward):
         return table.site_share[crystal] * (table.true[crystal, site] == element)
 
 
-def fraction_matched(
-    table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
-) -> np.ndarray:
+def fraction_matched(table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray) -> np.ndarray:
     """Fraction of the sites that carry their true element, float64 (k,).
 
     Args:
