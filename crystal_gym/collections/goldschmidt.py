@@ -169,10 +169,12 @@ def make_arrays(chosen: Sequence[Perovskite], *, progress: bool = True) -> Colle
             format="structure",
             where="goldschmidt",
         )
-        # A is the larger cation, so that a formula is a composition and its split holds it whole.
         for p, split in zip(chosen, dealt_splits([p.formula for p in chosen], SHARES), strict=True)
     ]
-    return prepare(raw, source_order, progress=progress)
+    arrays = prepare(raw, source_order, progress=progress)
+    # A few pairs of elements trade places in other oxidation states.
+    collection = CrystalCollection(name="goldschmidt", **arrays).split_by_composition()
+    return {**arrays, "splits": collection.splits}
 
 
 def _shannon_radii(symbol: str, charge: int) -> dict[str, float]:

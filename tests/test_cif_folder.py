@@ -1,0 +1,95 @@
+"""Folders of CIF files: splits from sub-folders, ids from names, errors that name the file."""
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.cif import CifWriter
+
+from crystal_gym.collections import load_collection
+from crystal_gym.collections.cif_folder import load_cif_folder
+from crystal_gym.errors import BadCrystalError, CrystalGymError, DamagedFileError, MissingDataError
+from crystal_gym.skeleton import dismantle
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+SALT = Structure(Lattice.tetragonal(4, 5), ["Na", "Cl"], [[0.5, 0.5, 0.5], [0, 0, 0]])
+METAL = Structure(Lattice.cubic(3), ["Fe"], [[0, 0, 0]])
+
+
+def write(path, structure):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text(str(CifWriter(structure)))
+
+
+def test_a_folder_of_cif_files_is_a_collection(tmp_path):
+    folder = tmp_path / "two.crystals"
+    write(folder / "salt.cif", SALT)
+    write(folder / "iron.cif", METAL)
+    (folder / "notes.txt").write_text("not a crystal")
+    collection = load_collection(folder)
+    assert collection.name == "two-crystals"
+    assert collection.ids.tolist() == ["iron", "salt"]
+    assert collection.splits.tolist() == ["train", "train"]
+    skeleton, numbers = dismantle(SALT)
+    assert collection.skeleton("salt") == skeleton
+    assert collection.atomic_numbers.tolist() == [[26, 0], numbers.tolist()]
+
+
+def test_sub_folders_are_splits(tmp_path):
+    write(tmp_path / "a.cif", METAL)
+    write(tmp_path / "train" / "b.cif", METAL)
+    write(tmp_path / "val" / "c.cif", SALT)
+    write(tmp_path / "test" / "d.cif", SALT)
+    collection = load_cif_folder(tmp_path)
+    assert collection.ids.tolist() == ["a", "b", "c", "d"]
+    assert collection.splits.tolist() == ["train", "train", "val", "test"]
+
+
+def test_a_changed_file_is_prepared_anew(tmp_path):
+    write(tmp_path / "a.cif", METAL)
+    assert load_cif_folder(tmp_path).n_sites.tolist() == [1]
+    write(tmp_path / "a.cif", SALT)
+    assert load_cif_folder(tmp_path).n_sites.tolist() == [2]
+
+
+def test_symmetry_in_a_cif_is_unfolded(tmp_path):
+    rock_salt = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    (tmp_path / "salt.cif").write_text(str(CifWriter(rock_salt, symprec=0.01)))
+    collection = load_cif_folder(tmp_path)
+    assert collection.n_sites.tolist() == [8]
+    assert (np.bincount(collection.skeleton(0).edges[:, 0]) == 6).all()
+
+
+def test_a_bad_file_is_named(tmp_path):
+    write(tmp_path / "good.cif", METAL)
+    bad = tmp_path / "val" / "bad.cif"
+    bad.parent.mkdir()
+    bad.write_text("data_nothing\n")
+    with pytest.raises(BadCrystalError, match=r"val/bad\.cif \(crystal 'bad'\): no readable CIF"):
+        load_cif_folder(tmp_path)
+    write(bad, Structure(Lattice.cubic(3), [{"Fe": 0.5, "Ni": 0.5}], [[0, 0, 0]]))
+    with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*Site 0 is disordered"):
+        load_cif_folder(tmp_path)
+    write(bad, Structure(Lattice.cubic(4), ["Fe", "Ni"], [[0, 0, 0], [0.05, 0, 0]]))
+    with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*overlap"):
+        load_cif_folder(tmp_path)
+    write(bad, SALT)
+    with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*2 sites; at most 1"):
+        load_cif_folder(tmp_path, max_sites=1)
+    bad.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DamagedFileError, match=r"bad\.cif cannot be read"):
+        load_cif_folder(tmp_path)
+
+
+def test_names_are_ids_and_occur_once(tmp_path):
+    write(tmp_path / "a.cif", METAL)
+    write(tmp_path / "test" / "a.cif", SALT)
+    with pytest.raises(CrystalGymError, match=r"a\.cif and test/a\.cif have the same name"):
+        load_cif_folder(tmp_path)
+
+
+def test_an_empty_folder_is_told(tmp_path):
+    with pytest.raises(MissingDataError, match=r"no CIF file .*val"):
+        load_collection(tmp_path)
