@@ -62,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             prog="crystal-gym",
             description=DESCRIPTION,
             args=argv,
-            config=(tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName),
+            config=(
+                tyro.conf.DisallowNone,
+                tyro.conf.FlagCreatePairsOff,
+                tyro.conf.PositionalMetavarFromFieldName,
+            ),
         )
     except SystemExit as end:  # tyro has printed its help or what it did not understand
         return end.code if isinstance(end.code, int) else BAD_INPUT
