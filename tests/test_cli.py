@@ -1,5 +1,6 @@
 """The command line: what users type, what they see, and the exit codes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -93,12 +94,17 @@ def test_crystals_describes_the_embedded_collection(run):
     assert "Ti" in out
 
 
-def test_crystals_reads_a_folder_of_cif_files(run, tmp_path, toy):
+@pytest.fixture
+def cif_folder(tmp_path, toy):
     folder = tmp_path / "cifs"
     folder.mkdir()
     for row in (2, 3, 4):
         toy.structure(row).to(filename=str(folder / f"crystal-{row}.cif"))
-    code, out, _ = run("crystals", folder)
+    return folder
+
+
+def test_crystals_reads_a_folder_of_cif_files(run, cif_folder):
+    code, out, _ = run("crystals", cif_folder)
     assert code == 0
     assert "3 crystals" in out
 
@@ -167,6 +173,54 @@ def test_build_tells_mistakes_before_it_writes_anything(run, minari_folder, wron
     assert code == 2
     assert known in err
     assert not list(minari_folder.rglob("*.hdf5"))
+
+
+@pytest.mark.usefixtures("minari_folder")
+def test_train_and_evaluate_go_from_cif_files_to_figures(run, cif_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train = ("train", cif_folder, "--recipe", "gcn", "--epochs", 2, "--accelerator", "cpu")
+
+    code, _, err = run(*train)
+    assert code == 2
+    assert f"crystal-gym build {cif_folder}" in err
+
+    code, *_ = run("build", cif_folder, "--splits", "train")
+    assert code == 0
+    code, out, _ = run(*train)
+    assert code == 0
+    assert "runs/cifs-gcn-seed-0" in out
+    assert "cifs-gcn-seed-0" in run("list")[1]
+
+    # Standard output is JSON and nothing else.
+    code, out, _ = run("evaluate", "runs/cifs-gcn-seed-0", "--split", "train", "--json")
+    assert code == 0
+    rows = json.loads(out)["rows"]
+    assert 0 <= rows["gcn"]["figures"]["accuracy"]["mean"] <= 1
+    assert rows["true crystals"]["figures"]["accuracy"]["mean"] == 1
+
+    code, out, _ = run("evaluate", "runs/cifs-gcn-seed-0", "--split", "train")
+    assert code == 0
+    assert "cifs, train" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (("train", "goldschmidt", "--recipe", "egn"), "Did you mean 'egnn'?"),
+        (("evaluate",), "policy"),
+        (("evaluate", "nowhere"), "no policy in nowhere"),
+        (("evaluate", "damaged"), "policy.json is damaged"),
+    ],
+)
+def test_mistakes_about_policies_end_with_2(run, tmp_path, monkeypatch, argv, told):
+    monkeypatch.chdir(tmp_path)
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "policy.json").write_text("{")
+    (damaged / "policy.safetensors").touch()
+    code, _, err = run(*argv)
+    assert code == 2
+    assert told in err
 
 
 def test_an_absent_extra_is_named(run, failing):
