@@ -1,5 +1,6 @@
 """Data sets on the bulk path: the same as the official writer's, and read by everybody."""
 
+import csv
 import json
 import os
 import subprocess
@@ -274,6 +275,21 @@ def test_the_card_says_what_it_is(goldschmidt):
     names: dict = {}
     exec(code, names)  # noqa: S102 - the card's own instructions
     assert names["info"]["source"] == names["metadata"]["source"]
+
+
+def test_a_collection_from_a_file_is_found_again_from_anywhere(toy, folder, cache, monkeypatch):
+    path = folder.parent / "my crystals.csv"
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["material_id", "cif", "split"])
+        rows.writerows([i, toy.structure(str(i)).to(fmt="cif"), "val"] for i in toy.ids[:5])
+    monkeypatch.chdir(path.parent)
+    dataset = minari.load_dataset(build_dataset("my crystals.csv", "val", progress=False))
+    assert dataset.id == "crystal-gym/my-crystals/expert-val-v0"
+    monkeypatch.chdir("/")
+    env = dataset.recover_environment()
+    assert env.observation_space == dataset.observation_space
+    assert env.reset(options={"crystal": "toy-4", "source": 3})[0]["focus"] == 3
 
 
 def test_a_collection_at_hand_has_no_environment_to_recover(toy, folder):

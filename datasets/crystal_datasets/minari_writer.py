@@ -29,7 +29,6 @@ from minari.namespace import create_namespace, list_local_namespaces
 from minari.storage import get_dataset_path
 
 from crystal_datasets.cards import dataset_card
-from crystal_gym.progress import progress_bar
 from crystal_datasets.trajectories import (
     Episodes,
     behaviour_named,
@@ -42,6 +41,7 @@ from crystal_gym.elements import Vocabulary
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError, StorageError
 from crystal_gym.observation import observation_space
+from crystal_gym.progress import progress_bar
 
 NAMESPACE = "crystal-gym"
 ENVIRONMENT = "CrystalSkeleton-v0"
@@ -65,7 +65,7 @@ def dataset_id(collection: str, split: str, behaviour: str = "expert") -> str:
         split: ``train``, ``val``, ``test`` or ``all``.
         behaviour: a name of ``BEHAVIOURS``.
     """
-    name = re.sub(r"[^-\w]+", "-", collection).strip("-")
+    name = re.sub(r"[^-a-zA-Z0-9_]+", "-", collection).strip("-") or "crystals"
     return f"{NAMESPACE}/{name}/{behaviour}-{split}-v0"
 
 

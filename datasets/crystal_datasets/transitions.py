@@ -13,11 +13,11 @@ from h5py import h5a, h5d, h5g, h5s, h5t  # pyright: ignore - compiled, without 
 from minari.dataset.minari_storage import MinariStorage
 from minari.storage import get_dataset_path
 
-from crystal_gym.progress import progress_bar
 from crystal_datasets.trajectories import choose_sources
 from crystal_gym import settings
 from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError
 from crystal_gym.preparation import load_arrays, save_arrays
+from crystal_gym.progress import progress_bar
 
 # Raise when the cached arrays would come out differently.
 FORMAT = 1
