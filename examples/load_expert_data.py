@@ -23,7 +23,7 @@ for episode in dataset.sample_episodes(3):
 env = dataset.recover_environment()
 metadata = next(iter(dataset.storage.get_episode_metadata([7])))
 env.reset(options={"crystal": metadata["crystal"], "source": metadata["source"]})
-rewards = [env.step(action)[1] for action in dataset[7].actions]
+rewards = [float(env.step(action)[1]) for action in dataset[7].actions]
 print(f"{metadata['crystal']} from site {metadata['source']}: return {sum(rewards):.2f}")
 
 # Flat arrays for training, here with one trajectory of each crystal.

@@ -320,9 +320,11 @@ def _put_in_place(folder: Path, final: Path, aside: Path) -> None:
 def _sweep(root: Path, prefix: str) -> None:
     """Remove what killed builds of this data set left."""
     for left in root.glob(f"{prefix}*"):
-        touched = max(path.stat().st_mtime for path in (left, *left.rglob("*")))
-        if time.time() - touched > _ABANDONED:
-            shutil.rmtree(left, ignore_errors=True)
+        # Another build may just be finishing.
+        with contextlib.suppress(FileNotFoundError):
+            touched = max(path.stat().st_mtime for path in (left, *left.rglob("*")))
+            if time.time() - touched > _ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _create_namespaces(name: str, description: str) -> None:

@@ -16,7 +16,7 @@ from crystal_gym.rewards.match import MatchReward
 # (table, state of B episodes, random numbers) → actions 0 to V - 1, int64 (B,).
 Behaviour = Callable[[EpisodeTable, EpisodeState, np.random.Generator], np.ndarray]
 
-# Crystals rolled out together; their observations stay well under 200 MB for cells of 20 sites.
+# Crystals rolled out together; with cells of 20 sites their observations take some 200 MB.
 BATCH = 128
 
 
