@@ -230,6 +230,33 @@ def test_an_absent_extra_is_named(run, failing):
     assert "crystal-gym[agents]" in err
 
 
+@pytest.mark.parametrize(
+    ("module", "argv", "extra"),
+    [
+        ("torch", ("train", "goldschmidt"), "agents"),
+        ("torch", ("evaluate", "somewhere"), "agents"),
+        ("minari", ("build", "goldschmidt"), "datasets"),
+    ],
+)
+def test_without_an_extra_its_commands_say_what_to_install(module, argv, extra):
+    code = f"""
+import sys
+from crystal_agents.cli import main
+
+class Absent:
+    def find_spec(name, *_):
+        if name == {module!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent)
+sys.exit(main({list(argv)}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"pip install 'crystal-gym[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_missing_module_of_our_own_is_not_hidden(failing):
     failing(ModuleNotFoundError("No module named 'crystal_gym.x'", name="crystal_gym.x"))
     with pytest.raises(ModuleNotFoundError):
