@@ -76,10 +76,10 @@ def toy():
 @pytest.fixture(scope="session")
 def perov5():
     """Real Perov-5: the first 200 crystals of each split (mark the test with `real`)."""
-    from crystal_gym.collections.perov5 import STRUCTURES, _read_structures, abx3_order
+    from crystal_gym.collections.perov5 import STRUCTURES, read_structures, abx3_order
     from crystal_gym.files import fetch
     from crystal_gym.preparation import prepare
 
-    raw = _read_structures(fetch(STRUCTURES, "perov_5"))
+    raw = read_structures(fetch(STRUCTURES, "perov_5"))
     chosen = [c for split in SPLITS for c in [r for r in raw if r.split == split][:200]]
     return CrystalCollection(name="perov-5", **prepare(chosen, abx3_order))

@@ -18,7 +18,7 @@ from crystal_gym.files import fetch, find_local
 
 @pytest.fixture(scope="module")
 def raw():
-    return source._read_structures(fetch(source.STRUCTURES, "perov_5"))
+    return source.read_structures(fetch(source.STRUCTURES, "perov_5"))
 
 
 def local_csv(split):

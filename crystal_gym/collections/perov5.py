@@ -92,7 +92,7 @@ def load(*, download_labels: bool = False, progress: bool = True) -> CrystalColl
     collection = prepared_collection(
         "perov-5",
         sha256(path),
-        lambda: _read_structures(path),
+        lambda: read_structures(path),
         order=abx3_order,
         description=DESCRIPTION,
         progress=progress,
@@ -132,7 +132,7 @@ def abx3_order(structure: "Structure") -> np.ndarray:
     return np.array([sites.index(site) for site in _SITES])
 
 
-def _read_structures(path: Path) -> list[RawCrystal]:
+def read_structures(path: Path) -> list[RawCrystal]:
     """The crystals of the verified file."""
     with zipfile.ZipFile(path) as archive:
         data = json.loads(archive.read("perov5_heat_ref.json"))
