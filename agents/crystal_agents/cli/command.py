@@ -30,8 +30,9 @@ class Command(abc.ABC):
 
 
 def console(*, stderr: bool = False) -> "Console":
-    """Where results go: tables keep their width when the output is a file or a pipe."""
+    """Plain text and tables; in a file or a pipe 160 columns wide. Progress goes to stderr."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else 160)
+    width = None if stream.isatty() else 160
+    return Console(stderr=stderr, width=width, markup=False, highlight=False)
