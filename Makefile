@@ -15,8 +15,6 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format docs clean
-# An installation that failed half-way leaves no stamp behind.
-.DELETE_ON_ERROR:
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,12 +26,13 @@ $(BIN)/python:
 
 # PyTorch first: a CPU build that is already there satisfies the pin, and nothing replaces it.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[agents,dev]'
+	@echo "Installing the pinned packages into $(VENV); this takes a few minutes."
+	@$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[agents,dev]'
 	@touch $@
 
 $(DOCS): $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 demo: $(STAMP) ## the main job on the embedded collection, in three minutes
