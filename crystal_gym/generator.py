@@ -141,7 +141,7 @@ class InstanceGenerator:
         shape = crystal.shape
         if options.get("crystal") is not None:
             asked = options["crystal"]
-            one = isinstance(asked, str | int | np.integer)
+            one = not isinstance(asked, list | tuple | np.ndarray)
             rows = np.array([self._row(c) for c in ([asked] if one else asked)])
             crystal = self._spread("crystal", rows[0] if one else rows, shape)
         if options.get("source") is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from gymnasium import logger
 
 from crystal_gym.collection import formula
 from crystal_gym.elements import SYMBOLS
@@ -161,28 +162,29 @@ def draw(
 
 
 class Window:
-    """A window that shows one scene after the other.
-
-    Raises:
-        CrystalGymError: there is no display.
-    """
+    """A window that shows one scene after the other; without a display it only warns."""
 
     def __init__(self) -> None:
+        self._figure: Figure | None = None
         self._open()
 
     def _open(self) -> None:
         from matplotlib import pyplot as plt
 
-        self._figure = plt.figure("crystal-gym", figsize=(6.4, 4.8), dpi=100)
-        if getattr(self._figure.canvas, "required_interactive_framework", None) is None:
-            plt.close(self._figure)
-            raise CrystalGymError(
+        figure = plt.figure("crystal-gym", figsize=(6.4, 4.8), dpi=100)
+        if getattr(figure.canvas, "required_interactive_framework", None) is None:
+            plt.close(figure)
+            logger.warn(
                 "There is no display to open a window on (or Matplotlib has no interactive "
-                "backend). Use render_mode='rgb_array', or 'ansi' for text."
+                "backend), so nothing is shown. Use render_mode='rgb_array', or 'ansi' for text."
             )
+        else:
+            self._figure = figure
 
     def show(self, scene: Scene, seconds: float) -> None:
         """Show a scene and leave it for so many seconds."""
+        if self._figure is None:
+            return
         from matplotlib import pyplot as plt
 
         if not plt.fignum_exists(self._figure.number):
@@ -202,9 +204,11 @@ class Window:
 
     def close(self) -> None:
         """Close the window."""
-        from matplotlib import pyplot as plt
+        if self._figure is not None:
+            from matplotlib import pyplot as plt
 
-        plt.close(self._figure)
+            plt.close(self._figure)
+            self._figure = None
 
 
 @functools.cache

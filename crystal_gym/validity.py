@@ -6,7 +6,6 @@ oxidation states changed over its versions, so every rule here names its set.
 """
 
 import functools
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,28 +63,18 @@ def is_valid(atomic_numbers: np.ndarray, rule: str = "smact14") -> np.ndarray:
 
 @functools.lru_cache(maxsize=_MEMORY)
 def _sorted_is_valid(numbers: tuple[int, ...], rule: str) -> bool:
-    counts = {number: numbers.count(number) for number in numbers if number > 0}
-    if not counts:
-        return False
-    divisor = math.gcd(*counts.values())
-    return _formula_is_valid(
-        "".join(f"{SYMBOLS[number - 1]}{count // divisor}" for number, count in counts.items()),
-        len(counts),
-        RULES[rule],
-    )
-
-
-@functools.lru_cache(maxsize=_MEMORY)
-def _formula_is_valid(formula: str, n_elements: int, rule: ValidityRule) -> bool:
+    counts = {SYMBOLS[number - 1]: numbers.count(number) for number in numbers if number > 0}
     # SMACT lets single elements pass even where alloys may not.
-    if n_elements == 1 and not rule.metals:
+    if not counts or (len(counts) == 1 and not RULES[rule].metals):
         return False
     from smact.screening import smact_validity
 
     try:
         return bool(
             smact_validity(
-                formula, oxidation_states_set=rule.oxidation_states, include_alloys=rule.metals
+                "".join(f"{symbol}{count}" for symbol, count in counts.items()),
+                oxidation_states_set=RULES[rule].oxidation_states,
+                include_alloys=RULES[rule].metals,
             )
         )
     except KeyError:  # SMACT has no data on the heaviest elements
