@@ -103,6 +103,9 @@ class Vocabulary:
         if numbers.dtype.kind in "US":
             flat = [atomic_number(str(symbol)) for symbol in numbers.ravel()]
             numbers = np.array(flat, np.int64).reshape(numbers.shape)
+        if numbers.size and numbers.dtype.kind not in "iu":
+            raise CrystalGymError(f"Elements are symbols or whole numbers, not {elements!r}.")
+        numbers = numbers.astype(np.int64)
         outside = (numbers < 0) | (numbers > len(SYMBOLS))
         if outside.any():
             raise CrystalGymError(f"{numbers[outside].flat[0]} is no atomic number.")

@@ -79,6 +79,12 @@ def find_local(file: RemoteFile, folder: str) -> Path | None:
     return None
 
 
+def at_hand(file: RemoteFile, folder: str) -> Path | None:
+    """A local copy or an earlier download, not yet verified, else ``None``."""
+    cached = _cached(file, folder)
+    return find_local(file, folder) or (cached if cached.is_file() else None)
+
+
 def fetch(file: RemoteFile, folder: str, *, progress: bool = True) -> Path:
     """A verified copy of ``file``: the local one, the cached one, or a fresh download.
 
@@ -95,7 +101,7 @@ def fetch(file: RemoteFile, folder: str, *, progress: bool = True) -> Path:
     if local is not None:
         verify(local, file.checksum)
         return local
-    cached = settings.cache_folder() / "downloads" / folder / file.name
+    cached = _cached(file, folder)
     record = cached.with_name(cached.name + ".sha256")
     if cached.is_file():
         recorded = record.read_text().strip() if record.is_file() else None
@@ -132,6 +138,10 @@ def fetch(file: RemoteFile, folder: str, *, progress: bool = True) -> Path:
         with written_beside(record) as beside:
             beside.write_text(sha256(cached) + "\n")
     return cached
+
+
+def _cached(file: RemoteFile, folder: str) -> Path:
+    return settings.cache_folder() / "downloads" / folder / file.name
 
 
 def verify(path: Path, checksum: str | None) -> None:

@@ -27,7 +27,7 @@ FORMAT = 1
 # Crystals prepared and saved together; what an interruption can lose.
 CHUNK = 256
 # Fewer crystals than this are done before worker processes would have started.
-SERIAL_LIMIT = 128
+SERIAL_LIMIT = 64
 # How the names of label arrays begin in a prepared file.
 _LABEL = "label "
 

@@ -67,7 +67,7 @@ class Skeleton:
     """The sites of a unit cell and their neighbours; nothing of the elements.
 
     The cell is kept by its parameters, so that crystals which differ by a rotation have the same
-    skeleton; ``lattice`` gives row vectors in the standard orientation.
+    skeleton (and mirror images too); ``lattice`` gives row vectors in the standard orientation.
 
     Attributes:
         parameters: lengths a, b, c in Å and angles alpha, beta, gamma in degrees, float64 (6,).

@@ -76,7 +76,7 @@ def toy():
 @pytest.fixture(scope="session")
 def perov5():
     """Real Perov-5: the first 200 crystals of each split (mark the test with `real`)."""
-    from crystal_gym.collections.perov5 import STRUCTURES, read_structures, abx3_order
+    from crystal_gym.collections.perov5 import STRUCTURES, abx3_order, read_structures
     from crystal_gym.files import fetch
     from crystal_gym.preparation import prepare
 

@@ -87,6 +87,13 @@ def test_encoding_a_number_that_is_no_element_fails(numbers):
         Vocabulary(("O",)).encode(numbers)
 
 
+def test_encoding_takes_no_fractions_and_nothing_at_all():
+    vocabulary = Vocabulary(("O",))
+    with pytest.raises(CrystalGymError, match="whole numbers"):
+        vocabulary.encode([8.5])
+    assert vocabulary.encode([]).shape == (0,)
+
+
 @pytest.mark.parametrize("codes", [[3], [-2]])
 def test_decoding_a_code_out_of_range_fails(codes):
     with pytest.raises(CrystalGymError, match="from -1 to 2"):

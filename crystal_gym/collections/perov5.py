@@ -19,7 +19,7 @@ import numpy as np
 
 from crystal_gym.collection import SPLITS, CrystalCollection
 from crystal_gym.errors import BadCrystalError, DamagedFileError
-from crystal_gym.files import RemoteFile, fetch, find_local, sha256
+from crystal_gym.files import RemoteFile, at_hand, fetch, sha256
 from crystal_gym.preparation import RawCrystal, prepared_collection
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def load(*, download_labels: bool = False, progress: bool = True) -> CrystalColl
     """Perov-5, from a local copy, the cache or a download.
 
     Args:
-        download_labels: fetch CDVAE's CSV files for the DFT labels; without it, labels are read
-            where local copies lie beside the structures and are absent otherwise.
+        download_labels: fetch CDVAE's CSV files for the DFT labels; without it, the labels of
+            those splits are read whose files are at hand.
         progress: show progress bars.
     """
     path = fetch(STRUCTURES, "perov_5", progress=progress)
@@ -100,7 +100,7 @@ def load(*, download_labels: bool = False, progress: bool = True) -> CrystalColl
     found = {
         split: fetch_labels(split, progress=progress)
         if download_labels
-        else find_local(LABELS[split], "perov_5")
+        else at_hand(LABELS[split], "perov_5")
         for split in SPLITS
     }
     collection.labels.update(_read_labels(collection, [p for p in found.values() if p]))
