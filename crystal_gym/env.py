@@ -44,6 +44,7 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
     `Discrete(V)`: the element to put on the site in focus, by its place in the vocabulary.
     `info["action_mask"]` (int8, for `env.action_space.sample(mask)`) and `action_masks()` (bool,
     for sb3-contrib) tell which elements the mask allows; others are put there all the same.
+    `expert_action()` is the action that puts the source crystal's own element there.
 
     ## Observation Space
 

@@ -79,7 +79,7 @@ class InstanceGenerator:
                 "choose another, or 'all'."
             )
         if source is not None:
-            if not isinstance(source, int):
+            if not isinstance(source, int | np.integer):
                 raise CrystalGymError(f"A source is the number of a site, not {source!r}.")
             self._check_sources(np.asarray(source), self.rows)
 
