@@ -11,6 +11,9 @@ from crystal_gym import settings
 from crystal_gym.collection import SPLITS, CrystalCollection
 from crystal_gym.collections.structures import collection_from_structures
 
+# Tiny tensors gain nothing from threads; set before PyTorch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The same examples in every run; a slow machine fails no test.
 hypothesis.settings.register_profile("crystal-gym", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("crystal-gym")

@@ -30,9 +30,9 @@ class Recipe:
     network: str
     settings: dict[str, Any] = field(default_factory=dict)
     epochs: int = 40
-    skeletons: int = 128
+    skeletons: int = 64
     states: int = 5
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     schedule: Literal["constant", "cosine"] = "cosine"
     weight_decay: float = 0.05
     optimizer: Literal["adam", "adamw"] = "adamw"

@@ -35,8 +35,8 @@ class EGNNConv(MessagePassing):
         self.phi_e = nn.Sequential(
             nn.Linear(2 * size_in + 1, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
         )
-        self.move = nn.Linear(hidden, 1, bias=False)
-        self.phi_x = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU(), self.move)
+        self.phi_x = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU())
+        self.phi_x_last = nn.Linear(hidden, 1, bias=False)
         self.phi_h = nn.Sequential(
             nn.Linear(size_in + hidden, hidden), nn.SiLU(), nn.Linear(hidden, size_out)
         )
@@ -49,7 +49,7 @@ class EGNNConv(MessagePassing):
             if isinstance(module, nn.Linear):
                 module.reset_parameters()
         # A large first move would throw the sites apart: the authors' own choice of gain.
-        nn.init.xavier_uniform_(self.move.weight, gain=0.001)
+        nn.init.xavier_uniform_(self.phi_x_last.weight, gain=0.001)
 
     def forward(self, h: Tensor, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
         gathered = self.propagate(edges, h=h, x=x)
@@ -61,7 +61,7 @@ class EGNNConv(MessagePassing):
     def message(self, h_i: Tensor, h_j: Tensor, x_i: Tensor, x_j: Tensor) -> Tensor:
         apart = x_i - x_j
         message = self.phi_e(torch.cat([h_i, h_j, apart.square().sum(-1, keepdim=True)], -1))
-        move = apart * self.phi_x(message)
+        move = apart * self.phi_x_last(self.phi_x(message))
         return torch.cat([message, move, torch.ones_like(move[..., :1])], -1)
 
 

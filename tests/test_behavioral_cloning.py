@@ -1,0 +1,229 @@
+"""Training: it learns, and it goes on exactly where it was stopped."""
+
+import csv
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from crystal_agents.batches import TransitionStore
+from crystal_agents.behavioral_cloning import Args, teacher_forced_accuracy, train
+from crystal_agents.policy import load_policy
+from crystal_agents.recipes import RECIPES, Recipe, recipe_named
+from crystal_datasets import build_dataset, load_transitions
+from crystal_gym.errors import CrystalGymError, DamagedFileError, UnknownNameError
+
+SMALL = Recipe(
+    "egnn",
+    {"hidden": 16, "vectors": 4, "geometry_layers": 1, "filling_layers": 1},
+    epochs=4,
+    skeletons=12,
+    states=3,
+)
+
+
+@pytest.fixture(scope="module")
+def minari_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("minari")
+
+
+@pytest.fixture(scope="module")
+def data(toy, minari_folder):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(minari_folder))
+        return load_transitions(build_dataset(toy, "all", progress=False), progress=False)
+
+
+def run(folder, data, recipe=SMALL, validation=None, **changes):
+    args = Args(folder, recipe, **changes)
+    return train(args, data.vocabulary, data, validation, progress=False)
+
+
+def same_weights(first, second):
+    return all(
+        torch.equal(value, second.state_dict()[key]) for key, value in first.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize("traversals", ["expert", "random"])
+def test_the_expert_of_a_few_crystals_is_learned_by_heart(data, tmp_path, traversals):
+    recipe = dataclasses.replace(
+        SMALL, epochs=60, skeletons=20, learning_rate=1e-2, traversals=traversals, weight_decay=0
+    )
+    policy = run(tmp_path, data, recipe)
+    assert teacher_forced_accuracy(policy, TransitionStore(data)) > 0.9
+
+
+@pytest.mark.parametrize("name", ["egnn-paper", "gcn"])
+def test_the_paper_recipes_learn(data, tmp_path, name):
+    recipe = dataclasses.replace(RECIPES[name], settings={"hidden": 32}, epochs=40, skeletons=64)
+    run(tmp_path, data, recipe)
+    with (tmp_path / "metrics.csv").open() as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert len(losses) == 40
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_the_recipes_of_the_paper_have_its_settings():
+    for name in ("egnn-paper", "gcn"):
+        recipe = recipe_named(name)
+        assert (recipe.epochs, recipe.skeletons * recipe.states) == (1000, 2048)
+        assert (recipe.optimizer, recipe.learning_rate, recipe.weight_decay) == ("adam", 1e-3, 1e-5)
+        assert (recipe.schedule, recipe.traversals) == ("constant", "expert")
+        assert (recipe.average, recipe.clip) == (0, 0)
+    with pytest.raises(UnknownNameError, match="egnn-paper"):
+        recipe_named("egnn_paper")
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(data, tmp_path):
+    first, second = run(tmp_path / "a", data, seed=1), run(tmp_path / "b", data, seed=1)
+    assert same_weights(first, second)
+    assert not same_weights(first, run(tmp_path / "c", data, seed=2))
+
+
+def test_a_policy_remembers_how_it_was_trained(data, tmp_path):
+    run(tmp_path, data, validation=data, provenance={"data": data.dataset_id})
+    record = load_policy(tmp_path).config.training
+    assert record["data"] == data.dataset_id
+    assert record["epochs"] == 4
+    assert record["transitions"] == len(data)
+    assert 0 <= record["val_accuracy"] <= 1
+
+
+class Stopped(Exception):  # noqa: N818 - a signal, no error
+    pass
+
+
+@pytest.mark.parametrize("steps", [1, 6, 7, 18])
+def test_a_stopped_run_ends_with_the_weights_and_losses_of_an_uninterrupted_one(
+    data, tmp_path, monkeypatch, steps
+):
+    whole = run(tmp_path / "whole", data, validation=data, validate_every=1)
+    adamw_step = torch.optim.AdamW.step
+    taken = []
+
+    def step(self, *args, **kwargs):
+        taken.append(1)
+        if len(taken) == steps:
+            raise Stopped
+        return adamw_step(self, *args, **kwargs)
+
+    options = {"validation": data, "validate_every": 1, "checkpoint_seconds": 0}
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", step)
+        with pytest.raises(Stopped):
+            run(tmp_path / "parts", data, **options)
+    parts = run(tmp_path / "parts", data, **options)
+    assert same_weights(whole, parts)
+
+    def history(folder):
+        with (tmp_path / folder / "metrics.csv").open() as file:
+            return [
+                {k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)
+            ]
+
+    assert history("parts") == history("whole")
+
+
+SCRIPT = """
+import sys, dataclasses
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_behavioral_cloning import SMALL, run
+from crystal_datasets import load_transitions
+data = load_transitions("crystal-gym/toy/expert-all-v0", progress=False)
+recipe = dataclasses.replace(SMALL, epochs=15)
+run(Path({folder!r}), data, recipe, checkpoint_seconds=0)
+"""
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(data, minari_folder, tmp_path):
+    folder = tmp_path / "killed"
+    script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(folder))
+    env = os.environ | {"MINARI_DATASETS_PATH": str(minari_folder), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    process = subprocess.Popen(command, env=env)
+    deadline = time.monotonic() + 120
+    while not (folder / "metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (folder / "policy.json").exists()
+    progress = torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]
+    assert progress["step"] > 0
+    recipe = dataclasses.replace(SMALL, epochs=15)
+    resumed = run(folder, data, recipe, checkpoint_seconds=0)
+    assert same_weights(resumed, run(tmp_path / "whole", data, recipe))
+
+
+def test_a_finished_run_is_not_trained_again(data, tmp_path):
+    first = run(tmp_path, data)
+    before = (tmp_path / "metrics.csv").read_text()
+    assert same_weights(first, run(tmp_path, data))
+    assert (tmp_path / "metrics.csv").read_text() == before
+
+
+@pytest.mark.parametrize("change", [{"seed": 5}, {"recipe": dataclasses.replace(SMALL, epochs=5)}])
+def test_a_checkpoint_of_other_settings_is_refused_and_kept(data, tmp_path, change):
+    run(tmp_path, data)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(CrystalGymError, match="other settings"):
+        run(tmp_path, data, **change)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_vocabulary_is_refused(data, tmp_path):
+    run(tmp_path, data)
+    other = dataclasses.replace(data, vocabulary=tuple(reversed(data.vocabulary)))
+    with pytest.raises(CrystalGymError, match="another vocabulary"):
+        run(tmp_path, other)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.99])
+def test_a_truncated_checkpoint_is_told(data, tmp_path, keep):
+    run(tmp_path, data)
+    content = (tmp_path / "checkpoint.pt").read_bytes()
+    (tmp_path / "checkpoint.pt").write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(DamagedFileError, match="Delete it to begin anew"):
+        run(tmp_path, data)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(data, tmp_path, monkeypatch):
+    run(tmp_path, data, dataclasses.replace(SMALL, epochs=4))
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CrystalGymError, match="No space left"):
+        run(tmp_path, data)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_patience_stops_and_keeps_the_best_weights(data, tmp_path):
+    recipe = dataclasses.replace(SMALL, epochs=50, learning_rate=0.0)
+    policy = run(tmp_path, data, recipe, data, validate_every=1, patience=3)
+    record = policy.config.training
+    assert record["epochs"] == 4
+    accuracy = teacher_forced_accuracy(policy, TransitionStore(data))
+    assert np.isclose(accuracy, record["val_accuracy"])
+
+
+def test_patience_needs_a_validation_set(data, tmp_path):
+    with pytest.raises(CrystalGymError, match="validation"):
+        run(tmp_path, data, patience=3)
+
+
+def test_tensorboard_events_are_written_when_asked_for(data, tmp_path):
+    run(tmp_path, data, tensorboard=True)
+    assert list((tmp_path / "tensorboard").glob("events.*"))

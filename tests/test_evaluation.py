@@ -1,0 +1,190 @@
+"""Figures of the evaluation, against plain counting."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crystal_agents import baselines
+from crystal_agents.evaluation import FIGURES, Estimate, _swapped, evaluate
+from crystal_agents.policy import PolicyConfig, SkeletonPolicy
+from crystal_agents.rollouts import groups_of, roll_out
+from crystal_gym.elements import Vocabulary
+from crystal_gym.episode import EpisodeTable
+from crystal_gym.errors import CrystalGymError
+
+
+def small_policy(collection, seed=0, symbols=None):
+    torch.manual_seed(seed)
+    settings = {"hidden": 16, "vectors": 4, "geometry_layers": 1, "filling_layers": 1}
+    vocabulary = symbols or collection.vocabulary.symbols
+    return SkeletonPolicy(PolicyConfig("egnn", vocabulary, collection.max_sites, settings)).eval()
+
+
+def expert(table, state, n_sources):
+    """Scores of a policy that knows the crystals."""
+    true = table.true[state.crystal, state.focus] - 1
+    return np.eye(len(table.vocabulary))[true]
+
+
+def test_groups_hold_every_crystal_with_its_sources_once(toy):
+    table = EpisodeTable(toy)
+    groups = list(groups_of(table, np.arange(len(toy)), n_sources=4))
+    assert sorted(np.concatenate([g.crystals for g in groups])) == list(range(len(toy)))
+    for group in groups:
+        n = table.n_sites[group.crystals[0]]
+        assert (table.n_sites[group.crystals] == n).all()
+        assert group.sources.shape == (min(4, n), len(group.crystals))
+        for sources in group.sources.T:
+            assert len(set(sources)) == len(sources)
+            assert sources.max() < n
+
+
+@pytest.mark.parametrize("teacher_forced", [False, True])
+def test_an_expert_makes_no_mistake(toy, teacher_forced):
+    table = EpisodeTable(toy)
+    for group in groups_of(table, np.arange(len(toy))):
+        filled = roll_out(table, group, expert, teacher_forced=teacher_forced)
+        assert (filled.elements == table.true[group.crystals]).all()
+        assert (filled.rank == 0).all()
+
+
+def test_a_free_roll_out_is_what_the_policy_does_in_the_environment(toy):
+    import gymnasium as gym
+
+    import crystal_gym  # noqa: F401 - registers the environment
+    from crystal_agents.rollouts import PolicyScorer
+
+    policy = small_policy(toy)
+    table = EpisodeTable(toy)
+    env = gym.make("CrystalSkeleton-v0", collection=toy, split="all")
+    for group in groups_of(table, np.arange(len(toy))):
+        filled = roll_out(table, group, PolicyScorer(policy, table))
+        for k, s in np.ndindex(*group.sources.shape):
+            options = {"crystal": int(group.crystals[s]), "source": int(group.sources[k, s])}
+            observation, _ = env.reset(options=options)
+            terminated = False
+            while not terminated:
+                observation, _, terminated, _, _ = env.step(policy.act(observation))
+            assert (observation["element"] == filled.elements[k, s]).all()
+
+
+def test_figures_of_a_policy_agree_with_plain_counting(toy):
+    from crystal_agents.rollouts import PolicyScorer
+
+    policy = small_policy(toy)
+    report = evaluate({"egnn": [policy]}, toy, "all", floors=False)
+    table = EpisodeTable(toy)
+    accuracy, exact, top5 = [], [], []
+    for group in groups_of(table, np.arange(len(toy))):
+        free = roll_out(table, group, PolicyScorer(policy, table))
+        forced = roll_out(table, group, PolicyScorer(policy, table), teacher_forced=True)
+        n = int(table.n_sites[group.crystals[0]])
+        for s, crystal in enumerate(group.crystals):
+            right = [
+                free.elements[k, s, :n] == table.true[crystal, :n]
+                for k in range(len(free.elements))
+            ]
+            accuracy.append(np.mean(right))
+            exact.append(np.mean([r.all() for r in right]))
+            top5.append(np.mean(forced.rank[:, s] < 5))
+    figures = report.rows["egnn"].figures
+    assert figures["accuracy"].mean == pytest.approx(np.mean(accuracy))
+    assert figures["exact"].mean == pytest.approx(np.mean(exact))
+    assert figures["top5"].mean == pytest.approx(np.mean(top5))
+    assert figures["accuracy"].low <= figures["accuracy"].mean <= figures["accuracy"].high
+
+
+def test_true_crystals_are_the_ceiling_and_floors_stand_beside(toy):
+    report = evaluate({}, toy, "test")
+    assert list(report.rows) == [
+        "uniform",
+        "most frequent element",
+        "most frequent per site",
+        "nearest skeleton",
+        "true crystals",
+    ]
+    ceiling = report.rows["true crystals"].figures
+    assert ceiling["accuracy"].mean == ceiling["exact"].mean == ceiling["swap"].mean == 1
+    assert all(set(row.figures) <= set(FIGURES) for row in report.rows.values())
+    assert "teacher_forced" not in report.rows["uniform"].figures
+
+
+def test_the_nearest_skeleton_of_a_training_crystal_is_itself(toy):
+    table = EpisodeTable(toy)
+    train = toy.in_split("train")
+    score = baselines.nearest_skeleton(table, train)
+    for group in groups_of(table, train, 1):
+        assert (roll_out(table, group, score).elements == table.true[group.crystals]).all()
+
+
+def test_frequency_floors_choose_what_they_count(toy):
+    table = EpisodeTable(toy)
+    train = np.arange(len(toy))
+    codes = table.true[table.true > 0]
+    most = np.bincount(codes).argmax()
+    for group in groups_of(table, train, 1):
+        n = int(table.n_sites[group.crystals[0]])
+        always = roll_out(table, group, baselines.most_frequent(table, train))
+        assert (always.elements[..., :n] == most).all()
+        alike = table.true[table.n_sites == n]
+        by_site = roll_out(table, group, baselines.most_frequent_per_site(table, train))
+        for site in range(n):
+            expected = np.bincount(alike[:, site]).argmax()
+            assert (by_site.elements[..., site] == expected).all()
+
+
+@pytest.mark.real
+def test_floors_on_perovskites_are_the_known_ones(perov5):
+    rows = evaluate({}, perov5, "test").rows
+    assert rows["uniform"].figures["accuracy"].mean == pytest.approx(1 / 56, abs=0.015)
+    # Oxygen stands on 31.3 % of the sites of the whole split.
+    assert rows["most frequent element"].figures["accuracy"].mean == pytest.approx(0.313, abs=0.04)
+    assert rows["most frequent element"].figures["validity_strict"].mean == 0
+    assert rows["true crystals"].figures["validity_smact14"].mean > 0.96
+
+
+@given(st.lists(st.integers(1, 3), min_size=3, max_size=3), st.permutations([1, 2, 3]))
+def test_swap_aware_accuracy_is_the_best_of_all_exchanges(elements, true):
+    best = sum(a == b for a, b in zip(elements, true, strict=True))
+    for i, j in itertools.combinations(range(3), 2):
+        changed = list(elements)
+        changed[i], changed[j] = changed[j], changed[i]
+        best = max(best, sum(a == b for a, b in zip(changed, true, strict=True)))
+    ours = _swapped(np.array(elements)[None, None], np.array(true)[None])
+    assert ours[0, 0] == pytest.approx(best / 3)
+
+
+def test_intervals_cover_the_mean_of_a_known_distribution():
+    rng = np.random.default_rng(0)
+    inside = sum(e.low <= 0.5 <= e.high for e in (Estimate.of(rng.random(60)) for _ in range(100)))
+    assert 86 <= inside <= 100
+    assert Estimate.of(np.array([0.3, np.nan])) == Estimate(0.3, 0.3, 0.3)
+
+
+def test_intervals_of_several_runs_are_over_runs(toy):
+    runs = [small_policy(toy, seed) for seed in range(3)]
+    alone = [
+        evaluate({"p": [run]}, toy, "all", floors=False).rows["p"].figures["accuracy"].mean
+        for run in runs
+    ]
+    row = evaluate({"p": runs}, toy, "all", floors=False).rows["p"]
+    assert row.runs == 3
+    assert row.figures["accuracy"].mean == pytest.approx(np.mean(alone))
+    assert min(alone) <= row.figures["accuracy"].low <= row.figures["accuracy"].high <= max(alone)
+
+
+def test_a_larger_vocabulary_is_fine_and_a_smaller_one_is_told(toy):
+    larger = Vocabulary.from_elements([*toy.vocabulary.symbols, "H"]).symbols
+    assert evaluate({"p": [small_policy(toy, symbols=larger)]}, toy, "test", floors=False)
+    with pytest.raises(CrystalGymError, match="not in the vocabulary"):
+        evaluate({"p": [small_policy(toy, symbols=("Na", "O"))]}, toy, "test", floors=False)
+
+
+def test_an_empty_split_is_told(toy):
+    only_train = toy.take(toy.in_split("train"))
+    with pytest.raises(CrystalGymError, match="has no crystals"):
+        evaluate({}, only_train, "test")
