@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from crystal_agents.cli.build import Build
 from crystal_agents.cli.command import Command
 from crystal_agents.cli.crystals import Crystals
+from crystal_agents.cli.demo import Demo
 from crystal_agents.cli.evaluate import Evaluate
 from crystal_agents.cli.list import List
 from crystal_agents.cli.train import Train
@@ -17,6 +18,7 @@ from crystal_gym.errors import CrystalGymError
 
 # Every command by its name, in the order of --help.
 COMMANDS: dict[str, type[Command]] = {
+    "demo": Demo,
     "list": List,
     "crystals": Crystals,
     "build": Build,
@@ -37,7 +39,6 @@ _EXTRAS = {
     "torch_geometric": "agents",
     "lightning_fabric": "agents",
     "safetensors": "agents",
-    "scipy": "agents",
     "stable_baselines3": "agents",
     "sb3_contrib": "agents",
     "tensorboard": "agents",
