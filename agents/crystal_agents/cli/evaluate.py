@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     from crystal_agents.evaluation import Estimate, Report
 
-# Columns of the table; --json gives all figures.
+# Headings of the table, to be broken over two lines.
 _COLUMNS = {
     "accuracy": "accuracy",
-    "teacher_forced": "teacher-forced",
+    "teacher_forced": "teacher\nforced",
     "top5": "top 5",
     "exact": "exact",
-    "swap": "swap-aware",
+    "swap": "swap\naware",
     "validity_smact14": "valid",
-    "validity_icsd24": "valid icsd24",
-    "validity_strict": "valid strict",
+    "validity_icsd24": "valid\nicsd24",
+    "validity_strict": "valid\nstrict",
     "unique": "unique",
     "novel": "novel",
 }
@@ -111,32 +111,28 @@ def report_table(report: "Report") -> "Table":
     table = Table(
         f"{report.collection}, {report.split}",
         title=f"{report.n_crystals:,} crystals, mean over up to {report.n_sources} sources, %",
-        caption="± half the 95 % bootstrap interval: over runs, or over crystals of a single run",
+        caption="± half the 95 % bootstrap interval, over runs or over the crystals of one run; "
+        "all intervals: --json",
     )
-    shown = {
-        name: heading
-        for name, heading in _COLUMNS.items()
-        if any(name in row.figures for row in report.rows.values())
-    }
-    for heading in shown.values():
-        table.add_column(heading, justify="right")
-    sites = len(next(iter(report.rows.values())).per_site)
-    per_site = sites <= 6
-    if per_site:
-        table.add_column("by site", justify="right")
+    shown = [name for name in _COLUMNS if any(name in row.figures for row in report.rows.values())]
+    for name in shown:
+        table.add_column(_COLUMNS[name], justify="right", no_wrap=True)
+    few_sites = len(next(iter(report.rows.values())).per_site) <= 6
+    if few_sites:
+        table.add_column("by site", no_wrap=True)
     for name, row in report.rows.items():
         cells = [_percent(row.figures.get(figure)) for figure in shown]
-        if per_site:
+        accuracy = row.figures["accuracy"]
+        half = 50 * (accuracy.high - accuracy.low)
+        cells[0] += f" ± {half:.2f}" if half else ""
+        if few_sites:
             cells.append(" ".join(f"{100 * site:.0f}" for site in row.per_site))
         table.add_row(f"{name} ({row.runs} runs)" if row.runs > 1 else name, *cells)
     return table
 
 
 def _percent(estimate: "Estimate | None") -> str:
-    if estimate is None:
-        return ""
-    half = 50 * (estimate.high - estimate.low)
-    return f"{100 * estimate.mean:.2f}" + (f" ± {half:.2f}" if half else "")
+    return "" if estimate is None else f"{100 * estimate.mean:.2f}"
 
 
 def _plain(value: Any) -> Any:
