@@ -107,7 +107,8 @@ def test_a_sphere_that_leaves_a_cell_open_grows():
 def test_a_voronoi_cell_that_stays_open_is_told(monkeypatch):
     from crystal_gym import graph
 
-    monkeypatch.setattr(graph, "_voronoi_faces", lambda _points: (np.zeros(0, int), np.zeros(0)))
+    is_open = np.zeros(0, int), np.zeros(0), np.inf
+    monkeypatch.setattr(graph, "_voronoi_faces", lambda _: is_open)
     with pytest.raises(BadCrystalError, match="stays open"):
         neighbour_edges(np.eye(3) * 4, np.zeros((1, 3)))
 

@@ -68,7 +68,7 @@ def _load(source: "str | Path | Sequence[Structure] | CrystalCollection", progre
         return load_cdvae_csv(path, progress=progress)
     from crystal_gym.collections.structures import collection_from_structures
 
-    return collection_from_structures(source)
+    return collection_from_structures(source, progress=progress)
 
 
 def _module(name: str):  # noqa: ANN202 - a module

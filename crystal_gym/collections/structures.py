@@ -19,6 +19,7 @@ def collection_from_structures(
     name: str = "structures",
     order: SiteOrder = None,
     max_sites: int | None = None,
+    progress: bool = True,
 ) -> CrystalCollection:
     """A collection of these structures; nothing is cached.
 
@@ -29,6 +30,7 @@ def collection_from_structures(
         name: the collection's name.
         order: rule for the site order (default: by coordinates, which gives no element away).
         max_sites: refuse larger cells.
+        progress: show a progress bar.
 
     Raises:
         BadCrystalError: a structure cannot be used.
@@ -51,5 +53,5 @@ def collection_from_structures(
         RawCrystal(crystal, split, structure, "structure", f"structure {row}")
         for row, (crystal, split, structure) in enumerate(zip(ids, splits, structures, strict=True))
     ]
-    arrays = prepare(raw, order, max_sites)
+    arrays = prepare(raw, order, max_sites, progress=progress)
     return CrystalCollection(name=name, **arrays, description=f"{len(raw)} structures at hand.")
