@@ -29,7 +29,7 @@ class Recipe:
 
     network: str
     settings: dict[str, Any] = field(default_factory=dict)
-    epochs: int = 40
+    epochs: int = 15
     skeletons: int = 64
     states: int = 5
     learning_rate: float = 4e-3
@@ -59,7 +59,7 @@ def _paper(network: str) -> Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "egnn": Recipe("egnn"),
+    "egnn": Recipe("egnn", {"dropout": 0.2}),
     "egnn-paper": _paper("egnn-paper"),
     "gcn": _paper("gcn"),
 }

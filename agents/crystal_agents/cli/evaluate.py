@@ -51,9 +51,6 @@ class Evaluate(Command):
     split: str = "test"
     """train, val, test or all. Choose between policies on val; report test once."""
 
-    split_by: str = "source"
-    """source: the collection's own splits; composition: no composition in two splits."""
-
     sources: int = 5
     """Source sites per crystal; figures are averaged over them."""
 
@@ -85,7 +82,7 @@ class Evaluate(Command):
             raise CrystalGymError(
                 f"{self.policies[0]} does not tell its collection; name it with --collection."
             )
-        collection = load_collection(source, split_by=self.split_by)
+        collection = load_collection(source)
         err = console(stderr=True)
         with err.status("Filling crystals") as status:
             report = evaluate(
