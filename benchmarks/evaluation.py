@@ -6,7 +6,7 @@ measured in turns, one after the other, so that a busy machine slows them alike.
     python benchmarks/evaluation.py runs/perov-5-egnn-seed-0
     python benchmarks/evaluation.py runs/perov-5-egnn-seed-0 --full
 
-``--full`` evaluates a whole split instead (all figures of the policy, no floors) and tells the time.
+``--full`` evaluates a whole split instead (all figures of the policy, no floors), with its time.
 """
 
 import json
