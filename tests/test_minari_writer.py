@@ -316,9 +316,10 @@ def stop(*_):
 
 def test_a_stopped_build_leaves_nothing_and_says_how_to_go_on(toy, folder, monkeypatch, capsys):
     monkeypatch.setattr(minari_writer, "dataset_card", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         build_dataset(toy, "train", progress=False)
-    assert "Build it again in the same way" in capsys.readouterr().err
+    assert "Build it again in the same way" in stopped.value.__notes__[0]
+    assert capsys.readouterr().err == ""
     assert list(folder.iterdir()) == []
     assert minari.list_local_datasets() == {}
 
@@ -365,6 +366,16 @@ def test_a_place_that_cannot_be_written_is_named(toy, tmp_path, monkeypatch):
         build_dataset(toy, "train", progress=False)
 
 
+def test_a_failure_without_a_message_is_named_by_its_kind(toy, folder, monkeypatch):
+    def fail(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(minari_writer, "dataset_card", fail)
+    with pytest.raises(StorageError, match="PermissionError"):
+        build_dataset(toy, "train", progress=False)
+    assert list(folder.iterdir()) == []
+
+
 def test_a_full_disk_ends_in_a_clear_error(folder):
     script = (
         "import resource\n"
@@ -392,6 +403,8 @@ def test_bad_input_is_refused_before_anything_is_written(toy, folder):
         build_dataset("perov5", "train", progress=False)
     with pytest.raises(CrystalGymError, match="not in the vocabulary"):
         build_dataset(toy, "train", vocabulary=Vocabulary(("Na", "O")), progress=False)
+    with pytest.raises(CrystalGymError, match="A seed is 0 or more, not -1"):
+        build_dataset(toy, "train", seed=-1, progress=False)
     with pytest.raises(CrystalGymError, match="no crystals in its split 'val'"):
         build_dataset(toy.take(toy.in_split("train")), "val", progress=False)
     assert not folder.exists()

@@ -111,8 +111,10 @@ def test_a_sample_of_sources_is_spread_over_all_sites():
     assert np.bincount(chosen.ravel(), minlength=20).min() > 50
 
 
-def test_unknown_behaviours_and_no_sources_are_refused():
+def test_unknown_behaviours_no_sources_and_negative_seeds_are_refused():
     with pytest.raises(UnknownNameError, match=r"'experts'.*Did you mean 'expert'"):
         behaviour_named("experts")
     with pytest.raises(CrystalGymError, match="At least one source"):
         choose_sources(np.array([5]), 0)
+    with pytest.raises(CrystalGymError, match="A seed is 0 or more"):
+        choose_sources(np.array([5]), 5, seed=-1)

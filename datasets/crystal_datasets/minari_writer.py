@@ -11,7 +11,6 @@ import importlib.metadata
 import os
 import re
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -102,8 +101,8 @@ def build_dataset(
 
     Raises:
         UnknownNameError: an unknown collection, split or behaviour.
-        CrystalGymError: the data set exists, the split is empty, or a crystal holds an element
-            that the vocabulary lacks.
+        CrystalGymError: the data set exists, the split is empty, a crystal holds an element that
+            the vocabulary lacks, ``trajectories`` is below 1, or ``seed`` below 0.
         StorageError: the folder of Minari's data sets cannot be written or the disk is full.
     """
     act = behaviour_named(behaviour)
@@ -292,11 +291,10 @@ def _built_beside(name: str, overwrite: bool) -> Iterator[Path]:
             f"({_reason(error)}). Free some space or set MINARI_DATASETS_PATH to another "
             "folder, then build it again; nothing half-made is left."
         ) from error
-    except KeyboardInterrupt:
-        print(
-            f"Stopped: {name} is not complete, and nothing half-made is left. "
-            "Build it again in the same way; prepared skeletons are kept.",
-            file=sys.stderr,
+    except KeyboardInterrupt as stop:
+        stop.add_note(
+            f"{name} is not complete, and nothing half-made is left. Build it again in the same "
+            "way; prepared skeletons are kept."
         )
         raise
     finally:
@@ -370,4 +368,6 @@ def _provenance(
 
 def _reason(error: OSError) -> str:
     """In short; HDF5 tells whole stories."""
-    return os.strerror(error.errno) if error.errno else str(error).splitlines()[0]
+    if error.errno:
+        return os.strerror(error.errno)
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -84,10 +84,12 @@ def choose_sources(n_sites: np.ndarray, limit: int = 5, seed: int = 0) -> np.nda
         int64 (C, limit), ascending, padded with -1 at the end.
 
     Raises:
-        CrystalGymError: ``limit`` is below 1.
+        CrystalGymError: ``limit`` is below 1, or ``seed`` below 0.
     """
     if limit < 1:
         raise CrystalGymError(f"At least one source site is needed for each crystal, not {limit}.")
+    if seed < 0:
+        raise CrystalGymError(f"A seed is 0 or more, not {seed}.")
     n_sites = np.asarray(n_sites)
     width = max(int(n_sites.max(initial=0)), limit)
     keys = np.random.default_rng(seed).random((len(n_sites), width))
