@@ -105,8 +105,8 @@ def load_transitions(
     Raises:
         MissingDataError: there is no such data set here.
         DamagedFileError: the data set's files or the cached arrays are damaged.
-        CrystalGymError: the data set was not written by ``build_dataset``, ``trajectories`` is below 1,
-            or ``seed`` below 0.
+        CrystalGymError: the data set was not written by ``build_dataset``, ``trajectories`` is
+            below 1, or ``seed`` below 0.
         StorageError: the cache folder cannot be written.
     """
     folder = get_dataset_path(dataset_id) / "data"
