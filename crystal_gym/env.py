@@ -37,7 +37,7 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
     A *crystal skeleton* is a unit cell whose sites are known and whose elements are not. An agent
     walks over the sites and puts an element on each, as in "Behavioral Cloning for Crystal Design"
     (Govindarajan et al., 2023). Skeletons come from real or computed crystals, whose elements the
-    agent may be paid for finding again; nothing of them is in the geometry that it sees.
+    agent may be paid for finding again; it sees their geometry alone.
 
     ## Action Space
 
@@ -82,7 +82,7 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
 
     | Argument      | Default           | Meaning                                            |
     |---------------|-------------------|----------------------------------------------------|
-    | `collection`  | `"goldschmidt"`   | name, path, `CrystalCollection`, or structures     |
+    | `collection`  | `"goldschmidt"`   | name, path(s), structures or a `CrystalCollection` |
     | `split`       | `"train"`         | `train`, `val`, `test` or `all`                    |
     | `split_by`    | `"source"`        | `source`, or `composition`: each in one split only |
     | `vocabulary`  | `None`            | element symbols; `None`: all of the collection     |

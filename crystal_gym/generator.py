@@ -2,19 +2,17 @@
 
 import functools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from crystal_gym.collection import CrystalCollection
 from crystal_gym.collections import COLLECTIONS, load_collection
 from crystal_gym.elements import Vocabulary
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
+    from crystal_gym.collections import CollectionSource
 
 TRAVERSALS = ("breadth-first", "index", "random")
 
@@ -22,7 +20,7 @@ TRAVERSALS = ("breadth-first", "index", "random")
 class InstanceKeywords(TypedDict, total=False):
     """The keywords of ``InstanceGenerator``, which the environments hand on to it."""
 
-    collection: "str | Path | CrystalCollection | Sequence[Structure]"
+    collection: "CollectionSource"
     split: str
     split_by: str
     vocabulary: Vocabulary | Sequence[str] | None
@@ -35,8 +33,8 @@ class InstanceGenerator:
     """Draws the crystal and the order of its sites for each episode.
 
     Args:
-        collection: name or path, see ``crystal_gym.load_collection``; or a ``CrystalCollection`` or
-            a list of pymatgen structures.
+        collection: a ``CrystalCollection``, or what ``crystal_gym.load_collection`` takes: a name,
+            a path, a list of paths of CIF files, or a list of pymatgen structures.
         split: ``train``, ``val``, ``test`` or ``all``: where crystals are drawn from.
         split_by: ``source`` or ``composition``, see ``crystal_gym.load_collection``.
         vocabulary: the elements of the action space, in this order (default: all that occur in the
@@ -57,7 +55,7 @@ class InstanceGenerator:
 
     def __init__(
         self,
-        collection: "str | Path | CrystalCollection | Sequence[Structure]" = "goldschmidt",
+        collection: "CollectionSource" = "goldschmidt",
         *,
         split: str = "train",
         split_by: str = "source",

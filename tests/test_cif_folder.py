@@ -1,7 +1,9 @@
-"""Folders of CIF files: splits from sub-folders, ids from names, errors that name the file."""
+"""CIF files in folders and lists: splits from folders, ids from names, errors that name a file."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.envs.registration import EnvSpec
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
@@ -88,6 +90,40 @@ def test_names_are_ids_and_occur_once(tmp_path):
     write(tmp_path / "test" / "a.cif", SALT)
     with pytest.raises(CrystalGymError, match=r"a\.cif and test/a\.cif have the same name"):
         load_cif_folder(tmp_path)
+
+
+def test_a_list_of_files_and_a_single_file_are_collections(tmp_path):
+    write(tmp_path / "one" / "salt.cif", SALT)
+    write(tmp_path / "other" / "iron.cif", METAL)
+    files = [tmp_path / "one" / "salt.cif", str(tmp_path / "other" / "iron.cif")]
+    collection = load_collection(files)
+    assert collection.name == "crystals"
+    assert collection.ids.tolist() == ["salt", "iron"]
+    assert collection.splits.tolist() == ["train", "train"]
+    assert collection.n_sites.tolist() == [2, 1]
+    env = gym.make("CrystalSkeleton-v0", collection=[str(file) for file in files])
+    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    assert again.unwrapped.table.collection.ids.tolist() == ["salt", "iron"]
+    single = load_collection(files[0])
+    assert single.name == "salt"
+    assert single.ids.tolist() == ["salt"]
+    with pytest.raises(CrystalGymError, match="have the same name"):
+        load_collection([files[0], files[0]])
+    with pytest.raises(DamagedFileError, match=r"absent\.cif cannot be read"):
+        load_collection([files[0], tmp_path / "absent.cif"])
+    with pytest.raises(CrystalGymError, match="Structure 1 is no pymatgen Structure"):
+        load_collection([SALT, files[0]])
+    with pytest.raises(CrystalGymError, match="A collection is a name, a path"):
+        load_collection(7)
+
+
+def test_other_tables_beside_cif_files_do_not_matter(tmp_path):
+    write(tmp_path / "a.cif", METAL)
+    (tmp_path / "id_prop.csv").write_text("a,1.5\n")
+    assert load_collection(tmp_path).ids.tolist() == ["a"]
+    (tmp_path / "test.csv").write_text("material_id,cif\n")
+    with pytest.raises(DamagedFileError, match="no rows below the header"):
+        load_collection(tmp_path)
 
 
 def test_an_empty_folder_is_told(tmp_path):

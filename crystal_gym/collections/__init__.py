@@ -1,15 +1,19 @@
 """Crystal collections by name: one file per source."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from crystal_gym.collection import CrystalCollection
-from crystal_gym.errors import UnknownNameError
+from crystal_gym.collection import SPLITS, CrystalCollection
+from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+    # What `load_collection` takes; it tells more.
+    CollectionSource = str | Path | CrystalCollection | Sequence[Structure | str | Path]
 
 # Name of a collection → module of this package; each has `load(progress=…)` and `DESCRIPTION`.
 _MODULES = {"goldschmidt": "goldschmidt", "perov-5": "perov5", "mp-20": "mp20"}
@@ -23,17 +27,17 @@ def describe_collection(name: str) -> str:
 
 
 def load_collection(
-    source: "str | Path | Sequence[Structure] | CrystalCollection",
+    source: "CollectionSource",
     *,
     split_by: str = "source",
     progress: bool = True,
 ) -> CrystalCollection:
-    """The collection of this name, file, folder or list of structures.
+    """The collection of this name, file, folder, list of CIF files or list of structures.
 
     Args:
         source: a name of ``COLLECTIONS``; the path of a CDVAE-format CSV, of a folder with
-            ``train.csv``, ``val.csv``, ``test.csv``, or of a folder of CIFs; or pymatgen
-            structures.
+            ``train.csv``, ``val.csv``, ``test.csv``, of a folder of CIFs, or of a CIF; a list of
+            paths of CIFs; or a list of pymatgen structures.
         split_by: ``source`` keeps the source's own splits; ``composition`` splits anew so that all
             crystals of one composition share a split.
         progress: show progress bars for downloads and preparation.
@@ -43,6 +47,7 @@ def load_collection(
         MissingDataError: a source file is not at hand and cannot be downloaded.
         DamagedFileError: a source or cached file is damaged.
         BadCrystalError: a crystal cannot be used.
+        CrystalGymError: none of these.
     """
     if split_by not in {"source", "composition"}:
         raise UnknownNameError("split_by", split_by, ("source", "composition"))
@@ -50,7 +55,7 @@ def load_collection(
     return collection.split_by_composition() if split_by == "composition" else collection
 
 
-def _load(source: "str | Path | Sequence[Structure] | CrystalCollection", progress: bool):  # noqa: ANN202
+def _load(source: "CollectionSource", progress: bool) -> CrystalCollection:
     if isinstance(source, CrystalCollection):
         return source
     if isinstance(source, str) and source in _MODULES:
@@ -59,20 +64,41 @@ def _load(source: "str | Path | Sequence[Structure] | CrystalCollection", progre
         path = Path(source).expanduser()
         if not path.exists():
             raise UnknownNameError("collection (nor is it a file or folder)", source, COLLECTIONS)
-        if path.is_dir() and not any(path.glob("*.csv*")):
+        if path.is_dir() and not _holds_tables(path):
             from crystal_gym.collections.cif_folder import load_cif_folder
 
             return load_cif_folder(path, progress=progress)
+        if path.suffix == ".cif":
+            from crystal_gym.collections.cif_folder import load_cif_files
+            from crystal_gym.preparation import collection_name
+
+            return load_cif_files([path], name=collection_name(path), progress=progress)
         from crystal_gym.collections.cdvae_csv import load_cdvae_csv
 
         return load_cdvae_csv(path, progress=progress)
+    if not isinstance(source, Iterable):
+        raise CrystalGymError(
+            f"A collection is a name, a path, a list of CIF files or of structures, not {source!r}."
+        )
+    crystals = list(source)
+    paths = [crystal for crystal in crystals if isinstance(crystal, str | Path)]
+    if paths and len(paths) == len(crystals):
+        from crystal_gym.collections.cif_folder import load_cif_files
+
+        return load_cif_files(paths, progress=progress)
     from crystal_gym.collections.structures import collection_from_structures
 
-    return collection_from_structures(source, progress=progress)
+    return collection_from_structures(crystals, progress=progress)  # type: ignore[arg-type]
 
 
-def _module(name: str):  # noqa: ANN202 - a module
+def _holds_tables(folder: Path) -> bool:
+    """Whether a folder is one of CSV files; beside CIF files only those of a split count."""
+    if any((folder / f"{split}.csv{gz}").is_file() for split in SPLITS for gz in ("", ".gz")):
+        return True
+    return any(folder.glob("*.csv*")) and not any(folder.rglob("*.cif"))
+
+
+def _module(name: str) -> ModuleType:
     if name not in _MODULES:
         raise UnknownNameError("collection", name, COLLECTIONS)
-    loader: Callable = import_module
-    return loader(f"crystal_gym.collections.{_MODULES[name]}")
+    return import_module(f"crystal_gym.collections.{_MODULES[name]}")

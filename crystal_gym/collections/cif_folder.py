@@ -1,6 +1,7 @@
-"""Collections from folders of CIF files."""
+"""Collections from CIF files: a folder, or a list of them."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from crystal_gym.collection import SPLITS, CrystalCollection
@@ -44,9 +45,63 @@ def load_cif_folder(
         raise MissingDataError(
             f"There is no CIF file (*.cif) in {path} nor in its train, val and test."
         )
+    return _load(
+        collection_name(path),
+        [(file, split, file.relative_to(path).as_posix()) for file, split in files],
+        order=order,
+        max_sites=max_sites,
+        description=f"{len(files):,} crystals from a folder of CIF files.",
+        progress=progress,
+    )
+
+
+def load_cif_files(
+    paths: Iterable[str | Path],
+    *,
+    name: str = "crystals",
+    order: SiteOrder = None,
+    max_sites: int | None = None,
+    progress: bool = True,
+) -> CrystalCollection:
+    """A collection of these CIF files, one crystal in each, all in split ``train``.
+
+    The id of a crystal is its file's name without ``.cif``.
+
+    Args:
+        paths: the files.
+        name: the collection's name.
+        order: rule for the site order (default: by coordinates, which gives no element away).
+        max_sites: refuse larger cells.
+        progress: show a progress bar.
+
+    Raises:
+        DamagedFileError: a file cannot be read.
+        BadCrystalError: a file holds no usable crystal; the message names it.
+        CrystalGymError: two files have the same name.
+    """
+    files = [Path(path).expanduser() for path in paths]
+    return _load(
+        name,
+        [(file, "train", str(file)) for file in files],
+        order=order,
+        max_sites=max_sites,
+        description=f"{len(files):,} crystals from CIF files.",
+        progress=progress,
+    )
+
+
+def _load(
+    name: str,
+    files: Iterable[tuple[Path, str, str]],
+    *,
+    order: SiteOrder,
+    max_sites: int | None,
+    description: str,
+    progress: bool,
+) -> CrystalCollection:
+    """A collection of files, with the split of each and how errors call it."""
     found: dict[str, RawCrystal] = {}
-    for file, split in files:
-        where = file.relative_to(path).as_posix()
+    for file, split, where in files:
         if file.stem in found:
             raise CrystalGymError(
                 f"{found[file.stem].where} and {where} have the same name, which is the crystal's "
@@ -62,11 +117,11 @@ def load_cif_folder(
     for crystal in raw:
         digest.update(repr((crystal.where, crystal.content)).encode())
     return prepared_collection(
-        collection_name(path),
+        name,
         digest.hexdigest(),
         lambda: raw,
         order=order,
         max_sites=max_sites,
-        description=f"{len(raw):,} crystals from a folder of CIF files.",
+        description=description,
         progress=progress,
     )

@@ -36,7 +36,12 @@ def collection_from_structures(
         BadCrystalError: a structure cannot be used.
         CrystalGymError: an identifier occurs twice, or the lengths differ.
     """
+    from pymatgen.core import IStructure
+
     structures = list(structures)
+    for row, structure in enumerate(structures):
+        if not isinstance(structure, IStructure):
+            raise CrystalGymError(f"Structure {row} is no pymatgen Structure, but {structure!r}.")
     ids = [str(i) for i in (ids if ids is not None else range(len(structures)))]
     splits = list(splits) if splits is not None else ["train"] * len(structures)
     if len(ids) != len(structures) or len(splits) != len(structures):
