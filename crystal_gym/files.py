@@ -13,9 +13,19 @@ from crystal_gym.errors import DamagedFileError, MissingDataError, StorageError
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Hexadecimal SHA-256 of a file.
+
+    Raises:
+        MissingDataError: there is no such file.
+        DamagedFileError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise MissingDataError(f"There is no file {path}.") from error
+    except OSError as error:
+        raise DamagedFileError(f"{path} cannot be read: {error}.") from error
 
 
 @contextlib.contextmanager

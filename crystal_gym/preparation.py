@@ -17,12 +17,13 @@ from crystal_gym.collection import ARRAYS, CollectionArrays, CrystalCollection
 from crystal_gym.errors import BadCrystalError, CrystalGymError, DamagedFileError
 from crystal_gym.files import written_beside
 from crystal_gym.graph import breadth_first_from_all
+from crystal_gym.progress import progress_bar
 from crystal_gym.skeleton import dismantle
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-# Raise when the prepared arrays would come out differently.
+# Raise when the prepared arrays would come out differently, or when CHUNK changes.
 FORMAT = 1
 # Crystals prepared and saved together; what an interruption can lose.
 CHUNK = 256
@@ -83,7 +84,7 @@ def collection_name(path: Path) -> str:
 
     The ids of data sets, which allow nothing else, are made from it.
     """
-    stem = path.resolve().name.removesuffix(".gz").removesuffix(".csv")
+    stem = path.resolve().name.removesuffix(".gz").removesuffix(".csv").removesuffix(".cif")
     return re.sub(r"[^-a-zA-Z0-9_]+", "-", stem).strip("-") or "crystals"
 
 
@@ -199,7 +200,7 @@ def save_arrays(path: Path, arrays: Mapping[str, Any], *, compressed: bool = Fal
     """Write arrays to an ``.npz`` that is whole or absent."""
     save = np.savez_compressed if compressed else np.savez
     with written_beside(path) as beside, beside.open("wb") as file:
-        save(file, allow_pickle=False, **arrays)
+        save(file, **arrays)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -234,14 +235,9 @@ def _run(
         yield from (_prepare_chunk(*job) for job in jobs)
         return
     import joblib
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    columns = ("Preparing skeletons", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # Standard output is for results: they may be read by a program.
-    err = Console(stderr=True)
-    with Progress(*columns, console=err, disable=not progress, transient=True) as bar:
-        task = bar.add_task("", total=total, completed=total - sum(len(job[1]) for job in jobs))
+    with progress_bar("Preparing skeletons", total, shown=progress) as advance:
+        advance(total - sum(len(job[1]) for job in jobs))
         # More, smaller jobs than workers: all cores are busy until the end.
         size = max(1, CHUNK // 8) if n_chunks < 8 else CHUNK
         pieces = [(i, c[k : k + size], o, m) for i, c, o, m in jobs for k in range(0, len(c), size)]
@@ -250,7 +246,7 @@ def _run(
         with joblib.Parallel(n_jobs=-1, return_as="generator") as parallel:
             results: Any = parallel(joblib.delayed(_prepare_chunk)(*piece) for piece in pieces)
             for i, part in results:
-                bar.advance(task, len(part["n_sites"]))
+                advance(len(part["n_sites"]))
                 waiting[i].append(part)
                 if sum(len(p["n_sites"]) for p in waiting[i]) == wanted[i]:
                     done = waiting.pop(i)

@@ -176,6 +176,8 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         load_collection(tmp_path)
     with pytest.raises(UnknownNameError, match="nor is it a file or folder"):
         load_collection(tmp_path / "absent.csv")
+    with pytest.raises(MissingDataError, match=r"no file .*absent\.csv"):
+        load_cdvae_csv(tmp_path / "absent.csv")
     packed = gzip.compress(table([0]).encode())
     for content in (packed[:-20], b"no gzip", packed[:50] + b"?" + packed[51:]):
         (tmp_path / "train.csv.gz").write_bytes(content)

@@ -192,6 +192,13 @@ def test_verify_compares_the_checksum(tmp_path):
         verify(path, "0000")
 
 
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    with pytest.raises(MissingDataError, match=r"no file .*absent"):
+        sha256(tmp_path / "absent")
+    with pytest.raises(DamagedFileError, match="cannot be read"):
+        sha256(tmp_path)
+
+
 def test_the_cache_folder_can_be_set(monkeypatch, tmp_path):
     monkeypatch.setenv(settings.CACHE_VARIABLE, str(tmp_path))
     assert settings.cache_folder() == tmp_path

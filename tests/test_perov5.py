@@ -120,6 +120,14 @@ def test_loading_finds_the_labels_beside_the_structures(raw, monkeypatch):
 
 
 @pytest.mark.real
+def test_packed_local_labels_are_as_good_as_a_download():
+    for split in ("val", "test"):
+        path = find_local(source.LABELS[split], "perov_5")
+        assert path.suffix == ".gz"
+        assert source.fetch_labels(split, progress=False) == path
+
+
+@pytest.mark.real
 def test_damaged_local_copies_are_told(tmp_path, monkeypatch):
     zipped = find_local(source.STRUCTURES, "perov_5")
     content = zipped.read_bytes()

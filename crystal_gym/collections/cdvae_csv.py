@@ -40,7 +40,7 @@ def load_cdvae_csv(
         progress: show a progress bar.
 
     Raises:
-        MissingDataError: the folder holds none of the three files.
+        MissingDataError: there is no such file, or the folder holds none of the three.
         DamagedFileError: a file cannot be read, or lacks a column.
         BadCrystalError: a row cannot be used; the message names it.
     """
@@ -148,8 +148,6 @@ def _read_rows(path: Path) -> list[dict]:
             )
         for row in reader:
             rows.append(row)  # noqa: PERF402 - an error tells how many rows were read
-    except FileNotFoundError as error:
-        raise MissingDataError(f"There is no file {path}.") from error
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DamagedFileError(f"{path} cannot be read: {error}.") from error
     except csv.Error as error:

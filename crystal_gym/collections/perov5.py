@@ -108,8 +108,9 @@ def load(*, download_labels: bool = False, progress: bool = True) -> CrystalColl
 
 
 def fetch_labels(split: str, *, progress: bool = True) -> Path:
-    """CDVAE's CSV file of one split, verified."""
-    path = fetch(LABELS[split], "perov_5", progress=progress)
+    """CDVAE's CSV file of one split, verified: at hand, packed or not, or downloaded."""
+    path = at_hand(LABELS[split], "perov_5")
+    path = path or fetch(LABELS[split], "perov_5", progress=progress)
     _verified_csv(path)
     return path
 
