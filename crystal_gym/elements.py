@@ -1,5 +1,6 @@
 """The ordered elements of the action space."""
 
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,8 +33,12 @@ def atomic_number(element: str | int) -> int:
         raise CrystalGymError(
             f"{element!r} is no element symbol; write it as in the periodic table, like 'Ti'."
         )
-    if 1 <= element <= len(SYMBOLS):
-        return int(element)
+    try:
+        number = operator.index(element)
+    except TypeError:
+        number = 0
+    if 1 <= number <= len(SYMBOLS):
+        return number
     raise CrystalGymError(f"{element!r} is no atomic number; they run from 1 to {len(SYMBOLS)}.")
 
 
@@ -51,6 +56,8 @@ class Vocabulary:
     symbols: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        # A list would do, but it cannot be hashed.
+        object.__setattr__(self, "symbols", tuple(self.symbols))
         for symbol in self.symbols:
             if not isinstance(symbol, str):
                 raise CrystalGymError(
@@ -66,7 +73,7 @@ class Vocabulary:
     @classmethod
     def from_elements(cls, elements: Iterable[str | int]) -> "Vocabulary":
         """The distinct elements among symbols or atomic numbers, ordered by atomic number."""
-        numbers = sorted({atomic_number(e if isinstance(e, str) else int(e)) for e in elements})
+        numbers = sorted({atomic_number(element) for element in elements})
         return cls(tuple(SYMBOLS[number - 1] for number in numbers))
 
     def __len__(self) -> int:

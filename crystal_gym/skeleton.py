@@ -127,7 +127,7 @@ class Skeleton:
 
         if len(elements) != self.n_sites:
             raise CrystalGymError(f"{len(elements)} elements for {self.n_sites} sites.")
-        numbers = [atomic_number(e if isinstance(e, str) else int(e)) for e in elements]
+        numbers = [atomic_number(element) for element in elements]
         return Structure(
             Lattice(self.lattice), [SYMBOLS[number - 1] for number in numbers], self.frac_coords
         )
@@ -190,11 +190,6 @@ def dismantle(
     lattice = lattice_matrix(parameters)
     if abs(np.linalg.det(lattice)) < 1e-3 * np.prod(parameters[:3]):
         raise BadCrystalError(f"The cell is flat: lattice parameters {parameters.tolist()}.")
-    if parameters[:3].min() < SHORTEST_DISTANCE:
-        raise BadCrystalError(
-            f"The cell is too small: lengths {parameters[:3].tolist()} Å, so that a site overlaps "
-            "its own image."
-        )
     frac_coords = wrap(structure.frac_coords)
     order = geometric_order(frac_coords) if order is None else np.asarray(order)
     if sorted(order.tolist()) != list(range(n)):
@@ -208,7 +203,16 @@ def dismantle(
 def _refuse_overlaps(lattice: np.ndarray, frac_coords: np.ndarray, order: np.ndarray) -> None:
     from pymatgen.core import Lattice
 
-    distances = Lattice(lattice).get_all_distances(frac_coords, frac_coords)
+    cell = Lattice(lattice)
+    # The shortest lattice vector is among the neighbours of a reduced cell.
+    images = np.array(list(np.ndindex(3, 3, 3))[14:]) - 1
+    shortest = np.linalg.norm(images @ cell.get_lll_reduced_lattice().matrix, axis=1).min()
+    if shortest < SHORTEST_DISTANCE:
+        raise BadCrystalError(
+            f"The cell is too small: each site overlaps its own image, {shortest:.3f} Å away, "
+            f"less than {SHORTEST_DISTANCE} Å."
+        )
+    distances = cell.get_all_distances(frac_coords, frac_coords)
     first, second = np.triu_indices(len(frac_coords), 1)
     close = np.flatnonzero(distances[first, second] < SHORTEST_DISTANCE)
     if close.size:

@@ -120,9 +120,8 @@ class CrystalSkeletonVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.n
         actions = self._checked(actions)
         site = state.focus
         full = fill(state, actions)
-        rewards = np.array(
-            self.reward.on_fill(self.table, state.crystal, site, actions + 1), np.float64
-        )
+        rewards = np.empty(self.num_envs)
+        rewards[:] = self.reward.on_fill(self.table, state.crystal, site, actions + 1)
         terminations = full & ~self._over
         if self._over.any():
             rewards[self._over] = 0.0

@@ -69,7 +69,7 @@ def test_what_is_not_in_the_vocabulary_is_said_so():
         vocabulary.encode(np.array([[22, 38]]))
 
 
-@pytest.mark.parametrize("element", ["ti", "Xx", "", 0, 119, -1])
+@pytest.mark.parametrize("element", ["ti", "Xx", "", 0, 119, -1, 8.5, None])
 def test_no_such_element(element):
     with pytest.raises(CrystalGymError):
         atomic_number(element)
@@ -79,6 +79,12 @@ def test_no_such_element(element):
 def test_a_vocabulary_needs_distinct_symbols(symbols):
     with pytest.raises(CrystalGymError):
         Vocabulary(symbols)
+
+
+def test_a_vocabulary_made_of_a_list_is_the_same():
+    vocabulary = Vocabulary(["O", "Ti"])
+    assert vocabulary == Vocabulary(("O", "Ti"))
+    assert hash(vocabulary) == hash(Vocabulary(("O", "Ti")))
 
 
 @pytest.mark.parametrize("numbers", [[119], [-1], [1000]])

@@ -1,5 +1,7 @@
 """Rewards, alone and in the environment."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,14 @@ def test_the_fraction_matched_leaves_padding_out(toy):
     one_wrong = table.true.copy()
     one_wrong[:, 0] = one_wrong[:, 0] % 5 + 1
     assert np.allclose(fraction_matched(table, crystal, one_wrong), 1 - 1 / table.n_sites)
+
+
+@pytest.mark.parametrize("n", [1, 3, 49, 107])
+def test_all_sites_right_is_exactly_one(n):
+    made = SimpleNamespace(
+        max_sites=n, n_sites=np.array([n]), true=np.ones((1, n), int), site_share=np.array([1 / n])
+    )
+    assert fraction_matched(made, np.array([0]), made.true).tolist() == [1.0]
 
 
 def test_the_validity_reward_is_smacts_word_on_the_finished_crystal(toy):

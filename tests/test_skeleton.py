@@ -161,6 +161,8 @@ def bad_crystals():
     yield "flat cell", flat, "The cell is flat"
     tiny = Structure(Lattice.cubic(0.3), ["Na"], [[0, 0, 0]])
     yield "tiny cell", tiny, "too small"
+    skewed = Structure([[4, 0, 0], [4, 0.3, 0], [0, 0, 4]], ["Na"], [[0, 0, 0]])
+    yield "skewed cell", skewed, "overlaps its own image, 0.300 Å away"
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,7 @@ def test_gymnasiums_wrappers_work_on_it(toy):
             done = infos["_episode"]
             lengths += infos["episode"]["l"][done].tolist()
             assert np.allclose(infos["episode"]["r"][done], 1)
+    assert len(lengths) > 20
     assert set(lengths) <= set(toy.n_sites[toy.in_split("train")].tolist())
 
 
@@ -242,6 +243,17 @@ def test_rewards_see_the_finished_episodes_in_one_batch(toy):
     assert (rewards == 3).all()
     assert (infos["atoms"] == 3).all()
     assert reward.sizes == (16,)
+
+
+def test_a_reward_that_is_one_number_holds_for_all(toy):
+    class Constant(Reward):
+        def on_fill(self, table, crystal, site, element):
+            return 0.25
+
+    vector = CrystalSkeletonVectorEnv(3, collection=toy, reward=Constant())
+    vector.reset(seed=0, options={"crystal": ["toy-2", "toy-5", "toy-5"]})
+    paid = [vector.step(np.zeros(3, int))[1].tolist() for _ in range(4)]
+    assert paid == [[0.25] * 3] * 3 + [[0, 0.25, 0.25]]
 
 
 @pytest.mark.parametrize(

@@ -30,4 +30,4 @@ def fraction_matched(table: EpisodeTable, crystal: np.ndarray, elements: np.ndar
     """
     equal = (table.true.take(crystal, axis=0) == elements).sum(axis=1)
     padding = table.max_sites - table.n_sites[crystal]  # equal on both sides
-    return (equal - padding) * table.site_share[crystal]
+    return (equal - padding) / table.n_sites[crystal]

@@ -24,8 +24,8 @@ class Reward:
             element: codes (1 to V) of the elements put there, an int or (B,).
 
         Returns:
-            A float or float64 (B,). In a vector environment, rows of crystals that were already
-            full are asked for too, and their answers dropped.
+            A float, which holds for all, or float64 (B,). In a vector environment, rows of crystals
+            that were already full are asked for too, and their answers dropped.
         """
         return np.zeros(np.shape(crystal))
 
