@@ -65,18 +65,37 @@ class RawCrystal:
         """The parsed structure, sites as in the source.
 
         Raises:
-            BadCrystalError: the text cannot be read as a crystal.
+            BadCrystalError: the text cannot be read as one crystal.
         """
         if not isinstance(self.content, str):
             return self.content
-        from pymatgen.core import Structure
-
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                if self.format == "cif":
+                    return _read_cif(self.content)
+                from pymatgen.core import Structure
+
                 return Structure.from_str(self.content, fmt=self.format)  # type: ignore[arg-type]
+        except BadCrystalError:
+            raise
         except Exception as error:  # pymatgen's parsers raise whatever they stumble over
             raise BadCrystalError(f"no readable {self.format.upper()}: {error}") from error
+
+
+def _read_cif(text: str) -> "Structure":
+    """The one structure of a CIF; where there is none, the error tells pymatgen's reasons."""
+    from pymatgen.io.cif import CifParser
+
+    parser = CifParser.from_str(text)
+    try:
+        structures = parser.parse_structures(primitive=False)
+    except ValueError as error:
+        reasons = " ".join([str(error), *parser.warnings])
+        raise ValueError(reasons.replace("\n", " ")) from error
+    if len(structures) > 1:
+        raise BadCrystalError(f"The CIF holds {len(structures)} crystals; give each its own.")
+    return structures[0]
 
 
 def collection_name(path: Path) -> str:

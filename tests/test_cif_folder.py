@@ -77,6 +77,13 @@ def test_a_bad_file_is_named(tmp_path):
     write(bad, Structure(Lattice.cubic(4), ["Fe", "Ni"], [[0, 0, 0], [0.05, 0, 0]]))
     with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*overlap"):
         load_cif_folder(tmp_path)
+    same_place = str(CifWriter(SALT)).replace("  0.00000000" * 3, "  0.50000000" * 3)
+    bad.write_text(same_place)
+    with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*no readable CIF.*occupancies"):
+        load_cif_folder(tmp_path)
+    bad.write_text(f"{CifWriter(SALT)}\n{CifWriter(METAL)}")
+    with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*The CIF holds 2 crystals"):
+        load_cif_folder(tmp_path)
     write(bad, SALT)
     with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*2 sites; at most 1"):
         load_cif_folder(tmp_path, max_sites=1)
