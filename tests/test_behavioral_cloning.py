@@ -140,7 +140,7 @@ sys.path.insert(0, {tests!r})
 from test_behavioral_cloning import SMALL, run
 from crystal_datasets import load_transitions
 data = load_transitions("crystal-gym/toy/expert-all-v0", progress=False)
-recipe = dataclasses.replace(SMALL, epochs=15)
+recipe = dataclasses.replace(SMALL, epochs=60)
 run(Path({folder!r}), data, recipe, checkpoint_seconds=0)
 """
 
@@ -159,9 +159,29 @@ def test_a_killed_run_goes_on_from_its_checkpoint(data, minari_folder, tmp_path)
     assert not (folder / "policy.json").exists()
     progress = torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]
     assert progress["step"] > 0
-    recipe = dataclasses.replace(SMALL, epochs=15)
+    recipe = dataclasses.replace(SMALL, epochs=60)
     resumed = run(folder, data, recipe, checkpoint_seconds=0)
     assert same_weights(resumed, run(tmp_path / "whole", data, recipe))
+
+
+def test_a_stopped_run_of_the_paper_with_patience_goes_on_too(data, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(RECIPES["egnn-paper"], settings={"hidden": 16}, epochs=6)
+    recipe = dataclasses.replace(recipe, skeletons=64)
+    options = {"validation": data, "validate_every": 1, "patience": 3, "checkpoint_seconds": 0}
+    whole = run(tmp_path / "whole", data, recipe, **options)
+    adam_step, taken = torch.optim.Adam.step, []
+
+    def step(self, *args, **kwargs):
+        taken.append(1)
+        if len(taken) == 8:
+            raise Stopped
+        return adam_step(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.Adam, "step", step)
+        with pytest.raises(Stopped):
+            run(tmp_path / "parts", data, recipe, **options)
+    assert same_weights(whole, run(tmp_path / "parts", data, recipe, **options))
 
 
 def test_a_finished_run_is_not_trained_again(data, tmp_path):
@@ -217,6 +237,32 @@ def test_patience_stops_and_keeps_the_best_weights(data, tmp_path):
     assert record["epochs"] == 4
     accuracy = teacher_forced_accuracy(policy, TransitionStore(data))
     assert np.isclose(accuracy, record["val_accuracy"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"validate_every": 0},
+        {"devices": 0},
+        {"accelerator": "abacus"},
+        {"patience": -1},
+        {"recipe": dataclasses.replace(SMALL, epochs=0)},
+        {"recipe": dataclasses.replace(SMALL, learning_rate=-1.0)},
+    ],
+)
+def test_settings_that_cannot_be_are_told(data, tmp_path, change):
+    with pytest.raises(CrystalGymError, match=r"must be at least|Cannot train"):
+        run(tmp_path, data, **({"recipe": SMALL} | change))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["egnn", "egnn-paper", "gcn"])
+def test_mixed_precision_trains(data, tmp_path, name):
+    settings = SMALL.settings if name == "egnn" else {"hidden": 16}
+    recipe = dataclasses.replace(RECIPES[name], settings=settings, epochs=2, skeletons=32)
+    run(tmp_path, data, recipe, data, precision="bf16-mixed")
+    with (tmp_path / "metrics.csv").open() as file:
+        assert all(np.isfinite(float(row["loss"])) for row in csv.DictReader(file))
 
 
 def test_patience_needs_a_validation_set(data, tmp_path):

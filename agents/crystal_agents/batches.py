@@ -112,9 +112,9 @@ def on_random_traversals(batch: Batch, generator: torch.Generator) -> Tensor:
     """
     skeletons, elements = batch.skeletons, batch.elements
     device = elements.device
-    keys = torch.rand(elements.shape, generator=generator, dtype=torch.float64).to(device)
-    # Sorting by skeleton first, key second ranks the sites within each skeleton.
-    order = (skeletons.owner + keys).argsort(-1)
+    # Sorting by a random key, then stably by skeleton, ranks the sites within each skeleton.
+    shuffled = torch.rand(elements.shape, generator=generator).argsort(-1).to(device)
+    order = shuffled.gather(-1, skeletons.owner[shuffled].argsort(dim=-1, stable=True))
     rank = torch.empty_like(order).scatter_(
         -1, order, torch.arange(order.shape[1], device=device).expand_as(order)
     )

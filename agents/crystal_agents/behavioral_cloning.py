@@ -59,7 +59,7 @@ class Args:
     checkpoint_seconds: float = 60.0
     accelerator: str = "cpu"
     devices: int = 1
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     tensorboard: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -93,12 +93,8 @@ def train(
         StorageError: the run's folder cannot be written.
     """
     recipe = args.recipe
-    if args.patience and validation is None:
-        raise CrystalGymError(
-            "Stopping early needs validation transitions; give them or patience 0."
-        )
-    fabric = Fabric(accelerator=args.accelerator, devices=args.devices, precision=args.precision)
-    fabric.launch()
+    _check(args, validation)
+    fabric = _fabric(args)
     torch.manual_seed(args.seed)
     config = PolicyConfig(recipe.network, symbols, data.frac_coords.shape[1], recipe.settings)
     policy = SkeletonPolicy(config)
@@ -192,6 +188,41 @@ def teacher_forced_accuracy(policy: SkeletonPolicy, store: TransitionStore) -> f
     return right.double().mean().item()
 
 
+def _check(args: Args, validation: "Transitions | None") -> None:
+    recipe = args.recipe
+    least = {
+        "epochs": (recipe.epochs, 1),
+        "skeletons": (recipe.skeletons, 1),
+        "states": (recipe.states, 1),
+        "learning_rate": (recipe.learning_rate, 0),
+        "validate_every": (args.validate_every, 1),
+        "patience": (args.patience, 0),
+        "devices": (args.devices, 1),
+    }
+    for name, (value, lowest) in least.items():
+        if not value >= lowest:
+            raise CrystalGymError(f"{name} must be at least {lowest}, not {value}.")
+    if args.patience and validation is None:
+        raise CrystalGymError(
+            "Stopping early needs validation transitions; give them or patience 0."
+        )
+
+
+def _fabric(args: Args) -> Fabric:
+    try:
+        fabric = Fabric(
+            accelerator=args.accelerator, devices=args.devices, precision=args.precision
+        )
+        fabric.launch()
+    # Fabric's own exceptions for hardware that is not there have no common base.
+    except Exception as error:
+        raise CrystalGymError(
+            f"Cannot train with accelerator {args.accelerator!r}, {args.devices} devices and "
+            f"precision {args.precision!r} here: {error}"
+        ) from error
+    return fabric
+
+
 def write_history(path: Path, history: list[dict[str, float]]) -> None:
     """The figures of every epoch as CSV, whole or absent."""
     columns = list(dict.fromkeys(key for row in history for key in row))
@@ -276,7 +307,8 @@ def _fingerprint(args: Args, symbols: tuple[str, ...], data: "Transitions") -> s
     digest = hashlib.sha256()
     settings = [dataclasses.asdict(args.recipe), args.seed, args.precision, args.devices]
     digest.update(json.dumps([settings, symbols, args.patience, args.validate_every]).encode())
-    for array in (data.skeleton, data.elements, data.focus, data.action, data.frac_coords):
+    geometry = (data.n_sites, data.frac_coords, data.lattice, data.edges)
+    for array in (*geometry, data.skeleton, data.elements, data.focus, data.action):
         digest.update(array.tobytes())
     return digest.hexdigest()
 
@@ -294,7 +326,7 @@ def _training_record(args: Args, data: "Transitions", progress: "Progress") -> d
         "accelerator": args.accelerator,
         "precision": args.precision,
         "train_accuracy": last.get("train_accuracy"),
-        "val_accuracy": last.get("val_accuracy"),
+        "val_accuracy": progress.best_accuracy if args.patience else last.get("val_accuracy"),
     }
 
 

@@ -12,6 +12,22 @@ import torch
 from torch import Tensor
 
 
+def sum_at(values: Tensor, index: Tensor, length: int, dim: int) -> Tensor:
+    """Sums of ``values`` with the same ``index`` along ``dim``, which becomes ``length`` long."""
+    shape = list(values.shape)
+    shape[dim] = length
+    return values.new_zeros(shape).index_add(dim, index, values)
+
+
+def _cartesian(frac: Tensor, lattice: Tensor) -> Tensor:
+    """Fractional (m, 3) to Cartesian (m, 3); lattices (m, 3, 3).
+
+    Written without a matrix product: automatic mixed precision would take it in 16 bits, and what
+    tells elements apart are hundredths of an Å.
+    """
+    return (frac[:, :, None] * lattice).sum(1)
+
+
 def lattice_vectors(parameters: Tensor) -> Tensor:
     """Row vectors of cells in the standard orientation, as ``crystal_gym.skeleton.lattice_matrix``.
 
@@ -38,7 +54,7 @@ def lattice_vectors(parameters: Tensor) -> Tensor:
     return torch.stack(rows, -2)
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Fabric copies it, field by field, to the precision of the network
 class SkeletonBatch:
     """S skeletons end to end: s sites and m edges in all.
 
@@ -80,8 +96,7 @@ class SkeletonBatch:
             + self.edge_image
             - self.frac_coords[self.edge_source]
         )
-        lattice = self.lattice[self.owner[self.edge_source]]
-        return torch.einsum("mi,mij->mj", shift, lattice)
+        return _cartesian(shift, self.lattice[self.owner[self.edge_source]])
 
     @property
     def in_cell_edges(self) -> Tensor:
@@ -92,7 +107,13 @@ class SkeletonBatch:
     @property
     def positions(self) -> Tensor:
         """Cartesian site positions in Å, (s, 3)."""
-        return torch.einsum("si,sij->sj", self.frac_coords, self.lattice[self.owner])
+        return _cartesian(self.frac_coords, self.lattice[self.owner])
+
+    @property
+    def volume(self) -> Tensor:
+        """Of each cell, in Å³, (S,)."""
+        a, b, c = self.lattice.unbind(-2)
+        return (torch.linalg.cross(a, b) * c).sum(-1).abs()
 
     def flat(self, padded: Tensor) -> Tensor:
         """Per-site values (..., S, N) as (..., s), padding dropped."""
@@ -104,9 +125,7 @@ class SkeletonBatch:
 
     def mean_over_sites(self, values: Tensor) -> Tensor:
         """Mean over each skeleton's sites: (..., s, d) to (..., S, d)."""
-        total = values.new_zeros(*values.shape[:-2], len(self), values.shape[-1])
-        total = total.index_add(-2, self.owner, values)
-        return total / self.n_sites[:, None]
+        return sum_at(values, self.owner, len(self), -2) / self.n_sites[:, None]
 
 
 class SkeletonStore:

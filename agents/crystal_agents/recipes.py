@@ -29,7 +29,7 @@ class Recipe:
 
     network: str
     settings: dict[str, Any] = field(default_factory=dict)
-    epochs: int = 15
+    epochs: int = 10
     skeletons: int = 64
     states: int = 5
     learning_rate: float = 4e-3

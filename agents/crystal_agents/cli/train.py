@@ -61,7 +61,7 @@ class Train(Command):
     devices: int = 1
     """Number of processes, each with a device of its own."""
 
-    precision: Literal["32-true", "bf16-mixed", "16-mixed", "64-true"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Floating-point arithmetic."""
 
     tensorboard: bool = False
@@ -70,12 +70,16 @@ class Train(Command):
     def run(self) -> None:
         """Train, and say where the policy lies."""
         recipe = self._recipe()
+        from lightning_fabric.utilities.rank_zero import rank_zero_only
+
         from crystal_agents.behavioral_cloning import Args, train
         from crystal_datasets.minari_writer import dataset_id
-        from crystal_gym.collections import load_collection
+        from crystal_gym.collections import COLLECTIONS, load_collection
         from crystal_gym.errors import MissingDataError
 
         collection = load_collection(self.name).name
+        # A path is found again from any folder.
+        source = self.name if self.name in COLLECTIONS else str(Path(self.name).resolve())
         name = dataset_id(collection, "train")
         data = self._load(name, self.trajectories)
         try:
@@ -95,12 +99,14 @@ class Train(Command):
             precision=self.precision,
             tensorboard=self.tensorboard,
             provenance={
-                "collection": self.name,
+                "collection": source,
                 "data": name,
                 "trajectories": self.trajectories,
             },
         )
         policy = train(args, data.vocabulary, data, validation)
+        if rank_zero_only.rank:  # one of several processes tells the result
+            return
         record = policy.config.training
         out = console()
         out.print(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crystal_agents.encoders.encoder import Encoder
-from crystal_agents.graphs import SkeletonBatch
+from crystal_agents.graphs import SkeletonBatch, sum_at
 from crystal_agents.readouts import SiteReadout
 
 # Å; below it, offsets and spreads are numerical noise, above it they enter by their logarithm.
@@ -77,8 +77,7 @@ def pair_up(batch: SkeletonBatch) -> Pairs:
     new[1:] = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
     of_edge = new.cumsum(0) - 1
     starts = new.nonzero()[:, 0]
-    count = torch.zeros(len(starts), dtype=batch.lattice.dtype, device=source.device)
-    count.index_add_(0, of_edge, torch.ones_like(of_edge, dtype=count.dtype))
+    count = torch.bincount(of_edge).to(batch.lattice.dtype)
     return Pairs(source[starts], target[starts], of_edge, count)
 
 
@@ -117,8 +116,9 @@ class GeometryLayer(nn.Module):
         pairs: Pairs,
     ) -> tuple[Tensor, Tensor]:
         here, there = vectors.index_select(0, pairs.source), vectors.index_select(0, pairs.target)
-        along = torch.einsum("pcx,px->pc", here, pair_vectors)
-        across = torch.einsum("pcx,px->pc", there, pair_vectors)
+        # No matrix products: mixed precision would round these lengths.
+        along = (here * pair_vectors[:, None]).sum(-1)
+        across = (there * pair_vectors[:, None]).sum(-1)
         together = (here * there).sum(-1)
         # A product of lengths is an area; its root is a length again, and keeps the sign.
         areas = torch.cat([along, across, together], -1)
@@ -137,7 +137,7 @@ class GeometryLayer(nn.Module):
                 )
             )
         )
-        gathered = torch.zeros_like(sites).index_add(0, pairs.source, message)
+        gathered = sum_at(message, pairs.source, len(sites), 0)
         pull = self.weigh(message)[..., None] * pair_vectors[:, None]
         vectors = vectors.index_add(0, pairs.source, pull)
         lengths = signed_log((vectors.square().sum(-1) + 1e-12).sqrt())
@@ -176,7 +176,7 @@ class FillingLayer(nn.Module):
             + self.pair(pair_scalars)
         )
         message = F.silu(self.message(F.silu(first)))
-        gathered = torch.zeros_like(sites).index_add(1, pairs.source, message)
+        gathered = sum_at(message, pairs.source, sites.shape[1], 1)
         everywhere = batch.mean_over_sites(normed).index_select(1, batch.owner)
         return sites + self.update(torch.cat([normed, gathered, everywhere], -1))
 
@@ -228,8 +228,7 @@ class EGNN(Encoder):
         each = 1 / pairs.count[:, None]
 
         def mean(values: Tensor) -> Tensor:
-            total = values.new_zeros(len(pairs.count), values.shape[-1])
-            return total.index_add(0, pairs.of_edge, values) * each
+            return sum_at(values, pairs.of_edge, len(pairs.count), 0) * each
 
         mean_vector = mean(vectors)
         offset = (mean_vector.square().sum(-1) + 1e-12).sqrt()
@@ -248,10 +247,8 @@ class EGNN(Encoder):
                 -1,
             )
         )
-        volume = torch.linalg.det(batch.lattice).abs()
-        scale = self.scale((volume / batch.n_sites).pow(1 / 3))[batch.owner]
-        around = scale.new_zeros(len(batch.owner), pair_scalars.shape[-1])
-        around = around.index_add(0, pairs.source, pair_scalars)
+        scale = self.scale((batch.volume / batch.n_sites).pow(1 / 3))[batch.owner]
+        around = sum_at(pair_scalars, pairs.source, len(batch.owner), 0)
         sites = self.site(torch.cat([scale, around], -1))
         site_vectors = vectors.new_zeros(len(batch.owner), self.vectors, 3)
         for layer in self.trunk:

@@ -1,0 +1,58 @@
+"""The examples and the demonstration run from a clean folder."""
+
+import dataclasses
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from crystal_agents import PolicyConfig, SkeletonPolicy, cli
+from crystal_agents.cli import demo
+from crystal_gym import load_collection
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SMALL = {"hidden": 16, "vectors": 4, "geometry_layers": 1, "filling_layers": 1}
+
+
+@pytest.fixture(autouse=True)
+def clean_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+
+
+def run(monkeypatch, name, *arguments):
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+def test_expert_data_are_loaded(monkeypatch, capsys):
+    run(monkeypatch, "load_expert_data.py")
+    assert "1045 episodes, 5225 steps" in capsys.readouterr().out
+
+
+def test_a_random_agent_is_right_by_chance(monkeypatch, capsys):
+    run(monkeypatch, "random_agent.py")
+    assert float(capsys.readouterr().out.split("%")[0]) < 4
+
+
+def test_a_policy_is_watched(monkeypatch, capsys, tmp_path):
+    collection = load_collection("goldschmidt")
+    torch.manual_seed(0)
+    policy = SkeletonPolicy(PolicyConfig("egnn", collection.vocabulary.symbols, 5, SMALL))
+    policy.save(tmp_path / "policy")
+    run(monkeypatch, "watch_a_policy.py", "policy", "goldschmidt", "p.png", "SrTiO3")
+    assert "SrTiO3 in 5 steps" in capsys.readouterr().out
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demonstration_goes_from_crystals_to_a_picture(monkeypatch, capsys, tmp_path):
+    recipe = dataclasses.replace(demo.RECIPE, settings=SMALL, epochs=1)
+    monkeypatch.setattr(demo, "RECIPE", recipe)
+    assert cli.main(["demo", "--folder", "there"]) == 0
+    printed = capsys.readouterr().out
+    for row in ("small egnn", "uniform", "nearest skeleton", "true crystals"):
+        assert row in printed
+    assert (tmp_path / "there" / "filling.png").stat().st_size > 10_000
+    assert (tmp_path / "there" / "policy" / "policy.safetensors").exists()
