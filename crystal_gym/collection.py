@@ -151,6 +151,13 @@ class CrystalCollection:
         row = self.index(crystal)
         return formula(self.atomic_numbers[row])
 
+    def fingerprint(self) -> str:
+        """SHA-256 of the crystals, their order and their splits: what a data set is made from."""
+        digest = hashlib.sha256()
+        for key in ARRAYS:
+            digest.update(np.ascontiguousarray(getattr(self, key)).tobytes())
+        return digest.hexdigest()
+
     def take(self, rows: Sequence[int] | np.ndarray) -> "CrystalCollection":
         """A smaller collection of these rows; array sizes N and E stay."""
         rows = np.asarray(rows)
@@ -174,7 +181,9 @@ class CrystalCollection:
         split_of_group[ranked] = np.array(SPLITS)[
             np.minimum(np.searchsorted(limits, filled), len(SPLITS) - 1)
         ]
-        return dataclasses.replace(self, splits=split_of_group[group])
+        # Another name: data sets and policies of the two splits must not be mixed up.
+        name = f"{self.name}-by-composition"
+        return dataclasses.replace(self, name=name, splits=split_of_group[group])
 
 
 class UnknownCrystalError(CrystalGymError):

@@ -34,6 +34,10 @@ class MissingDataError(CrystalGymError):
     """A file that is neither at hand nor to be had."""
 
 
+class DownloadError(MissingDataError):
+    """A file that is not at hand and cannot be fetched."""
+
+
 class DamagedFileError(CrystalGymError):
     """A file whose content is not what its checksum or format promises."""
 

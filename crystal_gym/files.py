@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crystal_gym import settings
-from crystal_gym.errors import DamagedFileError, MissingDataError, StorageError
+from crystal_gym.errors import DamagedFileError, DownloadError, MissingDataError, StorageError
 
 
 def sha256(path: Path) -> str:
@@ -105,7 +105,7 @@ def fetch(file: RemoteFile, folder: str, *, progress: bool = True) -> Path:
 
     Raises:
         DamagedFileError: the copy at hand does not match the checksum.
-        MissingDataError: there is no copy at hand and the download failed.
+        DownloadError: there is no copy at hand and the download failed.
     """
     local = find_local(file, folder)
     if local is not None:
@@ -113,10 +113,16 @@ def fetch(file: RemoteFile, folder: str, *, progress: bool = True) -> Path:
         return local
     cached = _cached(file, folder)
     record = cached.with_name(cached.name + ".sha256")
-    if cached.is_file():
-        recorded = record.read_text().strip() if record.is_file() else None
-        verify(cached, file.checksum or recorded)
-        return cached
+    if not cached.is_file():
+        _download(file, cached, progress)
+    if file.checksum is None and not record.is_file():
+        with written_beside(record) as beside:
+            beside.write_text(sha256(cached) + "\n")
+    verify(cached, file.checksum or record.read_text().strip())
+    return cached
+
+
+def _download(file: RemoteFile, cached: Path, progress: bool) -> None:
     import pooch
     from requests import RequestException
 
@@ -134,7 +140,7 @@ def fetch(file: RemoteFile, folder: str, *, progress: bool = True) -> Path:
             )
             beside.with_name(beside.name + ".download").replace(beside)
         except RequestException as error:
-            raise MissingDataError(
+            raise DownloadError(
                 f"{file.name} is not at hand and {file.url} cannot be reached ({error}). Fetch it "
                 f"elsewhere, put it into a folder and set {settings.DATA_VARIABLE} to that folder."
             ) from error
@@ -144,10 +150,6 @@ def fetch(file: RemoteFile, folder: str, *, progress: bool = True) -> Path:
                 f"{file.checksum}. Try again; if it persists, the publisher changed the file, and "
                 f"{settings.DATA_VARIABLE} can name a folder with a good copy."
             ) from error
-    if file.checksum is None:
-        with written_beside(record) as beside:
-            beside.write_text(sha256(cached) + "\n")
-    return cached
 
 
 def _cached(file: RemoteFile, folder: str) -> Path:

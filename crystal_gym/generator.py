@@ -66,6 +66,8 @@ class InstanceGenerator:
     ) -> None:
         if traversal not in TRAVERSALS:
             raise UnknownNameError("traversal", traversal, TRAVERSALS)
+        if max_sites is not None and not isinstance(max_sites, int | np.integer):
+            raise CrystalGymError(f"max_sites is a number of sites, not {max_sites!r}.")
         self.table = _table(collection, split_by, _as_vocabulary(vocabulary), max_sites)
         self.rows = self.table.collection.in_split(split)
         self.split = split

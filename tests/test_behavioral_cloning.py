@@ -265,6 +265,19 @@ def test_mixed_precision_trains(data, tmp_path, name):
         assert all(np.isfinite(float(row["loss"])) for row in csv.DictReader(file))
 
 
+def test_with_patience_the_accuracy_told_is_that_of_the_weights_kept(data, tmp_path):
+    # So high a rate makes the accuracy go up and down.
+    recipe = dataclasses.replace(
+        SMALL, epochs=12, learning_rate=0.3, clip=0.0, average=0.0, schedule="constant"
+    )
+    policy = run(tmp_path, data, recipe, data, validate_every=1, patience=12)
+    with (tmp_path / "metrics.csv").open() as file:
+        accuracies = [float(row["val_accuracy"]) for row in csv.DictReader(file)]
+    assert accuracies[-1] < max(accuracies)
+    assert policy.config.training["val_accuracy"] == max(accuracies)
+    assert np.isclose(teacher_forced_accuracy(policy, TransitionStore(data)), max(accuracies))
+
+
 def test_patience_needs_a_validation_set(data, tmp_path):
     with pytest.raises(CrystalGymError, match="validation"):
         run(tmp_path, data, patience=3)

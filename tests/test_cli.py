@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 
 from crystal_agents import cli
 from crystal_agents.cli.command import Command
+from crystal_gym.errors import DownloadError, StorageError
 
 
 @pytest.fixture
@@ -295,6 +297,41 @@ def test_an_interrupt_that_falls_into_a_destructor_is_not_lost(run, monkeypatch)
 
     monkeypatch.setitem(cli.COMMANDS, "wait", Wait)
     assert run("wait")[0] == 130
+
+
+@pytest.mark.parametrize("kind", [StorageError, DownloadError])
+def test_a_full_disk_and_an_unreachable_address_end_with_1(run, failing, kind):
+    failing(kind("No luck."))
+    code, _, err = run("fail")
+    assert code == 1
+    assert "No luck." in err
+
+
+def test_a_folder_of_the_same_name_is_not_taken_for_the_one_built(
+    run, cif_folder, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    assert run("build", cif_folder, "--splits", "train")[0] == 0
+    code, out, _ = run("build", cif_folder, "--splits", "train")
+    assert code == 0
+    assert "built already" in out
+    other = tmp_path / "elsewhere" / cif_folder.name
+    other.parent.mkdir()
+    shutil.copytree(cif_folder, other)
+    (other / "crystal-2.cif").unlink()
+    code, _, err = run("build", other, "--splits", "train")
+    assert code == 2
+    assert "collection_sha256" in err
+
+
+def test_splits_without_crystals_are_left_out_unless_named(run, cif_folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    code, out, _ = run("build", cif_folder)
+    assert code == 0
+    assert "no crystals in val, test: left out" in out
+    code, _, err = run("build", cif_folder, "--splits", "train", "val")
+    assert code == 2
+    assert "no crystals in val" in err
 
 
 def test_a_failure_of_the_system_ends_with_1(run, failing):

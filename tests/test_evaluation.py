@@ -98,6 +98,59 @@ def test_figures_of_a_policy_agree_with_plain_counting(toy):
     assert figures["accuracy"].low <= figures["accuracy"].mean <= figures["accuracy"].high
 
 
+def test_unique_novel_and_per_site_figures_agree_with_plain_counting(toy):
+    from crystal_agents.rollouts import PolicyScorer
+
+    policy = small_policy(toy)
+    table = EpisodeTable(toy)
+    row = evaluate({"egnn": [policy]}, toy, "test", floors=False).rows["egnn"]
+    known = {
+        tuple(sorted(number for number in numbers if number > 0))
+        for numbers in toy.atomic_numbers[toy.in_split("train")].tolist()
+    }
+    novel, fillings, right, forced = [], [], {}, []
+    for group in groups_of(table, toy.in_split("test")):
+        filled = roll_out(table, group, PolicyScorer(policy, table))
+        led = roll_out(table, group, PolicyScorer(policy, table), teacher_forced=True)
+        n = int(table.n_sites[group.crystals[0]])
+        for s, crystal in enumerate(group.crystals):
+            numbers = table.vocabulary.decode(filled.elements[:, s, :n]).tolist()
+            novel.append(np.mean([tuple(sorted(z)) not in known for z in numbers]))
+            fillings.append(tuple(numbers[0]))
+            forced.append(np.mean(led.elements[:, s, :n] == table.true[crystal, :n]))
+            for site in range(n):
+                hits = filled.elements[:, s, site] == table.true[crystal, site]
+                right.setdefault(site, []).append(np.mean(hits))
+    assert row.figures["novel"].mean == pytest.approx(np.mean(novel))
+    assert row.figures["unique"].mean == pytest.approx(len(set(fillings)) / len(fillings))
+    assert row.figures["teacher_forced"].mean == pytest.approx(np.mean(forced))
+    assert row.per_site == pytest.approx([np.mean(right[site]) for site in sorted(right)])
+
+
+def test_site_numbers_that_no_crystal_of_the_split_has_are_left_open(toy):
+    small = toy.take(np.flatnonzero(toy.n_sites < 4))
+    row = evaluate({}, small, "train").rows["true crystals"]
+    assert np.isnan(row.per_site[4:]).all()
+    assert row.per_site[0] == 1
+
+
+def test_scores_that_are_no_numbers_or_all_alike_are_no_success(toy):
+    table = EpisodeTable(toy)
+
+    def constant(value):
+        def score(table, state, n_sources):
+            return np.full((len(state.crystal), len(table.vocabulary)), value)
+
+        return score
+
+    for value in (0.0, np.nan):
+        for group in groups_of(table, np.arange(len(toy))):
+            filled = roll_out(table, group, constant(value), teacher_forced=True)
+            n = int(table.n_sites[group.crystals[0]])
+            right = filled.elements[..., :n] == table.true[group.crystals][:, :n]
+            assert ((filled.rank == 0) == right).all()
+
+
 def test_true_crystals_are_the_ceiling_and_floors_stand_beside(toy):
     report = evaluate({}, toy, "test")
     assert list(report.rows) == [
@@ -182,6 +235,45 @@ def test_a_larger_vocabulary_is_fine_and_a_smaller_one_is_told(toy):
     assert evaluate({"p": [small_policy(toy, symbols=larger)]}, toy, "test", floors=False)
     with pytest.raises(CrystalGymError, match="not in the vocabulary"):
         evaluate({"p": [small_policy(toy, symbols=("Na", "O"))]}, toy, "test", floors=False)
+
+
+@pytest.mark.parametrize("change", [{"n_sources": 0}, {"n_sources": -1}, {"seed": -1}])
+def test_numbers_out_of_range_are_told(toy, change):
+    with pytest.raises(CrystalGymError, match=r"At least one source|0 or more"):
+        evaluate({"p": [small_policy(toy)]}, toy, "test", **change)
+
+
+def test_sources_are_those_of_the_expert_data_sets(toy):
+    from crystal_datasets import choose_sources
+
+    table = EpisodeTable(toy)
+    chosen = choose_sources(toy.n_sites, 3, seed=4)
+    for group in groups_of(table, toy.in_split("test"), 3, seed=4):
+        for s, crystal in enumerate(group.crystals):
+            expected = chosen[crystal][chosen[crystal] >= 0]
+            assert group.sources[:, s].tolist() == expected.tolist()
+
+
+def test_policies_are_averaged_only_over_seeds(toy, tmp_path):
+    import dataclasses
+
+    from crystal_agents.cli.evaluate import runs_by_name
+
+    def trained(folder, **training):
+        policy = small_policy(toy)
+        config = dataclasses.replace(policy.config, training=training)
+        return tmp_path / folder, SkeletonPolicy(config)
+
+    runs = dict(
+        [
+            trained("a", seed=0, epochs=3, val_accuracy=0.4),
+            trained("b", seed=1, epochs=3, val_accuracy=0.5),
+        ]
+    )
+    assert {name: len(group) for name, group in runs_by_name(runs).items()} == {"egnn": 2}
+    runs |= dict([trained("c", seed=1, epochs=4)])
+    named = {name: len(group) for name, group in runs_by_name(runs).items()}
+    assert named == {"egnn, a": 2, "egnn, c": 1}
 
 
 def test_an_empty_split_is_told(toy):

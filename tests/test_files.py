@@ -98,6 +98,15 @@ def test_a_damaged_cached_download_is_told(server):
         fetch(remote(server, "good"), "set", progress=False)
 
 
+def test_a_record_that_a_stop_prevented_is_made_at_the_next_use(server, cache):
+    path = fetch(remote(server, "good", None), "set", progress=False)
+    record = path.with_name(path.name + ".sha256")
+    written = record.read_text()
+    record.unlink()
+    assert fetch(remote(server, "good", None), "set", progress=False) == path
+    assert record.read_text() == written
+
+
 def test_without_a_published_checksum_the_first_download_is_recorded(server, cache):
     path = fetch(remote(server, "good", None), "set", progress=False)
     assert left_behind(cache) == ["set.csv", "set.csv.sha256"]

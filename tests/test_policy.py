@@ -114,6 +114,15 @@ def test_weights_of_another_network_or_vocabulary_are_refused(toy, tmp_path, cha
         load_policy(tmp_path)
 
 
+@pytest.mark.parametrize("change", [{"settings": {"hidden": "many"}}, {"network": "cnn"}, {"x": 1}])
+def test_a_configuration_that_builds_no_network_is_told(toy, tmp_path, change):
+    make(toy).save(tmp_path)
+    config = json.loads((tmp_path / "policy.json").read_text())
+    (tmp_path / "policy.json").write_text(json.dumps(config | change))
+    with pytest.raises(DamagedFileError, match=r"policy\.json is damaged"):
+        load_policy(tmp_path)
+
+
 def test_another_vocabulary_or_too_many_sites_are_refused(toy):
     policy = make(toy, "egnn-paper")
     with pytest.raises(CrystalGymError, match="chooses from 5 elements"):

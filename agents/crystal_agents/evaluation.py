@@ -12,6 +12,7 @@ from crystal_agents.rollouts import Filled, PolicyScorer, Scorer, groups_of, rol
 from crystal_gym.collection import CrystalCollection
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError
+from crystal_gym.progress import progress_bar
 from crystal_gym.validity import RULES, is_valid
 
 # Figures in the order of the tables, with what they mean.
@@ -90,7 +91,7 @@ def evaluate(
     n_sources: int = 5,
     floors: bool = True,
     seed: int = 0,
-    report: Callable[[str], None] | None = None,
+    progress: bool = True,
 ) -> Report:
     """Fill the crystals of a split by every policy and every floor.
 
@@ -101,10 +102,11 @@ def evaluate(
         n_sources: source sites per crystal.
         floors: also report rules that know no chemistry, and the true crystals.
         seed: of the sampled sources and the uniform floor.
-        report: called with the name of each row before it is computed.
+        progress: show a progress bar.
 
     Raises:
-        CrystalGymError: vocabularies or numbers of sites do not fit, or the split is empty.
+        CrystalGymError: vocabularies or numbers of sites do not fit, the split is empty,
+            ``n_sources`` is below 1, or ``seed`` below 0.
     """
     crystals = collection.in_split(split)
     if not len(crystals):
@@ -112,16 +114,18 @@ def evaluate(
     runs = [policy for group in policies.values() for policy in group]
     table = EpisodeTable(collection, runs[0].vocabulary if runs else None)
     evaluation = _Evaluation(table, crystals, collection.in_split("train"), seed)
+    scorers: dict[str, list[Scorer]] = {
+        name: [PolicyScorer(policy, table) for policy in group] for name, group in policies.items()
+    }
+    chosen = _floors(table, evaluation.train, seed) if floors else {}
     rows: dict[str, Row] = {}
-    for name, group in policies.items():
-        if report:
-            report(name)
-        rows[name] = evaluation.row([PolicyScorer(p, table) for p in group], n_sources)
+    total = sum(map(len, scorers.values())) + len(chosen)
+    with progress_bar("Filling crystals", total, shown=progress) as advance:
+        for name, group in scorers.items():
+            rows[name] = evaluation.row(group, n_sources, advance)
+        for name, group in chosen.items():
+            rows[name] = evaluation.row(group, 1, advance, states_matter=False)
     if floors:
-        for name, scorers in _floors(table, evaluation.train, seed).items():
-            if report:
-                report(name)
-            rows[name] = evaluation.row(scorers, 1, states_matter=False)
         rows["true crystals"] = evaluation.true_row()
     return Report(collection.name, split, len(crystals), n_sources, rows)
 
@@ -149,7 +153,14 @@ class _Evaluation:
         self.seed = seed
         self.known = {_composition(row) for row in table.collection.atomic_numbers[train]}
 
-    def row(self, scorers: Sequence[Scorer], n_sources: int, *, states_matter: bool = True) -> Row:
+    def row(
+        self,
+        scorers: Sequence[Scorer],
+        n_sources: int,
+        advance: Callable[[int], None],
+        *,
+        states_matter: bool = True,
+    ) -> Row:
         """A row of one or more runs; floors whose choices ignore the state need no second pass."""
         measured = []
         for scorer in scorers:
@@ -161,6 +172,7 @@ class _Evaluation:
                 else None
             )
             measured.append(self._measure(free, forced))
+            advance(1)
         return _summary(measured)
 
     def true_row(self) -> Row:
@@ -240,6 +252,8 @@ def _summary(measured: Sequence[dict[str, np.ndarray]]) -> Row:
         # Several runs differ by their seeds; of one run only the crystals are a sample.
         over = values[0].ravel() if len(values) == 1 else np.array([v.mean() for v in values])
         figures[name] = Estimate.of(over)
-    with np.errstate(invalid="ignore"):
-        per_site = np.nanmean([np.nanmean(m["per_site"], axis=0) for m in measured], axis=0)
-    return Row(len(measured), figures, per_site.tolist())
+    per_site = np.concatenate([m["per_site"] for m in measured])
+    filled = (~np.isnan(per_site)).sum(0)
+    # Site numbers that only crystals outside the split have: NaN.
+    mean = np.where(filled, np.nansum(per_site, 0) / np.maximum(filled, 1), np.nan)
+    return Row(len(measured), figures, mean.tolist())

@@ -181,9 +181,9 @@ def load_policy(folder: str | Path, device: torch.device | str = "cpu") -> Skele
     try:
         raw = json.loads(config_file.read_text())
         config = PolicyConfig(**{**raw, "symbols": tuple(raw["symbols"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise DamagedFileError(f"{config_file} is damaged: {error}.") from error
-    policy = SkeletonPolicy(config)
+        policy = SkeletonPolicy(config)
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        raise DamagedFileError(f"{config_file} is damaged: {error}") from error
     try:
         policy.load_state_dict(load_file(weights_file, device="cpu"))
     except SafetensorError as error:

@@ -8,6 +8,7 @@ import torch
 
 from crystal_agents.graphs import SkeletonStore
 from crystal_agents.policy import SkeletonPolicy
+from crystal_datasets.trajectories import choose_sources
 from crystal_gym.episode import EpisodeState, EpisodeTable, fill, start
 
 # Crystals filled together; keeps the states of large cells within memory.
@@ -34,14 +35,17 @@ def groups_of(
 
     Crystals with at most ``n_sources`` sites are filled from all of them, larger ones from a
     seeded sample.
+
+    Raises:
+        CrystalGymError: ``n_sources`` is below 1, or ``seed`` below 0.
     """
-    rng = np.random.default_rng(seed)
+    # Drawn for the whole collection: the same sources as in its expert data sets.
+    sources = choose_sources(table.n_sites, n_sources, seed)
     for n in np.unique(table.n_sites[crystals]):
         alike = crystals[table.n_sites[crystals] == n]
         for first in range(0, len(alike), CHUNK):
             chunk = alike[first : first + CHUNK]
-            order = np.argsort(rng.random((len(chunk), n)), axis=1)[:, :n_sources]
-            yield Group(chunk, np.sort(order, axis=1).T)
+            yield Group(chunk, sources[chunk, :n].T)
 
 
 # (table, state of B = K x S episodes, K) → scores over the vocabulary, (B, V); the highest wins.
@@ -87,7 +91,7 @@ class Filled:
     Attributes:
         group: the crystals and sources.
         elements: codes of the finished crystals, int32 (K, S, N), padded with -1.
-        rank: rank of the true element among the scores at each site (0: the highest), int64
+        rank: rank of the true element among the scores at each site (0: the one chosen), int64
             (K, S, n).
     """
 
@@ -120,8 +124,17 @@ def roll_out(
         scores = score(table, state, n_sources)
         action = scores.argmax(1)
         true = table.true[crystal, focus] - 1
-        rank[rows, focus] = (scores > scores[rows, true][:, None]).sum(1)
+        rank[rows, focus] = _rank(scores, true)
         chosen[rows, focus] = action + 1
         fill(state, true if teacher_forced else action)
     shape = (n_sources, n_crystals)
     return Filled(group, chosen.reshape(*shape, -1), rank.reshape(*shape, n))
+
+
+def _rank(scores: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Rank of the true element in each row; ties go by index as in argmax, NaN ranks last."""
+    own = scores[np.arange(len(true)), true][:, None]
+    before = np.arange(scores.shape[1]) < true[:, None]
+    ahead = ~(scores < own) & (before | ~(scores == own))
+    ahead[np.arange(len(true)), true] = False
+    return ahead.sum(1)

@@ -139,6 +139,7 @@ def build_dataset(
                     "split": split,
                     "behaviour": behaviour,
                     "crystals": len(rows),
+                    "collection_sha256": crystals.fingerprint(),
                     "trajectories": trajectories,
                     "seed": seed,
                     "vocabulary": list(vocabulary.symbols),

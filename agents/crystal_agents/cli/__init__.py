@@ -14,7 +14,7 @@ from crystal_agents.cli.demo import Demo
 from crystal_agents.cli.evaluate import Evaluate
 from crystal_agents.cli.list import List
 from crystal_agents.cli.train import Train
-from crystal_gym.errors import CrystalGymError
+from crystal_gym.errors import CrystalGymError, DownloadError, StorageError
 
 # Every command by its name, in the order of --help.
 COMMANDS: dict[str, type[Command]] = {
@@ -75,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _interrupts_are_heard():
             command.run()
         sys.stdout.flush()
+    except (StorageError, DownloadError) as error:
+        return _tell(str(error), FAILURE)
     except CrystalGymError as error:
         return _tell(str(error), BAD_INPUT)
     except ModuleNotFoundError as error:

@@ -2,11 +2,16 @@
 
 import time
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import tyro
 
 from crystal_agents.cli.command import Command, console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from crystal_gym.collection import CrystalCollection
 
 
 @dataclass
@@ -21,10 +26,10 @@ class Build(Command):
     )
 
     name: tyro.conf.Positional[str]
-    """A name from `crystal-gym list`, a CSV file or folder in CDVAE's format, a folder of CIFs."""
+    """A name from `crystal-gym list`, a CSV file or folder in CDVAE's format, CIFs or a folder."""
 
-    splits: tuple[str, ...] = ("train", "val", "test")
-    """Splits to build, each a data set of its own; also: all."""
+    splits: tuple[str, ...] = ()
+    """Splits to build, each a data set of its own: train, val, test, all (default: the three)."""
 
     behaviour: str = "expert"
     """Who fills the crystals: expert (puts back the true elements) or random."""
@@ -41,16 +46,21 @@ class Build(Command):
     def run(self) -> None:
         """Build what is missing and print the ids."""
         from crystal_datasets.minari_writer import build_dataset, dataset_id
+        from crystal_gym.collection import SPLITS
         from crystal_gym.collections import load_collection
+        from crystal_gym.errors import CrystalGymError
 
         out = console()
         collection = load_collection(self.name)
-        for split in self.splits:
-            collection.in_split(split)  # a mistake is told before anything is built
-        for split in self.splits:
+        sizes = {split: len(collection.in_split(split)) for split in self.splits or SPLITS}
+        empty = [split for split, size in sizes.items() if not size]
+        if empty and self.splits:  # told before anything is built
+            raise CrystalGymError(f"{collection.name!r} has no crystals in {', '.join(empty)}.")
+        if empty:
+            out.print(f"{collection.name} has no crystals in {', '.join(empty)}: left out.")
+        for split in sizes:
             name = dataset_id(collection.name, split, self.behaviour)
-            if not self.overwrite and self._is_built(name):
-                out.print(f"{name}: built already; --overwrite builds it anew.")
+            if split in empty or (not self.overwrite and self._is_built(name, collection, out)):
                 continue
             start = time.perf_counter()
             build_dataset(
@@ -65,24 +75,30 @@ class Build(Command):
             size = _size(_metadata(name))
             out.print(f"{name}: {size}, built in {seconds:.1f} s.")
 
-    def _is_built(self, name: str) -> bool:
-        """Whether this data set stands there, made with the same settings.
+    def _is_built(self, name: str, collection: "CrystalCollection", out: "Console") -> bool:
+        """Whether this data set stands there, made from the same crystals in the same way.
 
         Raises:
-            CrystalGymError: it was made with others.
+            CrystalGymError: it was made from others or in another way.
         """
         from crystal_gym.errors import CrystalGymError
 
         metadata = _metadata(name)
         if metadata is None:
             return False
-        for setting in ("trajectories", "seed"):
-            before, now = metadata["crystal_gym"][setting], getattr(self, setting)
-            if before != now:
+        before = metadata.get("crystal_gym", {})
+        now = {
+            "trajectories": self.trajectories,
+            "seed": self.seed,
+            "collection_sha256": collection.fingerprint(),
+        }
+        for setting, value in now.items():
+            if before.get(setting) != value:
                 raise CrystalGymError(
-                    f"{name} was built with {setting} {before}, not {now}. Pass --overwrite to "
-                    "build it anew."
+                    f"{name} was built with {setting} {before.get(setting)}, not {value}. Pass "
+                    "--overwrite to build it anew."
                 )
+        out.print(f"{name}: built already; --overwrite builds it anew.")
         return True
 
 

@@ -25,7 +25,7 @@ class Crystals(Command):
     after_stop: ClassVar[str] = "What is prepared is kept; the same command goes on from there."
 
     name: tyro.conf.Positional[str]
-    """A name from `crystal-gym list`, a CSV file or folder in CDVAE's format, a folder of CIFs."""
+    """A name from `crystal-gym list`, a CSV file or folder in CDVAE's format, CIFs or a folder."""
 
     labels: bool = False
     """Fetch the DFT labels as well (perov-5 only: formation heats and gaps)."""

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from crystal_agents.evaluation import Estimate, Report
+    from crystal_agents.policy import SkeletonPolicy
 
 # Headings of the table, to be broken over two lines.
 _COLUMNS = {
@@ -49,7 +51,8 @@ class Evaluate(Command):
     """The crystals to fill (default: the collection that the first policy was trained on)."""
 
     split: str = "test"
-    """train, val, test or all. Choose between policies on val; report test once."""
+    """train, val, test or all. Choose between policies on val; report test once. On train and all
+    the nearest skeleton of a training crystal is itself, and nothing is novel."""
 
     sources: int = 5
     """Source sites per crystal; figures are averaged over them."""
@@ -72,33 +75,50 @@ class Evaluate(Command):
 
         if not self.policies:
             raise CrystalGymError("Name at least one folder with a trained policy.")
-        policies: dict[str, list[Any]] = {}
-        for folder in self.policies:
-            policy = load_policy(folder)
-            policies.setdefault(policy.config.network, []).append(policy)
-        first = next(iter(policies.values()))[0]
+        loaded = {folder: load_policy(folder) for folder in self.policies}
+        first = next(iter(loaded.values()))
         source = self.collection or first.config.training.get("collection")
         if source is None:
             raise CrystalGymError(
                 f"{self.policies[0]} does not tell its collection; name it with --collection."
             )
-        collection = load_collection(source)
-        err = console(stderr=True)
-        with err.status("Filling crystals") as status:
-            report = evaluate(
-                policies,
-                collection,
-                self.split,
-                n_sources=self.sources,
-                floors=self.floors,
-                seed=self.seed,
-                report=lambda name: status.update(f"Filling crystals: {name}"),
-            )
+        report = evaluate(
+            runs_by_name(loaded),
+            load_collection(source),
+            self.split,
+            n_sources=self.sources,
+            floors=self.floors,
+            seed=self.seed,
+        )
         if self.json:
             json.dump(_plain(dataclasses.asdict(report)), sys.stdout, indent=2)
             print()
         else:
             console().print(report_table(report))
+
+
+# What differs between the runs of one experiment.
+_OF_A_RUN = ("seed", "seconds", "train_accuracy", "val_accuracy")
+
+
+def runs_by_name(policies: Mapping[Path, "SkeletonPolicy"]) -> "dict[str, list[SkeletonPolicy]]":
+    """Policies that differ only in their seed, by the name of their network.
+
+    Where one network was trained in several ways, the folders tell them apart.
+    """
+    experiments: dict[str, list[Path]] = {}
+    for folder, policy in policies.items():
+        config = dataclasses.asdict(policy.config)
+        for key in _OF_A_RUN:
+            config["training"].pop(key, None)
+        experiments.setdefault(json.dumps(config, sort_keys=True), []).append(folder)
+    networks = [policies[folders[0]].config.network for folders in experiments.values()]
+    return {
+        network if networks.count(network) == 1 else f"{network}, {folders[0].name}": [
+            policies[folder] for folder in folders
+        ]
+        for network, folders in zip(networks, experiments.values(), strict=True)
+    }
 
 
 def report_table(report: "Report") -> "Table":
