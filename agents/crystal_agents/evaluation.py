@@ -8,7 +8,7 @@ from scipy.stats import bootstrap
 
 from crystal_agents import baselines
 from crystal_agents.policy import SkeletonPolicy
-from crystal_agents.rollouts import Filled, PolicyScorer, Scorer, groups_of, roll_out
+from crystal_agents.rollouts import Filled, Group, PolicyScorer, Scorer, groups_of, roll_out
 from crystal_gym.collection import CrystalCollection
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError
@@ -113,7 +113,9 @@ def evaluate(
         raise CrystalGymError(f"The split {split!r} of {collection.name!r} has no crystals.")
     runs = [policy for group in policies.values() for policy in group]
     table = EpisodeTable(collection, runs[0].vocabulary if runs else None)
-    evaluation = _Evaluation(table, crystals, collection.in_split("train"), seed)
+    all_sources = list(groups_of(table, crystals, n_sources, seed))
+    one_source = list(groups_of(table, crystals, 1, seed))
+    evaluation = _Evaluation(table, collection.in_split("train"))
     scorers: dict[str, list[Scorer]] = {
         name: [PolicyScorer(policy, table) for policy in group] for name, group in policies.items()
     }
@@ -122,11 +124,11 @@ def evaluate(
     total = sum(map(len, scorers.values())) + len(chosen)
     with progress_bar("Filling crystals", total, shown=progress) as advance:
         for name, group in scorers.items():
-            rows[name] = evaluation.row(group, n_sources, advance)
+            rows[name] = evaluation.row(group, all_sources, advance)
         for name, group in chosen.items():
-            rows[name] = evaluation.row(group, 1, advance, states_matter=False)
+            rows[name] = evaluation.row(group, one_source, advance, states_matter=False)
     if floors:
-        rows["true crystals"] = evaluation.true_row()
+        rows["true crystals"] = evaluation.true_row(one_source)
     return Report(collection.name, split, len(crystals), n_sources, rows)
 
 
@@ -144,19 +146,15 @@ def _floors(table: EpisodeTable, train: np.ndarray, seed: int) -> dict[str, list
 class _Evaluation:
     """What all rows of one table share."""
 
-    def __init__(
-        self, table: EpisodeTable, crystals: np.ndarray, train: np.ndarray, seed: int
-    ) -> None:
+    def __init__(self, table: EpisodeTable, train: np.ndarray) -> None:
         self.table = table
-        self.crystals = crystals
         self.train = train
-        self.seed = seed
         self.known = {_composition(row) for row in table.collection.atomic_numbers[train]}
 
     def row(
         self,
         scorers: Sequence[Scorer],
-        n_sources: int,
+        groups: Sequence[Group],
         advance: Callable[[int], None],
         *,
         states_matter: bool = True,
@@ -164,7 +162,6 @@ class _Evaluation:
         """A row of one or more runs; floors whose choices ignore the state need no second pass."""
         measured = []
         for scorer in scorers:
-            groups = list(groups_of(self.table, self.crystals, n_sources, self.seed))
             free = [roll_out(self.table, group, scorer) for group in groups]
             forced = (
                 [roll_out(self.table, group, scorer, teacher_forced=True) for group in groups]
@@ -175,9 +172,8 @@ class _Evaluation:
             advance(1)
         return _summary(measured)
 
-    def true_row(self) -> Row:
+    def true_row(self, groups: Sequence[Group]) -> Row:
         """The crystals themselves: what a perfect policy would score."""
-        groups = groups_of(self.table, self.crystals, 1, self.seed)
         return _summary(
             [
                 self._measure(
