@@ -4,10 +4,11 @@ Importing this package registers the environment ``CrystalSkeleton-v0`` and load
 the names below are imported when they are first used.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from gymnasium.envs.registration import register
+
+from crystal_gym.lazy import lazy_names
 
 if TYPE_CHECKING:
     from crystal_gym.collection import CrystalCollection
@@ -53,15 +54,12 @@ register(
 )
 
 
+_load, __dir__ = lazy_names(__name__, {**_HOMES, "__version__": ""})
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("crystal-gym")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return _load(name)

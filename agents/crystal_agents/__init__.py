@@ -3,8 +3,9 @@
 Names load when they are first used, so that ``import crystal_agents`` needs no PyTorch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from crystal_gym.lazy import lazy_names
 
 if TYPE_CHECKING:
     from crystal_agents.behavioral_cloning import train
@@ -12,14 +13,14 @@ if TYPE_CHECKING:
     from crystal_agents.policy import PolicyConfig, SkeletonPolicy, load_policy
     from crystal_agents.recipes import RECIPES, Recipe
 
-_MODULE_OF = {
-    "PolicyConfig": "policy",
-    "RECIPES": "recipes",
-    "Recipe": "recipes",
-    "SkeletonPolicy": "policy",
-    "evaluate": "evaluation",
-    "load_policy": "policy",
-    "train": "behavioral_cloning",
+_HOMES = {
+    "PolicyConfig": "crystal_agents.policy",
+    "RECIPES": "crystal_agents.recipes",
+    "Recipe": "crystal_agents.recipes",
+    "SkeletonPolicy": "crystal_agents.policy",
+    "evaluate": "crystal_agents.evaluation",
+    "load_policy": "crystal_agents.policy",
+    "train": "crystal_agents.behavioral_cloning",
 }
 
 __all__ = [
@@ -32,12 +33,4 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

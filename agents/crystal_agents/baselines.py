@@ -16,7 +16,7 @@ def uniform(seed: int) -> Scorer:
     """Every element equally likely."""
     rng = np.random.default_rng(seed)
 
-    def score(table: EpisodeTable, state: EpisodeState, n_sources: int) -> np.ndarray:  # noqa: ARG001 - a Scorer
+    def score(table: EpisodeTable, state: EpisodeState, _n_sources: int) -> np.ndarray:
         return rng.random((len(state.crystal), len(table.vocabulary)))
 
     return score
@@ -27,7 +27,7 @@ def most_frequent(table: EpisodeTable, train: np.ndarray) -> Scorer:
     codes = table.true[train]
     counts = np.bincount(codes[codes > 0] - 1, minlength=len(table.vocabulary))
 
-    def score(table: EpisodeTable, state: EpisodeState, n_sources: int) -> np.ndarray:  # noqa: ARG001 - a Scorer
+    def score(_table: EpisodeTable, state: EpisodeState, _n_sources: int) -> np.ndarray:
         return np.broadcast_to(counts, (len(state.crystal), len(counts)))
 
     return score
@@ -41,7 +41,7 @@ def most_frequent_per_site(table: EpisodeTable, train: np.ndarray) -> Scorer:
         codes = table.true[train[table.n_sites[train] == n], :n]
         counts[n] = np.stack([np.bincount(site - 1, minlength=v) for site in codes.T])
 
-    def score(table: EpisodeTable, state: EpisodeState, n_sources: int) -> np.ndarray:  # noqa: ARG001 - a Scorer
+    def score(table: EpisodeTable, state: EpisodeState, _n_sources: int) -> np.ndarray:
         n = int(table.n_sites[state.crystal[0]])
         # Sizes of cell that training never saw: no preference.
         known = counts.get(n, np.zeros((n, v)))
@@ -62,7 +62,7 @@ def nearest_skeleton(table: EpisodeTable, train: np.ndarray) -> Scorer:
         for n in np.unique(table.n_sites[train]).tolist()
     }
 
-    def score(table: EpisodeTable, state: EpisodeState, n_sources: int) -> np.ndarray:  # noqa: ARG001 - a Scorer
+    def score(table: EpisodeTable, state: EpisodeState, _n_sources: int) -> np.ndarray:
         n = int(table.n_sites[state.crystal[0]])
         if n not in trees:
             return np.zeros((len(state.crystal), len(table.vocabulary)))

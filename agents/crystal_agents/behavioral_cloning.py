@@ -24,6 +24,8 @@ from crystal_gym.files import written_beside
 from crystal_gym.progress import progress_bar
 
 if TYPE_CHECKING:
+    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+
     from crystal_datasets.transitions import Transitions
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -330,7 +332,7 @@ def _training_record(args: Args, data: "Transitions", progress: "Progress") -> d
     }
 
 
-def _tensorboard(args: Args):  # noqa: ANN202 - the logger's type needs TensorBoard
+def _tensorboard(args: Args) -> "TensorBoardLogger":
     from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
     return TensorBoardLogger(args.run, name="tensorboard", version="")

@@ -4,8 +4,9 @@ Names load when they are first used, so that ``import crystal_datasets`` needs n
 h5py.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from crystal_gym.lazy import lazy_names
 
 if TYPE_CHECKING:
     from crystal_datasets.minari_writer import build_dataset, dataset_id
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
     )
     from crystal_datasets.transitions import Transitions, load_transitions
 
-_MODULE_OF = {
-    "BEHAVIOURS": "trajectories",
-    "Episodes": "trajectories",
-    "choose_sources": "trajectories",
-    "generate_episodes": "trajectories",
-    "build_dataset": "minari_writer",
-    "dataset_id": "minari_writer",
-    "Transitions": "transitions",
-    "load_transitions": "transitions",
+_HOMES = {
+    "BEHAVIOURS": "crystal_datasets.trajectories",
+    "Episodes": "crystal_datasets.trajectories",
+    "choose_sources": "crystal_datasets.trajectories",
+    "generate_episodes": "crystal_datasets.trajectories",
+    "build_dataset": "crystal_datasets.minari_writer",
+    "dataset_id": "crystal_datasets.minari_writer",
+    "Transitions": "crystal_datasets.transitions",
+    "load_transitions": "crystal_datasets.transitions",
 }
 
 __all__ = [
@@ -39,12 +40,4 @@ __all__ = [
     "load_transitions",
 ]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

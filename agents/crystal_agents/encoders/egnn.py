@@ -168,7 +168,9 @@ class FillingLayer(nn.Module):
             nn.Linear(3 * hidden, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden)
         )
 
-    def forward(self, sites: Tensor, pair_scalars: Tensor, pairs: Pairs, batch: SkeletonBatch):  # noqa: ANN201
+    def forward(
+        self, sites: Tensor, pair_scalars: Tensor, pairs: Pairs, batch: SkeletonBatch
+    ) -> Tensor:
         normed = self.norm(sites)
         first = (
             self.here(normed).index_select(1, pairs.source)
