@@ -20,7 +20,9 @@ def progress_bar(title: str, total: int, *, shown: bool) -> Iterator[Callable[..
     columns = (title, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
     # Standard output is for results: they may be read by a program.
     err = Console(stderr=True)
-    with Progress(*columns, console=err, disable=not shown, transient=True) as bar:
+    # In a file or a pipe a bar leaves nothing but empty lines.
+    hidden = not (shown and err.is_terminal)
+    with Progress(*columns, console=err, disable=hidden, transient=True) as bar:
         task = bar.add_task("", total=total, note="")
 
         def advance(done: int, note: str = "") -> None:
