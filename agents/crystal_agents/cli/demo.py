@@ -27,7 +27,9 @@ class Demo(Command):
     small network, fills the test crystals with it, and draws one of them being filled.
     """
 
-    after_stop: ClassVar[str] = "The same command goes on from the last checkpoint."
+    after_stop: ClassVar[str] = (
+        "The same command goes on from the last checkpoint, if there is one yet."
+    )
 
     folder: Path = Path("demo")
     """Where everything is written."""

@@ -23,7 +23,9 @@ class Train(Command):
     run goes on from its last checkpoint when the same command is given again.
     """
 
-    after_stop: ClassVar[str] = "The same command goes on from the last checkpoint."
+    after_stop: ClassVar[str] = (
+        "The same command goes on from the last checkpoint, if there is one yet."
+    )
 
     name: tyro.conf.Positional[str]
     """The collection: a name from `crystal-gym list`, or the path that was built."""
