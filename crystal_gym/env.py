@@ -172,7 +172,7 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
                 f"An action is an integer from 0 to {self.table.n_elements - 1}, not {action!r}."
             )
         reward = float(self.reward.on_fill(self.table, state.crystal, state.focus, choice + 1))
-        full = bool(fill(state, choice))  # type: ignore[arg-type]
+        full = bool(fill(state, choice))  # type: ignore[arg-type] - scalars move alike
         info = self._info(state)
         if full:
             crystal = np.array([state.crystal])

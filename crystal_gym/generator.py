@@ -156,7 +156,7 @@ class InstanceGenerator:
     def _row(self, crystal: object) -> int:
         if not isinstance(crystal, str | int | np.integer) or isinstance(crystal, bool):
             raise CrystalGymError(f"A crystal is an id (str) or a row (int), not {crystal!r}.")
-        return self.table.collection.index(crystal)  # type: ignore[arg-type]
+        return self.table.collection.index(crystal)  # type: ignore[arg-type] - checked above
 
     def _spread(self, name: str, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         values = np.asarray(values)

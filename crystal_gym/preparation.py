@@ -76,7 +76,7 @@ class RawCrystal:
                     return _read_cif(self.content)
                 from pymatgen.core import Structure
 
-                return Structure.from_str(self.content, fmt=self.format)  # type: ignore[arg-type]
+                return Structure.from_str(self.content, self.format)  # type: ignore[arg-type] - a Literal
         except BadCrystalError:
             raise
         except Exception as error:  # pymatgen's parsers raise whatever they stumble over

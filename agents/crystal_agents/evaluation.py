@@ -115,11 +115,12 @@ def evaluate(
     table = EpisodeTable(collection, runs[0].vocabulary if runs else None)
     all_sources = list(groups_of(table, crystals, n_sources, seed))
     one_source = list(groups_of(table, crystals, 1, seed))
-    evaluation = _Evaluation(table, collection.in_split("train"))
+    train = collection.in_split("train")
+    evaluation = _Evaluation(table, train)
     scorers: dict[str, list[Scorer]] = {
         name: [PolicyScorer(policy, table) for policy in group] for name, group in policies.items()
     }
-    chosen = _floors(table, evaluation.train, seed) if floors else {}
+    chosen = _floors(table, train, seed) if floors else {}
     rows: dict[str, Row] = {}
     total = sum(map(len, scorers.values())) + len(chosen)
     with progress_bar("Filling crystals", total, shown=progress) as advance:
@@ -148,7 +149,6 @@ class _Evaluation:
 
     def __init__(self, table: EpisodeTable, train: np.ndarray) -> None:
         self.table = table
-        self.train = train
         self.known = {_composition(row) for row in table.collection.atomic_numbers[train]}
 
     def row(

@@ -88,7 +88,7 @@ def _load(source: "CollectionSource", progress: bool) -> CrystalCollection:
         return load_cif_files(paths, progress=progress)
     from crystal_gym.collections.structures import collection_from_structures
 
-    return collection_from_structures(crystals, progress=progress)  # type: ignore[arg-type]
+    return collection_from_structures(crystals, progress=progress)  # type: ignore[arg-type] - it refuses others
 
 
 def _holds_tables(folder: Path) -> bool:

@@ -91,6 +91,7 @@ class EGNNPaper(Encoder):
     def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
         x = batch.positions.expand(len(elements), -1, -1)
         h = F.one_hot(elements, self.n_codes).to(x.dtype)
+        edges = batch.in_cell_edges
         for layer in self.layers:
-            h, x = layer(h, x, batch.in_cell_edges)
+            h, x = layer(h, x, edges)
         return torch.cat([h, x], -1)
