@@ -182,8 +182,14 @@ class CrystalCollection:
             np.minimum(np.searchsorted(limits, filled), len(SPLITS) - 1)
         ]
         # Another name: data sets and policies of the two splits must not be mixed up.
-        name = f"{self.name}-by-composition"
-        return dataclasses.replace(self, name=name, splits=split_of_group[group])
+        return dataclasses.replace(
+            self,
+            name=f"{self.name}-by-composition",
+            splits=split_of_group[group],
+            description=(
+                f"{self.description} Split anew: all crystals of one composition share a split."
+            ).strip(),
+        )
 
 
 class UnknownCrystalError(CrystalGymError):

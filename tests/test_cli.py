@@ -205,6 +205,39 @@ def test_train_and_evaluate_go_from_cif_files_to_figures(run, cif_folder, tmp_pa
     assert "cifs, train" in out
 
 
+@pytest.mark.usefixtures("minari_folder")
+def test_splits_by_composition_go_from_build_to_figures_and_are_not_mixed_up(
+    run, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    by_composition = ("--split-by", "composition")
+    train = ("train", "goldschmidt", "--recipe", "gcn", "--epochs", 1, "--accelerator", "cpu")
+    code, _, err = run(*train, *by_composition)
+    assert code == 2
+    assert "crystal-gym build goldschmidt --split-by composition" in " ".join(err.split())
+
+    build = ("build", "goldschmidt", "--trajectories", 1, "--splits", "train")
+    code, out, _ = run(*build, *by_composition)
+    assert code == 0
+    assert "crystal-gym/goldschmidt-by-composition/expert-train-v0: " in out
+    code, out, _ = run(*train, *by_composition)
+    folder = "runs/goldschmidt-by-composition-gcn-seed-0"
+    assert code == 0
+    assert f"Policy: {folder}" in out
+
+    evaluate = ("evaluate", folder, "--sources", 1, "--no-floors", "--json")
+    code, out, _ = run(*evaluate)
+    assert code == 0
+    assert json.loads(out)["collection"] == "goldschmidt-by-composition"
+    # The other splits' test crystals may be its training crystals.
+    code, out, err = run(*evaluate, "--split-by", "source")
+    assert (code, out) == (2, "")
+    assert f"{folder} was trained on goldschmidt split by composition" in " ".join(err.split())
+    code, out, _ = run(*evaluate, "--split-by", "source", "--split", "all")
+    assert code == 0
+    assert json.loads(out)["collection"] == "goldschmidt"
+
+
 @pytest.mark.parametrize(
     ("argv", "told"),
     [

@@ -13,6 +13,7 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_dataset import MinariDataset
 
 from crystal_datasets import build_dataset, dataset_id, minari_writer
+from crystal_gym.collections import load_collection
 from crystal_gym.elements import Vocabulary
 from crystal_gym.env import CrystalSkeletonEnv
 from crystal_gym.errors import CrystalGymError, StorageError, UnknownNameError
@@ -262,6 +263,7 @@ def test_the_metadata_say_who_how_and_how_well(goldschmidt):
     assert kwargs == {
         "collection": "goldschmidt",
         "split": "val",
+        "split_by": "source",
         "vocabulary": own["vocabulary"],
     }
     assert "computed" in metadata["description"]
@@ -290,6 +292,23 @@ def test_a_collection_from_a_file_is_found_again_from_anywhere(toy, folder, cach
     env = dataset.recover_environment()
     assert env.observation_space == dataset.observation_space
     assert env.reset(options={"crystal": "toy-4", "source": 3})[0]["focus"] == 3
+
+
+def test_splits_by_composition_have_a_data_set_of_their_own_that_replays(folder):
+    name = build_dataset(
+        "goldschmidt", "test", split_by="composition", trajectories=1, progress=False
+    )
+    assert name == "crystal-gym/goldschmidt-by-composition/expert-test-v0"
+    dataset = minari.load_dataset(name)
+    anew = load_collection("goldschmidt", split_by="composition")
+    env = dataset.recover_environment().unwrapped
+    assert env.table.collection.splits.tolist() == anew.splits.tolist()
+    assert {m["row"] for m in episode_metadata(dataset)} == set(anew.in_split("test").tolist())
+    assert env.reset(seed=0)[1]["crystal"] in anew.in_split("test")
+    assert dataset.storage.metadata["crystal_gym"]["split_by"] == "composition"
+    card = (folder / name / "README.md").read_text("utf-8")
+    assert "all crystals of one composition share a split" in card
+    assert "Computed, not measured" in card
 
 
 def test_a_collection_at_hand_has_no_environment_to_recover(toy, folder):

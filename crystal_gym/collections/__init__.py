@@ -20,10 +20,17 @@ _MODULES = {"goldschmidt": "goldschmidt", "perov-5": "perov5", "mp-20": "mp20"}
 
 COLLECTIONS: tuple[str, ...] = tuple(_MODULES)
 
+SPLIT_BY = ("source", "composition")
+
 
 def describe_collection(name: str) -> str:
     """One sentence on a named collection, without loading it."""
     return _module(name).DESCRIPTION
+
+
+def collection_address(source: str | Path) -> str:
+    """A name as it is, a path in full: what finds the same collection from any folder."""
+    return str(source if source in COLLECTIONS else Path(source).expanduser().resolve())
 
 
 def load_collection(
@@ -49,8 +56,8 @@ def load_collection(
         BadCrystalError: a crystal cannot be used.
         CrystalGymError: none of these.
     """
-    if split_by not in {"source", "composition"}:
-        raise UnknownNameError("split_by", split_by, ("source", "composition"))
+    if split_by not in SPLIT_BY:
+        raise UnknownNameError("split_by", split_by, SPLIT_BY)
     collection = _load(source, progress)
     return collection.split_by_composition() if split_by == "composition" else collection
 

@@ -43,6 +43,7 @@ def dataset_card(metadata: Mapping[str, Any], collection: CrystalCollection) -> 
     dataset_id, split, behaviour = metadata["dataset_id"], own["split"], own["behaviour"]
     sizes = collection.n_sites[collection.in_split(split)]
     sites = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
+    source = own["collection"].removesuffix("-by-composition")
     recover = (
         "env = dataset.recover_environment()\n"
         "observation, info = env.reset(\n"
@@ -104,5 +105,5 @@ transitions = load_transitions("{dataset_id}", trajectories=1)
 
 ## Source and licence
 
-{_ORIGINS.get(own["collection"], _OTHER_ORIGIN)}
+{_ORIGINS.get(source, _OTHER_ORIGIN)}
 """

@@ -35,7 +35,7 @@ from crystal_datasets.trajectories import (
     generate_episodes,
 )
 from crystal_gym.collection import CrystalCollection
-from crystal_gym.collections import COLLECTIONS, load_collection
+from crystal_gym.collections import collection_address, load_collection
 from crystal_gym.elements import Vocabulary
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError, StorageError
@@ -73,6 +73,7 @@ def build_dataset(
     split: str,
     behaviour: str = "expert",
     *,
+    split_by: str = "source",
     vocabulary: Vocabulary | None = None,
     trajectories: int = 5,
     seed: int = 0,
@@ -89,6 +90,8 @@ def build_dataset(
         collection: a name, a path, or a collection at hand.
         split: ``train``, ``val``, ``test`` or ``all``.
         behaviour: a name of ``BEHAVIOURS``.
+        split_by: ``source`` or ``composition``, see ``crystal_gym.load_collection``; the latter
+            gives the data set the name ``<collection>-by-composition``.
         vocabulary: the elements of the action space (default: those of the collection).
         trajectories: episodes for each crystal, one from each source site; crystals with more
             sites get a sample of them, crystals with fewer get one from each site.
@@ -100,13 +103,13 @@ def build_dataset(
         The id, to be passed to ``minari.load_dataset`` or ``load_transitions``.
 
     Raises:
-        UnknownNameError: an unknown collection, split or behaviour.
+        UnknownNameError: an unknown collection, split, behaviour or ``split_by``.
         CrystalGymError: the data set exists, the split is empty, a crystal holds an element that
             the vocabulary lacks, ``trajectories`` is below 1, or ``seed`` below 0.
         StorageError: the folder of Minari's data sets cannot be written or the disk is full.
     """
     act = behaviour_named(behaviour)
-    crystals = load_collection(collection, progress=progress)
+    crystals = load_collection(collection, split_by=split_by, progress=progress)
     rows = crystals.in_split(split)
     if not len(rows):
         raise CrystalGymError(f"{crystals.name!r} has no crystals in its split {split!r}.")
@@ -116,7 +119,7 @@ def build_dataset(
     name = dataset_id(crystals.name, split, behaviour)
     environment = None
     if not isinstance(collection, CrystalCollection):
-        environment = _environment_spec(collection, split, vocabulary)
+        environment = _environment_spec(collection, split, split_by, vocabulary)
 
     with _built_beside(name, overwrite) as folder:
         observations = observation_space(crystals.max_sites, crystals.max_edges, len(vocabulary))
@@ -137,6 +140,7 @@ def build_dataset(
                 "crystal_gym": {
                     "collection": crystals.name,
                     "split": split,
+                    "split_by": split_by,
                     "behaviour": behaviour,
                     "crystals": len(rows),
                     "collection_sha256": crystals.fingerprint(),
@@ -332,13 +336,15 @@ def _create_namespaces(name: str, description: str) -> None:
         create_namespace(namespace, description=description)
 
 
-def _environment_spec(collection: str | Path, split: str, vocabulary: Vocabulary) -> EnvSpec:
+def _environment_spec(
+    collection: str | Path, split: str, split_by: str, vocabulary: Vocabulary
+) -> EnvSpec:
     """The environment in which these episodes happen, by keywords that JSON can hold."""
-    named = collection in COLLECTIONS
     spec = copy.deepcopy(gymnasium.spec(ENVIRONMENT))
     spec.kwargs |= {
-        "collection": str(collection if named else Path(collection).expanduser().resolve()),
+        "collection": collection_address(collection),
         "split": split,
+        "split_by": split_by,
         "vocabulary": list(vocabulary.symbols),
     }
     return spec

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import tyro
 
@@ -31,6 +31,10 @@ class Build(Command):
     splits: tuple[str, ...] = ()
     """Splits to build, each a data set of its own: train, val, test, all (default: the three)."""
 
+    split_by: Literal["source", "composition"] = "source"
+    """The source's own splits, or splits anew where all crystals of one composition stand in one;
+    these data sets are named NAME-by-composition."""
+
     behaviour: str = "expert"
     """Who fills the crystals: expert (puts back the true elements) or random."""
 
@@ -51,7 +55,7 @@ class Build(Command):
         from crystal_gym.errors import CrystalGymError
 
         out = console()
-        collection = load_collection(self.name)
+        collection = load_collection(self.name, split_by=self.split_by)
         sizes = {split: len(collection.in_split(split)) for split in self.splits or SPLITS}
         empty = [split for split, size in sizes.items() if not size]
         if empty and self.splits:  # told before anything is built
@@ -67,6 +71,7 @@ class Build(Command):
                 self.name,
                 split,
                 self.behaviour,
+                split_by=self.split_by,
                 trajectories=self.trajectories,
                 seed=self.seed,
                 overwrite=self.overwrite,

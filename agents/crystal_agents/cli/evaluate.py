@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import tyro
 
@@ -54,6 +54,10 @@ class Evaluate(Command):
     """train, val, test or all. Choose between policies on val; report test once. On train and all
     the nearest skeleton of a training crystal is itself, and nothing is novel."""
 
+    split_by: Literal["source", "composition"] | None = None
+    """Which splits: the source's own, or those where all crystals of one composition stand in one
+    (default: those that the first policy was trained on)."""
+
     sources: int = 5
     """Source sites per crystal; figures are averaged over them."""
 
@@ -70,21 +74,27 @@ class Evaluate(Command):
         """Evaluate and print."""
         from crystal_agents.evaluation import evaluate
         from crystal_agents.policy import load_policy
-        from crystal_gym.collections import load_collection
+        from crystal_gym.collections import collection_address, load_collection
         from crystal_gym.errors import CrystalGymError
 
         if not self.policies:
             raise CrystalGymError("Name at least one folder with a trained policy.")
         loaded = {folder: load_policy(folder) for folder in self.policies}
         first = next(iter(loaded.values()))
-        source = self.collection or first.config.training.get("collection")
+        trained_on = first.config.training.get("collection")
+        source = self.collection or trained_on
         if source is None:
             raise CrystalGymError(
                 f"{self.policies[0]} does not tell its collection; name it with --collection."
             )
+        address = collection_address(source)
+        split_by = self.split_by or (_split_by(first) if address == trained_on else "source")
+        if self.split != "all":
+            for folder, policy in loaded.items():
+                _refuse_other_splits(folder, policy, address, split_by)
         report = evaluate(
             runs_by_name(loaded),
-            load_collection(source),
+            load_collection(source, split_by=split_by),
             self.split,
             n_sources=self.sources,
             floors=self.floors,
@@ -95,6 +105,28 @@ class Evaluate(Command):
             print()
         else:
             console().print(report_table(report))
+
+
+def _split_by(policy: "SkeletonPolicy") -> str:
+    return policy.config.training.get("split_by", "source")
+
+
+def _refuse_other_splits(
+    folder: Path, policy: "SkeletonPolicy", address: str, split_by: str
+) -> None:
+    """Crystals that one way of splitting holds out are training crystals of another.
+
+    Raises:
+        CrystalGymError: the policy learned from this collection, split in another way.
+    """
+    from crystal_gym.errors import CrystalGymError
+
+    if policy.config.training.get("collection") == address and _split_by(policy) != split_by:
+        raise CrystalGymError(
+            f"{folder} was trained on {address} split by {_split_by(policy)}: it has seen many of "
+            f"the crystals that are held out by {split_by}. Evaluate it with --split-by "
+            f"{_split_by(policy)}, or train a policy with --split-by {split_by}."
+        )
 
 
 # What differs between the runs of one experiment.
@@ -111,6 +143,7 @@ def runs_by_name(policies: Mapping[Path, "SkeletonPolicy"]) -> "dict[str, list[S
         config = dataclasses.asdict(policy.config)
         for key in _OF_A_RUN:
             config["training"].pop(key, None)
+        config["training"]["split_by"] = _split_by(policy)
         experiments.setdefault(json.dumps(config, sort_keys=True), []).append(folder)
     networks = [policies[folders[0]].config.network for folders in experiments.values()]
     return {

@@ -33,8 +33,13 @@ class Train(Command):
     recipe: str = "egnn"
     """The network and how it is trained: egnn, egnn-paper or gcn."""
 
+    split_by: Literal["source", "composition"] = "source"
+    """The source's own splits, or splits anew where all crystals of one composition stand in one;
+    as it was built."""
+
     run_folder: Path | None = None
-    """Folder of checkpoint, history and policy (default: runs/NAME-RECIPE-seed-SEED)."""
+    """Folder of checkpoint, history and policy (default: runs/NAME-RECIPE-seed-SEED; split by
+    composition: runs/NAME-by-composition-RECIPE-seed-SEED)."""
 
     trajectories: int = 5
     """Expert trajectories of each crystal to learn from."""
@@ -76,12 +81,10 @@ class Train(Command):
 
         from crystal_agents.behavioral_cloning import Args, train
         from crystal_datasets.minari_writer import dataset_id
-        from crystal_gym.collections import COLLECTIONS, load_collection
+        from crystal_gym.collections import collection_address, load_collection
         from crystal_gym.errors import MissingDataError
 
-        collection = load_collection(self.name).name
-        # A path is found again from any folder.
-        source = self.name if self.name in COLLECTIONS else str(Path(self.name).resolve())
+        collection = load_collection(self.name, split_by=self.split_by).name
         name = dataset_id(collection, "train")
         data = self._load(name, self.trajectories)
         try:
@@ -101,7 +104,8 @@ class Train(Command):
             precision=self.precision,
             tensorboard=self.tensorboard,
             provenance={
-                "collection": source,
+                "collection": collection_address(self.name),
+                "split_by": self.split_by,
                 "data": name,
                 "trajectories": self.trajectories,
             },
@@ -134,6 +138,8 @@ class Train(Command):
         try:
             return load_transitions(name, trajectories, self.seed)
         except MissingDataError as error:
+            split_by = "" if self.split_by == "source" else f" --split-by {self.split_by}"
             raise MissingDataError(
-                f"The data set {name} is not built yet: run `crystal-gym build {self.name}` first."
+                f"The data set {name} is not built yet: run `crystal-gym build {self.name}"
+                f"{split_by}` first."
             ) from error
