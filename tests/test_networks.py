@@ -7,11 +7,13 @@ import torch
 from crystal_agents.encoders import ENCODERS, encoder_settings, make_encoder
 from crystal_agents.graphs import SkeletonBatch, SkeletonStore, lattice_vectors
 from crystal_agents.policy import PolicyConfig, SkeletonPolicy
+from crystal_agents.readouts import SiteReadout
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 from crystal_gym.graph import neighbour_edges
 from crystal_gym.skeleton import Skeleton, lattice_matrix
 
 SYMBOLS = ("Na", "Mg", "Ti", "O", "F")
+INVARIANT = [name for name, encoder in ENCODERS.items() if encoder.Readout is SiteReadout]
 
 
 def batch_of(lattice, frac_coords, edges):
@@ -70,7 +72,7 @@ def test_rotations_and_reflections_turn_positions_and_leave_scalars(
     turn = random_rotation(reflect=reflect)
     before = embed(name, lattice, frac_coords, edges, elements)
     after = embed(name, lattice @ turn, frac_coords, edges, elements)
-    if name == "egnn":
+    if name in INVARIANT:
         torch.testing.assert_close(after, before)
     else:
         torch.testing.assert_close(after[..., :-3], before[..., :-3])
@@ -83,7 +85,7 @@ def test_translations_shift_positions_and_leave_scalars(name, crystal, elements)
     shift = np.array([0.3, -1.2, 0.7])
     before = embed(name, lattice, frac_coords, edges, elements)
     after = embed(name, lattice, frac_coords, edges, elements, shift=shift)
-    if name == "egnn":
+    if name in INVARIANT:
         torch.testing.assert_close(after, before)
     else:
         torch.testing.assert_close(after[..., :-3], before[..., :-3])
@@ -103,18 +105,22 @@ def test_a_permutation_of_sites_permutes_embeddings(name, crystal, elements):
     torch.testing.assert_close(after, before[:, order])
 
 
-def test_egnn_does_not_see_which_image_of_a_site_is_written(crystal, elements):
+@pytest.mark.parametrize("name", INVARIANT)
+def test_an_invariant_network_does_not_see_which_image_of_a_site_is_written(
+    name, crystal, elements
+):
     lattice, frac_coords, edges = crystal
     vectors = np.random.default_rng(2).integers(-2, 3, (6, 3))
     moved = edges.copy()
     moved[:, 2:] += (vectors[edges[:, 0]] - vectors[edges[:, 1]]).astype(edges.dtype)
     moved = moved[np.lexsort(moved.T[::-1])]
-    before = embed("egnn", lattice, frac_coords, edges, elements)
-    after = embed("egnn", lattice, frac_coords + vectors, moved, elements)
+    before = embed(name, lattice, frac_coords, edges, elements)
+    after = embed(name, lattice, frac_coords + vectors, moved, elements)
     torch.testing.assert_close(after, before)
 
 
-def test_egnn_does_not_see_the_choice_of_the_cell(crystal, elements):
+@pytest.mark.parametrize("name", INVARIANT)
+def test_an_invariant_network_does_not_see_the_choice_of_the_cell(name, crystal, elements):
     lattice, frac_coords, edges = crystal
     # Unimodular: the new vectors span the same lattice.
     change = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 1]])
@@ -122,8 +128,8 @@ def test_egnn_does_not_see_the_choice_of_the_cell(crystal, elements):
     moved = edges.copy()
     moved[:, 2:] = edges[:, 2:] @ inverse
     moved = moved[np.lexsort(moved.T[::-1])]
-    before = embed("egnn", lattice, frac_coords, edges, elements)
-    after = embed("egnn", change @ lattice, frac_coords @ inverse, moved, elements)
+    before = embed(name, lattice, frac_coords, edges, elements)
+    after = embed(name, change @ lattice, frac_coords @ inverse, moved, elements)
     torch.testing.assert_close(after, before)
 
 

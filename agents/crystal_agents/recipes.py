@@ -62,6 +62,7 @@ RECIPES: dict[str, Recipe] = {
     "egnn": Recipe("egnn", {"dropout": 0.2}),
     "egnn-paper": _paper("egnn-paper"),
     "gcn": _paper("gcn"),
+    "dimenet": Recipe("dimenet", learning_rate=1e-3),
 }
 
 

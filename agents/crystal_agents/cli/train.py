@@ -31,7 +31,7 @@ class Train(Command):
     """The collection: a name from `crystal-gym list`, or the path that was built."""
 
     recipe: str = "egnn"
-    """The network and how it is trained: egnn, egnn-paper or gcn."""
+    """The network and how it is trained: egnn, egnn-paper, gcn or dimenet."""
 
     split_by: Literal["source", "composition"] = "source"
     """The source's own splits, or splits anew where all crystals of one composition stand in one;

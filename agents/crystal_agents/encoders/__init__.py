@@ -3,13 +3,19 @@
 import inspect
 from typing import Any
 
+from crystal_agents.encoders.dimenet import DimeNet
 from crystal_agents.encoders.egnn import EGNN
 from crystal_agents.encoders.egnn_paper import EGNNPaper
 from crystal_agents.encoders.encoder import Encoder
 from crystal_agents.encoders.gcn import GCN
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
-ENCODERS: dict[str, type[Encoder]] = {"egnn": EGNN, "egnn-paper": EGNNPaper, "gcn": GCN}
+ENCODERS: dict[str, type[Encoder]] = {
+    "egnn": EGNN,
+    "egnn-paper": EGNNPaper,
+    "gcn": GCN,
+    "dimenet": DimeNet,
+}
 
 
 def encoder_settings(name: str) -> dict[str, Any]:
