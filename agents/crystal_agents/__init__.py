@@ -10,26 +10,32 @@ from crystal_gym.lazy import lazy_names
 if TYPE_CHECKING:
     from crystal_agents.behavioral_cloning import train
     from crystal_agents.evaluation import evaluate
+    from crystal_agents.filling import FilledCrystal
+    from crystal_agents.policies import shipped_policies
     from crystal_agents.policy import PolicyConfig, SkeletonPolicy, load_policy
     from crystal_agents.recipes import RECIPES, Recipe
 
 _HOMES = {
+    "FilledCrystal": "crystal_agents.filling",
     "PolicyConfig": "crystal_agents.policy",
     "RECIPES": "crystal_agents.recipes",
     "Recipe": "crystal_agents.recipes",
     "SkeletonPolicy": "crystal_agents.policy",
     "evaluate": "crystal_agents.evaluation",
     "load_policy": "crystal_agents.policy",
+    "shipped_policies": "crystal_agents.policies",
     "train": "crystal_agents.behavioral_cloning",
 }
 
 __all__ = [
     "RECIPES",
+    "FilledCrystal",
     "PolicyConfig",
     "Recipe",
     "SkeletonPolicy",
     "evaluate",
     "load_policy",
+    "shipped_policies",
     "train",
 ]
 

@@ -1,10 +1,10 @@
 """The policy: a network that puts elements on sites, saved and loaded without pickles."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,9 +14,22 @@ from torch import Tensor, nn
 
 from crystal_agents.encoders import make_encoder
 from crystal_agents.graphs import SkeletonBatch, SkeletonStore
+from crystal_agents.policies import shipped_folder, shipped_policies
 from crystal_gym.elements import Vocabulary
-from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError
+from crystal_gym.errors import (
+    CrystalGymError,
+    DamagedFileError,
+    MissingDataError,
+    UnknownNameError,
+)
 from crystal_gym.files import written_beside
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    from crystal_agents.filling import FilledCrystal
+    from crystal_gym.masks import Mask
+    from crystal_gym.skeleton import Skeleton
 
 CONFIG_FILE = "policy.json"
 WEIGHTS_FILE = "policy.safetensors"
@@ -127,6 +140,55 @@ class SkeletonPolicy(nn.Module):
         """The most probable action in a state of the environment: int64, a scalar or (B,)."""
         return self.probabilities(observation).argmax(-1)
 
+    def fill(
+        self,
+        crystal: "Structure | Skeleton | str | Path",
+        *,
+        traversal: int | Sequence[int] = 0,
+        elements: Iterable[str | int] | None = None,
+        mask: "str | Mask" = "none",
+        samples: int | None = None,
+        temperature: float = 1.0,
+        seed: int = 0,
+    ) -> "list[FilledCrystal]":
+        """Fill a crystal of your own, most probable filling first.
+
+        Args:
+            crystal: a pymatgen ``Structure`` whose elements are ignored, a ``Skeleton``, or the
+                path of a CIF. Sites keep their numbers; networks that are told the numbers expect
+                them as in the crystals of their training (Perov-5: A, B, X, X, X).
+            traversal: the site to begin at, from which the others follow breadth first; or all
+                sites in the order of filling.
+            elements: those that may be chosen (default: the policy's vocabulary).
+            mask: a name of ``crystal_gym.masks.MASKS``, or a function of ``(table, state)`` as the
+                environment takes it; where ``elements`` are given, they are the vocabulary of its
+                table.
+            samples: how many fillings to draw; equal ones come once, with their count. Without a
+                number there is one, by the most probable choice at each site.
+            temperature: of the drawing: above 1 more varied, below 1 closer to the most probable.
+            seed: of the drawing.
+
+        Returns:
+            Structures with their log-probabilities; see ``crystal_agents.filling.FilledCrystal``.
+
+        Raises:
+            BadCrystalError: the crystal is no skeleton: disordered, overlapping sites, …
+            DamagedFileError: the CIF cannot be read.
+            CrystalGymError: bad input; the message says what.
+        """
+        from crystal_agents.filling import fill_crystal
+
+        return fill_crystal(
+            self,
+            crystal,
+            traversal=traversal,
+            elements=elements,
+            mask=mask,
+            samples=samples,
+            temperature=temperature,
+            seed=seed,
+        )
+
     def require(
         self, vocabulary: Vocabulary | None = None, max_sites: int | None = None
     ) -> "SkeletonPolicy":
@@ -163,14 +225,26 @@ class SkeletonPolicy(nn.Module):
         return folder
 
 
-def load_policy(folder: str | Path, device: torch.device | str = "cpu") -> SkeletonPolicy:
-    """The policy that ``SkeletonPolicy.save`` wrote into this folder, ready for evaluation.
+def load_policy(source: str | Path, device: torch.device | str = "cpu") -> SkeletonPolicy:
+    """A trained policy, ready for evaluation.
+
+    Args:
+        source: a name of ``crystal_agents.shipped_policies()``, such as ``goldschmidt/egnn``, or a
+            folder that ``SkeletonPolicy.save`` wrote. Names go first, so that they mean the same
+            everywhere; a folder of such a name is reached by ``./goldschmidt/egnn``.
+        device: where its weights go.
 
     Raises:
-        MissingDataError: there is no policy.
+        UnknownNameError: neither such a name nor a folder.
+        MissingDataError: there is no policy in the folder.
         DamagedFileError: a file is damaged, or the weights are of another network or vocabulary.
     """
-    folder = Path(folder)
+    if isinstance(source, str) and source in shipped_policies():
+        folder = shipped_folder(source)
+    else:
+        folder = Path(source).expanduser()
+        if not folder.is_dir():
+            raise UnknownNameError("policy (nor is it a folder)", str(source), shipped_policies())
     config_file, weights_file = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     for file in (config_file, weights_file):
         if not file.is_file():

@@ -90,6 +90,24 @@ def load_cif_files(
     )
 
 
+def raw_cif(file: Path, split: str = "train", where: str | None = None) -> RawCrystal:
+    """The crystal of a CIF file, not yet parsed.
+
+    Args:
+        file: the file.
+        split: the crystal's.
+        where: how errors call the file (default: by its path).
+
+    Raises:
+        DamagedFileError: the file is not there, or no text.
+    """
+    try:
+        content = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DamagedFileError(f"{file} cannot be read: {error}.") from error
+    return RawCrystal(file.stem, split, content, "cif", where or str(file))
+
+
 def _load(
     name: str,
     files: Iterable[tuple[Path, str, str]],
@@ -107,11 +125,7 @@ def _load(
                 f"{found[file.stem].where} and {where} have the same name, which is the crystal's "
                 "id; rename one."
             )
-        try:
-            content = file.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DamagedFileError(f"{file} cannot be read: {error}.") from error
-        found[file.stem] = RawCrystal(file.stem, split, content, "cif", where)
+        found[file.stem] = raw_cif(file, split, where)
     raw = list(found.values())
     digest = hashlib.sha256()
     for crystal in raw:

@@ -20,7 +20,7 @@ class List(Command):
     """List crystal collections, the data sets that are built here, and trained policies."""
 
     runs: Path = Path("runs")
-    """Folder that is searched for trained policies."""
+    """Folder that is searched for trained policies, beside those that come with the package."""
 
     def run(self) -> None:
         """Print the tables."""
@@ -70,17 +70,21 @@ def _data_sets() -> "Table | str":
     return table
 
 
-def _policies(runs: Path) -> "Table | str":
+def _policies(runs: Path) -> "Table":
     from rich.table import Table
+
+    from crystal_agents.policies import PACKAGE, shipped_policies
 
     table = Table("policy", "network", title="Trained policies")
     table.add_column("elements", justify="right")
-    for file in sorted(runs.rglob("policy.json")):
+    found = {name: PACKAGE / name / "policy.json" for name in shipped_policies()}
+    trained = sorted(runs.rglob("policy.json"))
+    found |= {str(file.parent): file for file in trained}
+    for name, file in found.items():
         try:
             config = json.loads(file.read_text())
-            table.add_row(str(file.parent), config["network"], str(len(config["symbols"])))
+            table.add_row(name, config["network"], str(len(config["symbols"])))
         except (OSError, ValueError, KeyError, TypeError):
-            table.add_row(str(file.parent), "damaged", "")
-    if not table.row_count:
-        return f"No policy is in {runs}; see crystal-gym train --help."
+            table.add_row(name, "damaged", "")
+    table.caption = "The first come with the package." if trained else None
     return table
