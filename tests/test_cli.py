@@ -243,7 +243,7 @@ def test_splits_by_composition_go_from_build_to_figures_and_are_not_mixed_up(
     [
         (("train", "goldschmidt", "--recipe", "egn"), "Did you mean 'egnn'?"),
         (("evaluate",), "policy"),
-        (("evaluate", "nowhere"), "no policy in nowhere"),
+        (("evaluate", "nowhere"), "Unknown policy (nor is it a folder) 'nowhere'"),
         (("evaluate", "damaged"), "policy.json is damaged"),
     ],
 )

@@ -44,8 +44,9 @@ class Evaluate(Command):
 
     after_stop: ClassVar[str] = "Nothing was written."
 
-    policies: tyro.conf.Positional[tuple[Path, ...]]
-    """Folders of trained policies, as `crystal-gym train` prints them."""
+    policies: tyro.conf.Positional[tuple[str, ...]]
+    """Trained policies: names from `crystal-gym list`, or folders, as `crystal-gym train` prints
+    them."""
 
     collection: str | None = None
     """The crystals to fill (default: the collection that the first policy was trained on)."""
@@ -78,8 +79,8 @@ class Evaluate(Command):
         from crystal_gym.errors import CrystalGymError
 
         if not self.policies:
-            raise CrystalGymError("Name at least one folder with a trained policy.")
-        loaded = {folder: load_policy(folder) for folder in self.policies}
+            raise CrystalGymError("Name at least one trained policy, or its folder.")
+        loaded = {Path(source): load_policy(source) for source in self.policies}
         first = next(iter(loaded.values()))
         trained_on = first.config.training.get("collection")
         source = self.collection or trained_on
