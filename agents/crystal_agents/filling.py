@@ -74,6 +74,8 @@ def fill_crystal(
         )
     if not temperature > 0:
         raise CrystalGymError(f"temperature must be above 0, not {temperature}.")
+    if seed < 0:
+        raise CrystalGymError(f"seed must be at least 0, not {seed}.")
     skeleton, structure = _skeleton_of(crystal)
     table = _table(skeleton, policy.vocabulary)
     order = _order(skeleton, traversal)

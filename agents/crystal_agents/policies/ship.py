@@ -59,7 +59,7 @@ def ship(args: Args) -> str:
     policy says so.
 
     Raises:
-        CrystalGymError: the policy's collection has no name, the reports are of another one or lack
+        CrystalGymError: the policy's collection or split is not a named one's own, the reports are of another one or lack
             the row, the training cannot be told as a command, or the package becomes too large.
         DamagedFileError: a report cannot be read.
         StorageError: the package cannot be written.
@@ -71,6 +71,11 @@ def ship(args: Args) -> str:
         raise CrystalGymError(
             f"{args.run} was trained on {collection!r}; only policies of a named collection are "
             f"shipped: {', '.join(COLLECTIONS)}."
+        )
+    if training.get("split_by", "source") != "source":
+        raise CrystalGymError(
+            f"{args.run} was trained on {collection!r} split by {training['split_by']}; only "
+            "policies of a collection's own splits are shipped."
         )
     name = f"{collection}/{policy.config.network}"
     row = args.row or policy.config.network
