@@ -13,6 +13,8 @@ from crystal_gym.collection import CrystalCollection
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError
 from crystal_gym.progress import progress_bar
+from crystal_gym.skeleton import lattice_matrix
+from crystal_gym.symmetry import site_permutations
 from crystal_gym.validity import RULES, is_valid
 
 # Figures in the order of the tables, with what they mean.
@@ -21,6 +23,7 @@ FIGURES: dict[str, str] = {
     "teacher_forced": "right choices in the expert's own states",
     "top5": "true element among the five most probable, in the expert's own states",
     "exact": "crystals filled without any mistake",
+    "symmetry": "accuracy by the best of the site permutations that the skeleton's symmetry allows",
     "swap": "accuracy after the best exchange of two sites",
     **{f"validity_{rule}": f"compositions valid by SMACT, rule {rule}" for rule in RULES},
     "unique": "distinct fillings among those from the lowest source site",
@@ -116,7 +119,7 @@ def evaluate(
     all_sources = list(groups_of(table, crystals, n_sources, seed))
     one_source = list(groups_of(table, crystals, 1, seed))
     train = collection.in_split("train")
-    evaluation = _Evaluation(table, train)
+    evaluation = _Evaluation(table, train, _symmetries(collection, crystals, progress))
     scorers: dict[str, list[Scorer]] = {
         name: [PolicyScorer(policy, table) for policy in group] for name, group in policies.items()
     }
@@ -144,11 +147,34 @@ def _floors(table: EpisodeTable, train: np.ndarray, seed: int) -> dict[str, list
     return floors
 
 
-class _Evaluation:
-    """What all rows of one table share."""
+def _symmetries(
+    collection: CrystalCollection, crystals: np.ndarray, progress: bool
+) -> dict[int, np.ndarray]:
+    """By row, the permutations of each crystal's sites under its skeleton's symmetry, (P, n)."""
+    lattices = lattice_matrix(collection.parameters[crystals])
+    found = {}
+    with progress_bar("Symmetry of the skeletons", len(crystals), shown=progress) as advance:
+        for row, lattice in zip(crystals.tolist(), lattices, strict=True):
+            sites = collection.frac_coords[row, : collection.n_sites[row]]
+            found[row] = site_permutations(lattice, sites)
+            advance(1)
+    return found
 
-    def __init__(self, table: EpisodeTable, train: np.ndarray) -> None:
+
+class _Evaluation:
+    """What all rows of one table share.
+
+    Args:
+        table: the crystals.
+        train: rows of those whose compositions are known.
+        symmetries: by row, the permutations of sites that count as the same, (P, n).
+    """
+
+    def __init__(
+        self, table: EpisodeTable, train: np.ndarray, symmetries: Mapping[int, np.ndarray]
+    ) -> None:
         self.table = table
+        self.symmetries = symmetries
         self.known = {_composition(row) for row in table.collection.atomic_numbers[train]}
 
     def row(
@@ -207,6 +233,11 @@ class _Evaluation:
         return {
             "accuracy": right.mean((0, 2)),
             "exact": right.all(2).mean(0),
+            "symmetry": _permuted(
+                filled.elements[..., :n],
+                true[:, :n],
+                [self.symmetries[row] for row in filled.group.crystals.tolist()],
+            ).mean(0),
             "swap": _swapped(filled.elements[..., :n], true[:, :n]).mean(0),
             **{f"validity_{rule}": is_valid(numbers, rule).mean(0) for rule in RULES},
             "novel": np.reshape(novel, right.shape[:2]).mean(0),
@@ -217,6 +248,30 @@ class _Evaluation:
 
 def _composition(numbers: np.ndarray) -> tuple[int, ...]:
     return tuple(sorted(number for number in numbers.tolist() if number > 0))
+
+
+def _permuted(
+    elements: np.ndarray, true: np.ndarray, permutations: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Accuracy after the permutation of the sites that helps most, (K, S).
+
+    Args:
+        elements: codes (K, S, n).
+        true: codes (S, n).
+        permutations: those allowed for each of the S crystals, groups, (P, n).
+    """
+    n = elements.shape[-1]
+    match = elements[..., :, None] == true[..., None, :]
+    # Many skeletons have the same few permutations.
+    alike: dict[bytes, list[int]] = {}
+    for s, allowed in enumerate(permutations):
+        alike.setdefault(allowed.tobytes(), []).append(s)
+    best = np.empty(elements.shape[:2])
+    for members in alike.values():
+        allowed = permutations[members[0]]
+        right = match[:, members][..., np.arange(n), allowed].sum(-1)
+        best[:, members] = right.max(-1) / n
+    return best
 
 
 def _swapped(elements: np.ndarray, true: np.ndarray) -> np.ndarray:

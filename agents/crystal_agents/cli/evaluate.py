@@ -25,6 +25,7 @@ _COLUMNS = {
     "teacher_forced": "teacher\nforced",
     "top5": "top 5",
     "exact": "exact",
+    "symmetry": "up to\nsymm.",
     "swap": "swap\naware",
     "validity_smact14": "valid",
     "validity_icsd24": "valid\nicsd24",
