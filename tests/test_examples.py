@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from pymatgen.core import Structure
 
 from crystal_agents import PolicyConfig, SkeletonPolicy, cli
 from crystal_agents.cli import demo
@@ -35,6 +36,17 @@ def test_expert_data_are_loaded(monkeypatch, capsys):
 def test_a_random_agent_is_right_by_chance(monkeypatch, capsys):
     run(monkeypatch, "random_agent.py")
     assert float(capsys.readouterr().out.split("%")[0]) < 4
+
+
+def test_a_cif_is_filled(monkeypatch, capsys, tmp_path):
+    load_collection("goldschmidt").structure("SrTiO3").to(filename=str(tmp_path / "own.cif"))
+    run(monkeypatch, "fill_a_cif.py", "own.cif")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert all("log p = -" in line for line in lines)
+    filled = [Structure.from_file(path) for path in sorted(tmp_path.glob("filled-*.cif"))]
+    assert len(filled) == 5
+    assert all(len(structure) == 5 for structure in filled)
 
 
 def test_a_policy_is_watched(monkeypatch, capsys, tmp_path):

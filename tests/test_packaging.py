@@ -56,6 +56,17 @@ def test_the_embedded_collection_is_shipped(wheel):
     assert shipped == (ROOT / "crystal_gym/collections/goldschmidt.npz").read_bytes()
 
 
+def test_the_trained_policies_are_shipped(wheel):
+    folder = PACKAGES["crystal_agents"] / "policies"
+    files = [
+        path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in str(path)
+    ]
+    assert any(path.name == "policy.safetensors" for path in files)
+    for path in files:
+        name = f"crystal_agents/policies/{path.relative_to(folder).as_posix()}"
+        assert wheel.read(name) == path.read_bytes()
+
+
 def test_the_wheel_brings_the_command_the_licence_and_the_extras(wheel):
     info = "crystal_gym-0.1.0.dist-info"
     assert (

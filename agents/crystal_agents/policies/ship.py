@@ -59,8 +59,9 @@ def ship(args: Args) -> str:
     policy says so.
 
     Raises:
-        CrystalGymError: the policy's collection or split is not a named one's own, the reports are of another one or lack
-            the row, the training cannot be told as a command, or the package becomes too large.
+        CrystalGymError: the policy is not of a named collection and its own splits, the reports
+            are of another one or lack the row, the training cannot be told as a command, or the
+            package becomes too large.
         DamagedFileError: a report cannot be read.
         StorageError: the package cannot be written.
     """
@@ -183,12 +184,12 @@ def _card(
     lines += ["", "```python", "from crystal_agents import load_policy", ""]
     lines += [f'policy = load_policy("{name}")', "```", "", "## Scores", ""]
     for report in reports:
-        lines += [*_scores(report, row, training["seed"]), ""]
+        lines += [*_scores(name, report, row, training["seed"]), ""]
     lines += ["## Use and limits", "", _limits(policy)]
     return "\n".join(lines) + "\n"
 
 
-def _scores(report: Mapping[str, Any], row: str, seed: int) -> list[str]:
+def _scores(name: str, report: Mapping[str, Any], row: str, seed: int) -> list[str]:
     own = report["rows"][row]
     over = (
         "over crystals"
@@ -198,17 +199,22 @@ def _scores(report: Mapping[str, Any], row: str, seed: int) -> list[str]:
     )
     others = [other for other in report["rows"] if other != row]
     what = (
-        f"Split {report['split']}, {report['n_crystals']:,} crystals, up to "
-        f"{report['n_sources']} source sites each, in percent; 95 % bootstrap interval {over}."
+        f"{report['n_crystals']:,} crystals, up to {report['n_sources']} source sites each, in "
+        f"percent; 95 % bootstrap interval {over}. "
+        f"`crystal-gym evaluate {name} --split {report['split']}` gives the figures of these "
+        "weights."
     )
     lines = [
+        f"### {report['split'].capitalize()}",
+        "",
         what,
         "",
         f"| figure | {' | '.join(['this policy', '95 %', *others, 'meaning'])} |",
         f"|---|{'---:|' * (2 + len(others))}---|",
     ]
     for figure, value in own["figures"].items():
-        interval = f"{_percent(value['low'])} to {_percent(value['high'])}"
+        low, high = _percent(value["low"]), _percent(value["high"])
+        interval = f"{low} to {high}" if low != high else ""
         beside = [
             _percent(report["rows"][other]["figures"].get(figure, {}).get("mean"))
             for other in others
