@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crystal_agents import baselines
-from crystal_agents.evaluation import FIGURES, Estimate, _permuted, _swapped, evaluate
+from crystal_agents.evaluation import (
+    FIGURES,
+    Estimate,
+    _Evaluation,
+    _permuted,
+    _swapped,
+    _symmetries,
+    evaluate,
+)
 from crystal_agents.policy import PolicyConfig, SkeletonPolicy
 from crystal_agents.rollouts import groups_of, roll_out
 from crystal_gym.elements import Vocabulary
@@ -134,6 +142,98 @@ def test_site_numbers_that_no_crystal_of_the_split_has_are_left_open(toy):
     assert row.per_site[0] == 1
 
 
+def calibration_error(right, confidence, weight):
+    """Expected calibration error of 15 bins as it is defined, choice by choice."""
+    error = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence > low) & (confidence <= low + 1 / 15)
+        if inside.any():
+            share, weights = weight[inside].sum() / weight.sum(), weight[inside]
+            error += share * abs(np.average((right - confidence)[inside], weights=weights))
+    return error
+
+
+def test_calibration_and_top_five_by_site_agree_with_plain_counting(toy):
+    vocabulary = Vocabulary.from_elements([*toy.vocabulary.symbols, "H", "Li", "K", "Rb"])
+    table, rows = EpisodeTable(toy, vocabulary), np.arange(len(toy))
+    shape = (len(toy), toy.max_sites, toy.max_sites, len(vocabulary))
+    logits = 2 * np.random.default_rng(0).normal(size=shape)
+
+    def score(table, state, n_sources):
+        return logits[state.crystal, state.focus, (state.elements > 0).sum(1)]
+
+    groups = list(groups_of(table, rows))
+    evaluation = _Evaluation(table, rows, _symmetries(toy, rows, progress=False))
+    row = evaluation.row([score], groups, lambda _: None)
+    choices = []  # site, right, among the five most probable, confidence, sources, sites
+    for group in groups:
+        forced = roll_out(table, group, score, teacher_forced=True)
+        k, _, n = forced.rank.shape
+        choices += [
+            (site, rank == 0, rank < 5, sure, k, n)
+            for site in range(n)
+            for rank, sure in zip(
+                forced.rank[..., site].ravel(), forced.confidence[..., site].ravel(), strict=True
+            )
+        ]
+    site, right, top5, confidence, k, n = np.array(choices, float).T
+    assert np.ptp(np.ceil(confidence * 15)) > 5
+    # Every crystal counts once, whatever its sites and sources.
+    expected = calibration_error(right, confidence, 1 / (k * n))
+    assert row.figures["ece"] == Estimate(*[pytest.approx(expected)] * 3)
+    for number in range(toy.max_sites):
+        here = site == number
+        by_crystal = 1 / k[here]
+        assert row.top5_per_site[number] == pytest.approx(
+            np.average(top5[here], weights=by_crystal)
+        )
+        assert row.ece_per_site[number] == pytest.approx(
+            calibration_error(right[here], confidence[here], by_crystal)
+        )
+
+
+def test_confidence_is_the_probability_that_the_policy_tells(toy):
+    import gymnasium as gym
+
+    import crystal_gym  # noqa: F401 - registers the environment
+    from crystal_agents.rollouts import PolicyScorer
+
+    policy = small_policy(toy)
+    table = EpisodeTable(toy)
+    env = gym.make("CrystalSkeleton-v0", collection=toy, split="all")
+    for group in groups_of(table, np.arange(len(toy)), 1):
+        filled = roll_out(table, group, PolicyScorer(policy, table))
+        for s, (crystal, source) in enumerate(zip(group.crystals, group.sources[0], strict=True)):
+            options = {"crystal": int(crystal), "source": int(source)}
+            observation, _ = env.reset(options=options)
+            expected = policy.probabilities(observation).max()
+            assert filled.confidence[0, s, source] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_policy_that_is_sure_and_right_is_calibrated_and_one_that_is_no_number_is_not(toy):
+    table = EpisodeTable(toy)
+    rows = np.arange(len(toy))
+    evaluation = _Evaluation(table, rows, _symmetries(toy, rows, progress=False))
+    groups = list(groups_of(table, rows))
+
+    def sure(table, state, n_sources):
+        return 1000 * expert(table, state, n_sources)
+
+    def undecided(table, state, n_sources):
+        return 0 * expert(table, state, n_sources)
+
+    def no_number(table, state, n_sources):
+        return np.nan * expert(table, state, n_sources)
+
+    def ece(score):
+        return evaluation.row([score], groups, lambda _: None).figures["ece"].mean
+
+    assert ece(sure) == 0
+    v, first = len(table.vocabulary), np.mean([(t[t > 0] == 1).mean() for t in table.true])
+    assert ece(undecided) == pytest.approx(abs(1 / v - first))
+    assert ece(no_number) == 1
+
+
 def test_scores_that_are_no_numbers_or_all_alike_are_no_success(toy):
     table = EpisodeTable(toy)
 
@@ -166,7 +266,9 @@ def test_true_crystals_are_the_ceiling_and_floors_stand_beside(toy):
     for row in report.rows.values():
         assert row.figures["accuracy"].mean <= row.figures["symmetry"].mean <= 1
     assert all(set(row.figures) <= set(FIGURES) for row in report.rows.values())
-    assert "teacher_forced" not in report.rows["uniform"].figures
+    uniform = report.rows["uniform"]
+    assert not {"teacher_forced", "top5", "ece"} & set(uniform.figures)
+    assert uniform.top5_per_site is uniform.ece_per_site is None
 
 
 def test_the_nearest_skeleton_of_a_training_crystal_is_itself(toy):

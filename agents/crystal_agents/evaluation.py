@@ -22,6 +22,7 @@ FIGURES: dict[str, str] = {
     "accuracy": "sites filled as in the crystal, free-running from the empty skeleton",
     "teacher_forced": "right choices in the expert's own states",
     "top5": "true element among the five most probable, in the expert's own states",
+    "ece": "expected calibration error of the probabilities, in the expert's own states",
     "exact": "crystals filled without any mistake",
     "symmetry": "accuracy by the best of the site permutations that the skeleton's symmetry allows",
     "swap": "accuracy after the best exchange of two sites",
@@ -29,6 +30,10 @@ FIGURES: dict[str, str] = {
     "unique": "distinct fillings among those from the lowest source site",
     "novel": "compositions that no training crystal has",
 }
+
+
+# Bins of the expected calibration error, all of one width (Guo et al. 2017).
+_BINS = 15
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,18 @@ class Row:
 
     Attributes:
         runs: number of policies or seeds behind it.
-        figures: by name of ``FIGURES``; intervals are over runs, or over crystals of a single run.
+        figures: by name of ``FIGURES``; intervals are over runs, or over crystals of a single run
+            where the figure is a mean over crystals: neither ``unique`` nor ``ece`` is one.
         per_site: free-running accuracy of each site number, (N,).
+        top5_per_site: the same of ``top5``; ``None`` for floors, which have no probabilities.
+        ece_per_site: the same of ``ece``: that of the choices on this site alone.
     """
 
     runs: int
     figures: dict[str, Estimate]
     per_site: list[float]
+    top5_per_site: list[float] | None = None
+    ece_per_site: list[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -204,7 +214,12 @@ class _Evaluation:
             [
                 self._measure(
                     [
-                        Filled(group, self.table.true[group.crystals][None], np.zeros((1, 1, 1)))
+                        Filled(
+                            group,
+                            self.table.true[group.crystals][None],
+                            np.zeros((1, 1, 1)),
+                            np.ones((1, 1, 1)),
+                        )
                         for group in groups
                     ],
                     None,
@@ -215,11 +230,17 @@ class _Evaluation:
     def _measure(
         self, free: Sequence[Filled], forced: Sequence[Filled] | None
     ) -> dict[str, np.ndarray]:
-        """Per-crystal means over the sources, (S,), by figure; ``per_site`` is (S, N)."""
+        """Per-crystal means over the sources, (S,), by figure.
+
+        Those by site, whose names end with ``per_site``, are (S, N), NaN where there is no site;
+        of the calibration there are the gaps, (S, N, bins).
+        """
         parts = [self._measure_group(filled) for filled in free]
         for part, filled in zip(parts, forced or [], strict=False):
             part["teacher_forced"] = (filled.rank == 0).mean((0, 2))
             part["top5"] = (filled.rank < 5).mean((0, 2))
+            part["top5_per_site"] = self._padded((filled.rank < 5).mean(0))
+            part["gaps_per_site"] = self._padded(_calibration_gaps(filled))
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     def _measure_group(self, filled: Filled) -> dict[str, np.ndarray]:
@@ -227,8 +248,6 @@ class _Evaluation:
         n = int(self.table.n_sites[filled.group.crystals[0]])
         right = (filled.elements == true)[..., :n]
         numbers = self.table.vocabulary.decode(filled.elements)
-        per_site = np.full(true.shape, np.nan)
-        per_site[:, :n] = right.mean(0)
         novel = [_composition(row) not in self.known for row in numbers.reshape(-1, true.shape[1])]
         return {
             "accuracy": right.mean((0, 2)),
@@ -241,9 +260,31 @@ class _Evaluation:
             "swap": _swapped(filled.elements[..., :n], true[:, :n]).mean(0),
             **{f"validity_{rule}": is_valid(numbers, rule).mean(0) for rule in RULES},
             "novel": np.reshape(novel, right.shape[:2]).mean(0),
-            "per_site": per_site,
+            "per_site": self._padded(right.mean(0)),
             "first_filling": filled.elements[0],
         }
+
+    def _padded(self, values: np.ndarray) -> np.ndarray:
+        """Values of n sites, (S, n, ...), as those of N, (S, N, ...); NaN where is no site."""
+        missing = self.table.max_sites - values.shape[1]
+        shape = (len(values), missing, *values.shape[2:])
+        return np.concatenate([values, np.full(shape, np.nan)], 1)
+
+
+def _calibration_gaps(filled: Filled) -> np.ndarray:
+    """Right choices less their probabilities, by bin of probability, (S, n, bins).
+
+    Means over the sources. The mean over sites and crystals is, for each bin, its share of all
+    choices times the difference between their accuracy and their mean probability.
+    """
+    bin_of = np.clip(np.ceil(filled.confidence * _BINS) - 1, 0, _BINS - 1)
+    gap = (filled.rank == 0) - filled.confidence
+    return np.where(bin_of[..., None] == np.arange(_BINS), gap[..., None], 0.0).mean(0)
+
+
+def _calibration_error(gaps: np.ndarray) -> np.ndarray:
+    """Expected calibration error from the mean gaps of the bins, (..., bins) to (...)."""
+    return np.abs(gaps).sum(-1)
 
 
 def _composition(numbers: np.ndarray) -> tuple[int, ...]:
@@ -296,6 +337,11 @@ def _summary(measured: Sequence[dict[str, np.ndarray]]) -> Row:
                 np.array(len(np.unique(m["first_filling"], axis=0)) / len(m["first_filling"]))
                 for m in measured
             ]
+        elif name == "ece" and "gaps_per_site" in measured[0]:
+            # Every crystal counts once, as in the other figures.
+            values = [
+                _calibration_error(np.nanmean(m["gaps_per_site"], 1).mean(0)) for m in measured
+            ]
         elif name in measured[0]:
             values = [m[name] for m in measured]
         else:
@@ -303,8 +349,19 @@ def _summary(measured: Sequence[dict[str, np.ndarray]]) -> Row:
         # Several runs differ by their seeds; of one run only the crystals are a sample.
         over = values[0].ravel() if len(values) == 1 else np.array([v.mean() for v in values])
         figures[name] = Estimate.of(over)
-    per_site = np.concatenate([m["per_site"] for m in measured])
-    filled = (~np.isnan(per_site)).sum(0)
-    # Site numbers that only crystals outside the split have: NaN.
-    mean = np.where(filled, np.nansum(per_site, 0) / np.maximum(filled, 1), np.nan)
-    return Row(len(measured), figures, mean.tolist())
+    per_site = {
+        key: np.stack([_mean_by_site(m[key]) for m in measured])
+        for key in ("per_site", "top5_per_site", "gaps_per_site")
+        if key in measured[0]
+    }
+    if "gaps_per_site" in per_site:
+        per_site["ece_per_site"] = _calibration_error(per_site.pop("gaps_per_site"))
+    return Row(
+        len(measured), figures, **{key: runs.mean(0).tolist() for key, runs in per_site.items()}
+    )
+
+
+def _mean_by_site(values: np.ndarray) -> np.ndarray:
+    """Mean over crystals, (S, N, ...) to (N, ...); NaN where no crystal has the site."""
+    filled = (~np.isnan(values)).sum(0)
+    return np.where(filled, np.nansum(values, 0) / np.maximum(filled, 1), np.nan)

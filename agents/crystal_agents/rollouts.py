@@ -49,6 +49,7 @@ def groups_of(
 
 
 # (table, state of B = K x S episodes, K) → scores over the vocabulary, (B, V); the highest wins.
+# Those of a policy are logits: their softmax is its probabilities.
 Scorer = Callable[[EpisodeTable, EpisodeState, int], np.ndarray]
 
 
@@ -93,11 +94,13 @@ class Filled:
         elements: codes of the finished crystals, int32 (K, S, N), padded with -1.
         rank: rank of the true element among the scores at each site (0: the one chosen), int64
             (K, S, n).
+        confidence: probability of the chosen element where scores are logits, float64 (K, S, n).
     """
 
     group: Group
     elements: np.ndarray
     rank: np.ndarray
+    confidence: np.ndarray
 
 
 def roll_out(
@@ -118,6 +121,7 @@ def roll_out(
     n = int(table.n_sites[group.crystals[0]])
     chosen = state.elements.copy()
     rank = np.zeros((len(crystal), n), np.int64)
+    confidence = np.zeros((len(crystal), n))
     rows = np.arange(len(crystal))
     for _ in range(n):
         focus = state.focus.copy()
@@ -125,10 +129,23 @@ def roll_out(
         action = scores.argmax(1)
         true = table.true[crystal, focus] - 1
         rank[rows, focus] = _rank(scores, true)
+        confidence[rows, focus] = _highest_probability(scores)
         chosen[rows, focus] = action + 1
         fill(state, true if teacher_forced else action)
     shape = (n_sources, n_crystals)
-    return Filled(group, chosen.reshape(*shape, -1), rank.reshape(*shape, n))
+    return Filled(
+        group,
+        chosen.reshape(*shape, -1),
+        rank.reshape(*shape, n),
+        confidence.reshape(*shape, n),
+    )
+
+
+def _highest_probability(scores: np.ndarray) -> np.ndarray:
+    """Of the softmax in each row; what is no number is certain, and never right."""
+    with np.errstate(invalid="ignore"):  # no element is possible
+        exponents = scores - scores.max(1, keepdims=True)
+    return np.nan_to_num(1 / np.exp(exponents, dtype=np.float64).sum(1), nan=1.0)
 
 
 def _rank(scores: np.ndarray, true: np.ndarray) -> np.ndarray:

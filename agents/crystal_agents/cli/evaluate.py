@@ -14,6 +14,7 @@ import tyro
 from crystal_agents.cli.command import Command, console
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
     from crystal_agents.evaluation import Estimate, Report
@@ -24,6 +25,7 @@ _COLUMNS = {
     "accuracy": "accuracy",
     "teacher_forced": "teacher\nforced",
     "top5": "top 5",
+    "ece": "ECE",
     "exact": "exact",
     "symmetry": "up to\nsymm.",
     "swap": "swap\naware",
@@ -156,8 +158,16 @@ def runs_by_name(policies: Mapping[Path, "SkeletonPolicy"]) -> "dict[str, list[S
     }
 
 
-def report_table(report: "Report") -> "Table":
-    """The figures in percent, with the half width of the 95 % interval where there is one."""
+# With more, the second table would be too wide.
+_FEW_SITES = 6
+
+
+def report_table(report: "Report") -> "Group":
+    """The figures in percent, with the half width of the 95 % interval where there is one.
+
+    A second table tells the sites apart, where they are few.
+    """
+    from rich.console import Group
     from rich.table import Table
 
     table = Table(
@@ -169,17 +179,28 @@ def report_table(report: "Report") -> "Table":
     shown = [name for name in _COLUMNS if any(name in row.figures for row in report.rows.values())]
     for name in shown:
         table.add_column(_COLUMNS[name], justify="right", no_wrap=True)
-    few_sites = len(next(iter(report.rows.values())).per_site) <= 6
-    if few_sites:
-        table.add_column("by site", no_wrap=True)
     for name, row in report.rows.items():
         cells = [_percent(row.figures.get(figure)) for figure in shown]
         accuracy = row.figures["accuracy"]
         half = 50 * (accuracy.high - accuracy.low)
         cells[0] += f" ± {half:.2f}" if half else ""
-        if few_sites:
-            cells.append(" ".join(f"{100 * site:.0f}" for site in row.per_site))
         table.add_row(f"{name} ({row.runs} runs)" if row.runs > 1 else name, *cells)
+    few_sites = len(next(iter(report.rows.values())).per_site) <= _FEW_SITES
+    return Group(table, _site_table(report)) if few_sites else Group(table)
+
+
+def _site_table(report: "Report") -> "Table":
+    from rich.table import Table
+
+    table = Table("by site", title="Each site by itself, in the order of the crystals' sites, %")
+    for heading in ("accuracy", "top 5", "ECE"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, row in report.rows.items():
+        figures = (row.per_site, row.top5_per_site, row.ece_per_site)
+        table.add_row(
+            name,
+            *(" ".join(f"{100 * site:4.1f}" for site in figure or ()) for figure in figures),
+        )
     return table
 
 
