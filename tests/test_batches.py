@@ -54,7 +54,9 @@ def test_a_batch_holds_what_the_data_set_tells(data):
 def test_random_traversals_keep_the_number_of_filled_sites_and_the_true_elements(data):
     store = TransitionStore(data)
     batch = store.batch(store.groups(4, torch.Generator().manual_seed(0)))
-    elements = on_random_traversals(batch, torch.Generator().manual_seed(1))
+    shape = (*batch.focus.shape, store.skeletons.max_sites + 1)
+    draws = torch.rand(shape, generator=torch.Generator().manual_seed(1))
+    elements = on_random_traversals(batch, draws)
     owner = batch.skeletons.owner
 
     def filled(codes):
@@ -65,3 +67,10 @@ def test_random_traversals_keep_the_number_of_filled_sites_and_the_true_elements
     assert ((elements == 0) | (elements == batch.finished)).all()
     same = (elements == batch.elements).float().mean().item()
     assert 0.5 < same < 1
+    # Each skeleton's draws are its own, whatever else is in the batch.
+    shares = [slice(None, None, 2), slice(1, None, 2)]
+    groups = store.groups(4, torch.Generator().manual_seed(0))
+    for share in shares:
+        part = store.batch(groups[share])
+        kept = torch.isin(owner, torch.arange(len(groups))[share])
+        assert (on_random_traversals(part, draws[:, share]) == elements[:, kept]).all()

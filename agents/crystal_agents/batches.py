@@ -97,23 +97,25 @@ class TransitionStore:
         )
 
 
-def on_random_traversals(batch: Batch, generator: torch.Generator) -> Tensor:
+def on_random_traversals(batch: Batch, draws: Tensor) -> Tensor:
     """Fillings with each state's number of filled sites, half of them on random sites.
 
     The expert's finished crystal can be reached in any order of the sites; a random subset of its
     elements is a state on one of those orders. The other half keeps the expert's own order.
 
     Args:
-        batch: transitions.
-        generator: the source of randomness, on the CPU.
+        batch: K states of S skeletons with up to N sites.
+        draws: uniform random numbers in [0, 1), (K, S, N + 1): one for each site and, last, one for
+            each state.
 
     Returns:
         Codes, int64 (K, s).
     """
     skeletons, elements = batch.skeletons, batch.elements
     device = elements.device
+    draws = draws.to(device)
     # Sorting by a random key, then stably by skeleton, ranks the sites within each skeleton.
-    shuffled = torch.rand(elements.shape, generator=generator).argsort(-1).to(device)
+    shuffled = skeletons.flat(draws[..., :-1]).argsort(-1)
     order = shuffled.gather(-1, skeletons.owner[shuffled].argsort(dim=-1, stable=True))
     rank = torch.empty_like(order).scatter_(
         -1, order, torch.arange(order.shape[1], device=device).expand_as(order)
@@ -123,5 +125,5 @@ def on_random_traversals(batch: Batch, generator: torch.Generator) -> Tensor:
         1, skeletons.owner, (elements > 0).to(torch.int64)
     )
     random = torch.where(rank < filled[:, skeletons.owner], batch.finished, 0)
-    kept = torch.rand(batch.focus.shape, generator=generator).to(device) < 0.5
+    kept = draws[..., -1] < 0.5
     return torch.where(kept[:, skeletons.owner], elements, random)

@@ -130,11 +130,18 @@ def train(
                 learning_rate = _learning_rate(recipe, state.step, last_step)
                 for parameters in optimizer.param_groups:
                     parameters["lr"] = learning_rate
+                # Dropout differs between processes; all else does not depend on their number.
                 torch.manual_seed(_mix(args.seed, state.step, fabric.global_rank))
                 whole = groups[first : first + recipe.skeletons]
-                batch = store.batch(whole[fabric.global_rank :: fabric.world_size])
+                draws = torch.rand(
+                    recipe.states,
+                    len(whole),
+                    store.skeletons.max_sites + 1,
+                    generator=_generator(args.seed, state.step),
+                )
+                share = slice(fabric.global_rank, None, fabric.world_size)
                 loss, right, count = _loss(
-                    model, batch, recipe, _generator(args.seed, state.step, fabric.global_rank)
+                    model, store.batch(whole[share]), recipe, draws[:, share]
                 )
                 # Each process holds a share of the batch: the mean over processes is the batch's.
                 fabric.backward(loss.sum() * fabric.world_size / whole.numel())
@@ -148,7 +155,9 @@ def train(
                     average.update_parameters(policy)
                 state.step += 1
                 state.seconds += time.perf_counter() - began
-                state.add(loss.detach().sum().item(), right.item(), count, loss.numel())
+                sums = torch.stack([loss.detach().sum(), right, count]).to(torch.float32)
+                sums = cast(Tensor, fabric.all_reduce(sums, reduce_op="sum"))
+                state.add(*sums.tolist(), states=whole.numel())
                 figures = state.figures()
                 advance(1, f"epoch {epoch + 1}/{recipe.epochs}, loss {figures['loss']:.3f}")
             row = {"epoch": epoch + 1, "step": state.step, "learning_rate": learning_rate}
@@ -156,7 +165,10 @@ def train(
             if held_out is not None and (
                 (epoch + 1) % args.validate_every == 0 or state.step == last_step
             ):
-                row["val_accuracy"] = teacher_forced_accuracy(final, held_out)
+                # One process judges, so that all of them stop at the same step.
+                first_process = fabric.is_global_zero
+                accuracy = teacher_forced_accuracy(final, held_out) if first_process else 0.0
+                row["val_accuracy"] = fabric.broadcast(accuracy)
                 if args.patience:
                     state.keep_if_best(final, row["val_accuracy"], args.patience)
             state.history.append(row)
@@ -235,8 +247,8 @@ def write_history(path: Path, history: list[dict[str, float]]) -> None:
 
 
 def _loss(
-    model: nn.Module, batch: Batch, recipe: Recipe, generator: torch.Generator
-) -> tuple[Tensor, Tensor, int]:
+    model: nn.Module, batch: Batch, recipe: Recipe, draws: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Cross-entropy of each state (K, S), the number of right actions, and of how many."""
     if recipe.traversals == "expert":
         logits = model(batch.skeletons, batch.elements, batch.focus)
@@ -244,9 +256,9 @@ def _loss(
         return (
             loss.view_as(batch.action),
             (logits.argmax(-1) == batch.action).sum(),
-            batch.action.numel(),
+            torch.tensor(batch.action.numel(), device=loss.device),
         )
-    elements = on_random_traversals(batch, generator)
+    elements = on_random_traversals(batch, draws)
     logits = model(batch.skeletons, elements)
     empty = elements == 0
     target = (batch.finished - 1).expand_as(elements)
@@ -257,7 +269,7 @@ def _loss(
     total = torch.zeros_like(batch.focus, dtype=loss.dtype).index_add_(1, owner, loss)
     number = torch.zeros_like(total).index_add_(1, owner, empty.to(loss.dtype))
     right = ((logits.argmax(-1) == target) & empty).sum()
-    return total / number.clamp_min(1), right, int(empty.sum())
+    return total / number.clamp_min(1), right, empty.sum()
 
 
 def _optimizer(policy: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -346,7 +358,7 @@ class Progress:
     loss: float = 0.0
     states: int = 0
     right: float = 0.0
-    actions: int = 0
+    actions: float = 0.0
     seconds: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
@@ -354,7 +366,7 @@ class Progress:
     since_best: int = 0
     stopped: bool = False
 
-    def add(self, loss: float, right: float, actions: int, states: int) -> None:
+    def add(self, loss: float, right: float, actions: float, states: int) -> None:
         """Take a step's figures into the epoch's."""
         self.loss += loss
         self.states += states
@@ -373,8 +385,8 @@ class Progress:
     def end_epoch(self) -> dict[str, float]:
         """The epoch's figures; the next one begins."""
         figures = self.figures()
-        self.loss = self.right = self.seconds = 0.0
-        self.states = self.actions = 0
+        self.loss = self.right = self.actions = self.seconds = 0.0
+        self.states = 0
         return figures
 
     def keep_if_best(self, policy: nn.Module, accuracy: float, patience: int) -> None:
