@@ -103,7 +103,8 @@ def collection_name(path: Path) -> str:
 
     The ids of data sets, which allow nothing else, are made from it.
     """
-    stem = path.resolve().name.removesuffix(".gz").removesuffix(".csv").removesuffix(".cif")
+    stem = re.sub(r"\.cif$", "", path.resolve().name, flags=re.IGNORECASE)
+    stem = stem.removesuffix(".gz").removesuffix(".csv")
     return re.sub(r"[^-a-zA-Z0-9_]+", "-", stem).strip("-") or "crystals"
 
 

@@ -124,6 +124,16 @@ def test_a_list_of_files_and_a_single_file_are_collections(tmp_path):
         load_collection(7)
 
 
+def test_names_in_capitals_are_files_too(tmp_path):
+    write(tmp_path / "all" / "SALT.CIF", SALT)
+    write(tmp_path / "all" / "test" / "iron.Cif", METAL)
+    (tmp_path / "all" / "id_prop.csv").write_text("a,1.5\n")
+    collection = load_collection(tmp_path / "all")
+    assert collection.ids.tolist() == ["SALT", "iron"]
+    single = load_collection(tmp_path / "all" / "SALT.CIF")
+    assert single.name == "SALT"
+
+
 def test_other_tables_beside_cif_files_do_not_matter(tmp_path):
     write(tmp_path / "a.cif", METAL)
     (tmp_path / "id_prop.csv").write_text("a,1.5\n")

@@ -75,8 +75,9 @@ def _load(source: "CollectionSource", progress: bool) -> CrystalCollection:
             from crystal_gym.collections.cif_folder import load_cif_folder
 
             return load_cif_folder(path, progress=progress)
-        if path.suffix == ".cif":
-            from crystal_gym.collections.cif_folder import load_cif_files
+        from crystal_gym.collections.cif_folder import is_cif, load_cif_files
+
+        if is_cif(path):
             from crystal_gym.preparation import collection_name
 
             return load_cif_files([path], name=collection_name(path), progress=progress)
@@ -102,7 +103,9 @@ def _holds_tables(folder: Path) -> bool:
     """Whether a folder is one of CSV files; beside CIF files only those of a split count."""
     if any((folder / f"{split}.csv{gz}").is_file() for split in SPLITS for gz in ("", ".gz")):
         return True
-    return any(folder.glob("*.csv*")) and not any(folder.rglob("*.cif"))
+    from crystal_gym.collections.cif_folder import is_cif
+
+    return any(folder.glob("*.csv*")) and not any(map(is_cif, folder.rglob("*")))
 
 
 def _module(name: str) -> ModuleType:

@@ -9,6 +9,11 @@ from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataErr
 from crystal_gym.preparation import RawCrystal, SiteOrder, collection_name, prepared_collection
 
 
+def is_cif(path: Path) -> bool:
+    """Whether a name ends in ``.cif``, in small letters or capitals."""
+    return path.suffix.lower() == ".cif"
+
+
 def load_cif_folder(
     path: str | Path,
     *,
@@ -39,7 +44,7 @@ def load_cif_folder(
         (file, split)
         for split in SPLITS
         for place in places[split]
-        for file in sorted(place.glob("*.cif"))
+        for file in sorted(filter(is_cif, place.glob("*")))
     ]
     if not files:
         raise MissingDataError(
