@@ -63,19 +63,58 @@ def is_valid(atomic_numbers: np.ndarray, rule: str = "smact14") -> np.ndarray:
 
 @functools.lru_cache(maxsize=_MEMORY)
 def _sorted_is_valid(numbers: tuple[int, ...], rule: str) -> bool:
-    counts = {SYMBOLS[number - 1]: numbers.count(number) for number in numbers if number > 0}
+    """SMACT's ``smact_validity``, by reachable charges instead of every combination of states.
+
+    A filling of a large cell can hold dozens of elements, whose states no one can combine.
+    """
+    counts = {number: numbers.count(number) for number in numbers if number > 0}
+    metals = RULES[rule].metals
     # SMACT lets single elements pass even where alloys may not.
-    if not counts or (len(counts) == 1 and not RULES[rule].metals):
-        return False
-    from smact.screening import smact_validity
+    if len(counts) <= 1:
+        return bool(counts) and metals
+    if metals and all(_is_metal(number) for number in counts):
+        return True
+    by_electronegativity: dict[float, list[tuple[int, tuple[int, ...]]]] = {}
+    for number, count in counts.items():
+        electronegativity, states = _ion(number, RULES[rule].oxidation_states)
+        if electronegativity is None or not states:
+            return False
+        by_electronegativity.setdefault(electronegativity, []).append((count, states))
+    levels = [by_electronegativity[level] for level in sorted(by_electronegativity)]
+    # Below some level of electronegativity elements are cations or neutral, from it on anions or
+    # neutral; a level's elements are on one side. Bit c of a number tells that charge c is reached.
+    positive = [1]
+    for level in levels:
+        positive.append(_reached(positive[-1], level, sign=1))
+    negative = [1]
+    for level in reversed(levels):
+        negative.append(_reached(negative[-1], level, sign=-1))
+    return any(up & down for up, down in zip(positive, reversed(negative), strict=True))
+
+
+def _reached(charges: int, level: list[tuple[int, tuple[int, ...]]], sign: int) -> int:
+    """Charges (as bits) after every element of a level took one of its states of this sign."""
+    for count, states in level:
+        shifts = {count * abs(state) for state in states if state * sign >= 0}
+        charges = functools.reduce(lambda bits, shift: bits | charges << shift, shifts, 0)
+    return charges
+
+
+@functools.cache
+def _ion(number: int, oxidation_states: str) -> tuple[float | None, tuple[int, ...]]:
+    """SMACT's Pauling electronegativity and oxidation states of an element."""
+    from smact import Element
 
     try:
-        return bool(
-            smact_validity(
-                "".join(f"{symbol}{count}" for symbol, count in counts.items()),
-                oxidation_states_set=RULES[rule].oxidation_states,
-                include_alloys=RULES[rule].metals,
-            )
-        )
+        element = Element(SYMBOLS[number - 1])
     except KeyError:  # SMACT has no data on the heaviest elements
-        return False
+        return None, ()
+    states = getattr(element, f"oxidation_states_{oxidation_states}")
+    return element.pauling_eneg, tuple(states or ())
+
+
+@functools.cache
+def _is_metal(number: int) -> bool:
+    from smact import metals
+
+    return SYMBOLS[number - 1] in metals

@@ -67,6 +67,19 @@ def test_every_rule_is_what_smact_says_in_any_order(row, rule, random):
     assert is_valid(np.array(row), rule) == expected
 
 
+def test_cells_of_dozens_of_elements_are_judged():
+    """SMACT itself would try more combinations of oxidation states than there are atoms."""
+    rows = np.random.default_rng(0).integers(1, 84, (20, 100))
+    rows[:, 0] = numbers("O")[0]
+    by_rule = {rule: is_valid(rows, rule) for rule in RULES}
+    assert (by_rule["strict"] <= by_rule["smact14"]).all()
+    metals = numbers("Li Na K Rb Cs Mg Ca Sr Ba Sc Y La Ti Zr Hf V Nb Ta")
+    for oxygen, neutral in ((22, True), (500, False)):
+        row = np.array([*metals, *numbers("O") * oxygen])
+        assert is_valid(row) == neutral
+        assert not is_valid(np.array([*row, *numbers("He")]))  # it has no electronegativity
+
+
 def test_strict_is_the_narrower_rule():
     rng = np.random.default_rng(0)
     rows = rng.choice(numbers("Li O N F Ti Fe Cs Au La"), (150, 3))
