@@ -1,6 +1,7 @@
 """The examples and the demonstration run from a clean folder."""
 
 import dataclasses
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 import torch
 from pymatgen.core import Structure
 
-from crystal_agents import PolicyConfig, SkeletonPolicy, cli
+from crystal_agents import PolicyConfig, SkeletonPolicy, cli, load_policy
 from crystal_agents.cli import demo
+from crystal_agents.recipes import RECIPES
 from crystal_gym import load_collection
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -68,3 +70,21 @@ def test_the_demonstration_goes_from_crystals_to_a_picture(monkeypatch, capsys, 
         assert row in printed
     assert (tmp_path / "there" / "filling.png").stat().st_size > 10_000
     assert (tmp_path / "there" / "policy" / "policy.safetensors").exists()
+
+
+def test_cells_of_many_sizes_go_from_cif_files_to_figures(monkeypatch, capsys, tmp_path):
+    run(monkeypatch, "many_sizes.py", "prototypes", "--every", "12")
+    assert "24 crystals of 1 to 64 sites" in capsys.readouterr().out
+    assert cli.main(["build", "prototypes", "--trajectories", "1"]) == 0
+    for name, settings in (("egnn", SMALL), ("egnn-paper", {"hidden": 8, "layers": 1})):
+        recipe = dataclasses.replace(RECIPES[name], settings=settings, epochs=1)
+        monkeypatch.setitem(RECIPES, name, recipe)
+        assert cli.main(["train", "prototypes", "--recipe", name, "--accelerator", "cpu"]) == 0
+    capsys.readouterr()
+    assert cli.main(["evaluate", "runs/prototypes-egnn-seed-0", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert 0 <= rows["egnn"]["figures"]["accuracy"]["mean"] < 1
+    assert rows["true crystals"]["figures"]["accuracy"]["mean"] == 1
+    # A network that is told the focus as a number counts up to the largest of all cells.
+    assert load_policy("runs/prototypes-egnn-paper-seed-0").config.max_sites == 64
+    assert cli.main(["evaluate", "runs/prototypes-egnn-paper-seed-0", "--no-floors"]) == 0

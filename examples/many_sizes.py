@@ -1,0 +1,43 @@
+"""Crystals with cells of many sizes: 288 prototypes, 1 to 105 sites, as a folder of CIF files.
+
+    python examples/many_sizes.py prototypes
+    crystal-gym build prototypes
+    crystal-gym train prototypes --epochs 100
+    crystal-gym evaluate runs/prototypes-egnn-seed-0
+
+The measured crystals after which the AFLOW library of crystallographic prototypes (Mehl et al.,
+Comput. Mater. Sci. 136, S1, 2017) names its structure types; pymatgen comes with them. Any other
+folder of CIF files is built, trained on and evaluated by the same commands.
+"""
+
+import argparse
+from pathlib import Path
+
+from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
+from pymatgen.io.cif import CifWriter
+
+from crystal_gym import load_collection
+from crystal_gym.collection import SPLITS, dealt_splits
+
+parser = argparse.ArgumentParser(description="Write the crystals and show what they are.")
+parser.add_argument("folder", type=Path, help="for the CIF files")
+parser.add_argument("--every", type=int, default=1, help="take every n-th crystal")
+args = parser.parse_args()
+
+# The library's label of a structure type, and the compound, since some have the same type.
+crystals = {
+    f"{entry['tags']['aflow']}-{entry['snl'].structure.composition.reduced_formula}": entry[
+        "snl"
+    ].structure
+    for entry in AFLOW_PROTOTYPE_LIBRARY[:: args.every]
+}
+for split in SPLITS:
+    (args.folder / split).mkdir(parents=True, exist_ok=True)
+for (name, structure), split in zip(crystals.items(), dealt_splits(list(crystals)), strict=True):
+    CifWriter(structure).write_file(args.folder / split / f"{name}.cif")
+
+collection = load_collection(args.folder)
+print(collection)
+sizes = collection.n_sites
+print(f"{len(collection)} crystals of {sizes.min()} to {sizes.max()} sites, {sizes.sum():,} in all")
+print(f"{len(collection.vocabulary)} elements")
