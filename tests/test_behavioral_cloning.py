@@ -188,11 +188,11 @@ if __name__ == "__main__":
 def train_together(folder, data, **changes):
     """Plain gradient descent: Adam divides the tiniest gradients by their own, noisy size."""
 
-    def optimizer(policy, recipe):
-        return torch.optim.SGD(policy.parameters(), lr=recipe.learning_rate)
+    def optimizers(policy, recipe):
+        return [torch.optim.SGD(policy.parameters(), lr=recipe.learning_rate)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(behavioral_cloning, "_optimizer", optimizer)
+        patch.setattr(behavioral_cloning, "_optimizers", optimizers)
         return run(folder, data, SHARED, data, checkpoint_seconds=0, **changes)
 
 

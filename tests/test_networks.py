@@ -16,15 +16,15 @@ SYMBOLS = ("Na", "Mg", "Ti", "O", "F")
 INVARIANT = [name for name, encoder in ENCODERS.items() if encoder.Readout is SiteReadout]
 
 
-def batch_of(lattice, frac_coords, edges):
-    """One skeleton by lattice vectors, so that it can also be rotated."""
+def batch_of(lattice, frac_coords, edges, index=None):
+    """One skeleton by lattice vectors, so that it can also be rotated; its sites' numbers."""
     edges = torch.as_tensor(edges.astype(np.int64))
     n = len(frac_coords)
     return SkeletonBatch(
         n_sites=torch.tensor([n]),
         first=torch.tensor([0]),
         owner=torch.zeros(n, dtype=torch.int64),
-        index=torch.arange(n),
+        index=torch.arange(n) if index is None else torch.as_tensor(index),
         parameters=torch.zeros(1, 6, dtype=torch.float64),
         lattice=torch.as_tensor(lattice, dtype=torch.float64)[None],
         frac_coords=torch.as_tensor(frac_coords, dtype=torch.float64),
@@ -50,10 +50,10 @@ def elements():
     return torch.tensor([[0, 1, 2, 0, 4, 5], [0, 0, 0, 0, 0, 3]])
 
 
-def embed(name, lattice, frac_coords, edges, elements, *, shift=(0, 0, 0)):
+def embed(name, lattice, frac_coords, edges, elements, *, shift=(0, 0, 0), index=None):
     torch.manual_seed(0)
     encoder = make_encoder(name, len(SYMBOLS), {}).double().eval()
-    batch = batch_of(lattice, frac_coords + np.array(shift) @ np.linalg.inv(lattice), edges)
+    batch = batch_of(lattice, frac_coords + np.array(shift) @ np.linalg.inv(lattice), edges, index)
     with torch.no_grad():
         return encoder(batch, elements)
 
@@ -101,8 +101,11 @@ def test_a_permutation_of_sites_permutes_embeddings(name, crystal, elements):
     moved[:, :2] = place[edges[:, :2]]
     moved = moved[np.lexsort(moved.T[::-1])]
     before = embed(name, lattice, frac_coords, edges, elements)
-    after = embed(name, lattice, frac_coords[order], moved, elements[:, order])
+    # The sites keep their numbers: only egnn-indexed reads them.
+    after = embed(name, lattice, frac_coords[order], moved, elements[:, order], index=order)
     torch.testing.assert_close(after, before[:, order])
+    renumbered = embed(name, lattice, frac_coords[order], moved, elements[:, order])
+    assert torch.allclose(renumbered, after) == (name != "egnn-indexed")
 
 
 @pytest.mark.parametrize("name", INVARIANT)

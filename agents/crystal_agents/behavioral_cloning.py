@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel
 
-from crystal_agents.batches import Batch, TransitionStore, on_random_traversals
+from crystal_agents.batches import TransitionStore
+from crystal_agents.lessons import Lessons
 from crystal_agents.policy import PolicyConfig, SkeletonPolicy
 from crystal_agents.recipes import Recipe
+from crystal_agents.synthetic.batches import SyntheticStore
 from crystal_gym.errors import CrystalGymError, DamagedFileError
 from crystal_gym.files import written_beside
 from crystal_gym.progress import progress_bar
@@ -26,6 +27,7 @@ from crystal_gym.progress import progress_bar
 if TYPE_CHECKING:
     from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
+    from crystal_agents.synthetic.crystals import SyntheticCrystals
     from crystal_datasets.transitions import Transitions
 
 CHECKPOINT_FILE = "checkpoint.pt"
@@ -71,6 +73,7 @@ def train(
     symbols: tuple[str, ...],
     data: "Transitions",
     validation: "Transitions | None" = None,
+    synthetic: "SyntheticCrystals | None" = None,
     *,
     progress: bool = True,
 ) -> SkeletonPolicy:
@@ -84,6 +87,7 @@ def train(
         symbols: the vocabulary of the data's codes and actions.
         data: transitions to learn from.
         validation: transitions on which the accuracy is told.
+        synthetic: crystals to learn from beside the expert's, for recipes that use them.
         progress: show a progress bar.
 
     Returns:
@@ -100,19 +104,24 @@ def train(
     torch.manual_seed(args.seed)
     config = PolicyConfig(recipe.network, symbols, data.frac_coords.shape[1], recipe.settings)
     policy = SkeletonPolicy(config)
-    model, optimizer = fabric.setup(policy, _optimizer(policy, recipe))
+    model, *optimizers = fabric.setup(policy, *_optimizers(policy, recipe))
+    highest = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     average = AveragedModel(policy, avg_fn=_running_average(recipe.average))
     # What is judged and kept in the end.
     final = cast(SkeletonPolicy, average.module) if recipe.average else policy
-    store = TransitionStore(data, fabric.device)
+    lessons = Lessons(
+        TransitionStore(data, fabric.device),
+        None if synthetic is None else SyntheticStore(synthetic, len(symbols), fabric.device),
+        recipe,
+    )
     held_out = None if validation is None else TransitionStore(validation, fabric.device)
     logger = _tensorboard(args) if args.tensorboard and fabric.is_global_zero else None
 
-    parts = {"policy": policy, "optimizer": optimizer, "average": average}
-    checkpoint = Checkpoint(args, fabric, parts, _fingerprint(args, symbols, data))
+    parts: dict[str, Any] = {"policy": policy, "average": average}
+    parts |= {f"optimizer {i}": optimizer for i, optimizer in enumerate(optimizers)}
+    checkpoint = Checkpoint(args, fabric, parts, _fingerprint(args, symbols, data, synthetic))
     state = checkpoint.load()
-    n_groups = len(store.groups(recipe.states, _generator(args.seed, 0)))
-    steps_per_epoch = -(-n_groups // recipe.skeletons)
+    steps_per_epoch = len(lessons.epoch(_generator(args.seed, 0)))
     last_step = recipe.epochs * steps_per_epoch
 
     bar = progress_bar(
@@ -122,45 +131,44 @@ def train(
         advance(state.step)
         while state.step < last_step and not state.stopped:
             epoch, start = divmod(state.step, steps_per_epoch)
-            groups = store.groups(recipe.states, _generator(args.seed, epoch))
-            for first in range(start * recipe.skeletons, n_groups, recipe.skeletons):
+            for lesson in lessons.epoch(_generator(args.seed, epoch))[start:]:
                 checkpoint.save_if_due(state)
                 began = time.perf_counter()
                 model.train()
-                learning_rate = _learning_rate(recipe, state.step, last_step)
-                for parameters in optimizer.param_groups:
-                    parameters["lr"] = learning_rate
+                rate = _schedule(recipe, state.step, last_step)
+                for optimizer, rates in zip(optimizers, highest, strict=True):
+                    for group, value in zip(optimizer.param_groups, rates, strict=True):
+                        group["lr"] = rate * value
                 # Dropout differs between processes; all else does not depend on their number.
                 torch.manual_seed(_mix(args.seed, state.step, fabric.global_rank))
-                whole = groups[first : first + recipe.skeletons]
-                draws = torch.rand(
-                    recipe.states,
-                    len(whole),
-                    store.skeletons.max_sites + 1,
-                    generator=_generator(args.seed, state.step),
-                )
                 share = slice(fabric.global_rank, None, fabric.world_size)
-                loss, right, count = _loss(
-                    model, store.batch(whole[share]), recipe, draws[:, share]
+                loss, right, count = lessons.outcome(
+                    model, lesson, _generator(args.seed, state.step), share
                 )
+                states = len(lesson.rows) * recipe.states
                 # Each process holds a share of the batch: the mean over processes is the batch's.
-                fabric.backward(loss.sum() * fabric.world_size / whole.numel())
-                if recipe.clip:
-                    fabric.clip_gradients(
-                        model, optimizer, max_norm=recipe.clip, error_if_nonfinite=False
-                    )
-                optimizer.step()
-                optimizer.zero_grad()
+                fabric.backward(loss.sum() * fabric.world_size / states)
+                for optimizer in optimizers:
+                    if recipe.clip:
+                        fabric.clip_gradients(
+                            model, optimizer, max_norm=recipe.clip, error_if_nonfinite=False
+                        )
+                    optimizer.step()
+                    optimizer.zero_grad()
                 if recipe.average:
                     average.update_parameters(policy)
                 state.step += 1
                 state.seconds += time.perf_counter() - began
                 sums = torch.stack([loss.detach().sum(), right, count]).to(torch.float32)
                 sums = cast(Tensor, fabric.all_reduce(sums, reduce_op="sum"))
-                state.add(*sums.tolist(), states=whole.numel())
+                state.add(*sums.tolist(), states=states)
                 figures = state.figures()
                 advance(1, f"epoch {epoch + 1}/{recipe.epochs}, loss {figures['loss']:.3f}")
-            row = {"epoch": epoch + 1, "step": state.step, "learning_rate": learning_rate}
+            row = {
+                "epoch": epoch + 1,
+                "step": state.step,
+                "learning_rate": rate * recipe.learning_rate,
+            }
             row |= state.end_epoch()
             if held_out is not None and (
                 (epoch + 1) % args.validate_every == 0 or state.step == last_step
@@ -246,56 +254,39 @@ def write_history(path: Path, history: list[dict[str, float]]) -> None:
         writer.writerows(history)
 
 
-def _loss(
-    model: nn.Module, batch: Batch, recipe: Recipe, draws: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy of each state (K, S), the number of right actions, and of how many."""
-    if recipe.traversals == "expert":
-        logits = model(batch.skeletons, batch.elements, batch.focus)
-        loss = F.cross_entropy(logits.flatten(0, 1), batch.action.flatten(), reduction="none")
-        return (
-            loss.view_as(batch.action),
-            (logits.argmax(-1) == batch.action).sum(),
-            torch.tensor(batch.action.numel(), device=loss.device),
-        )
-    elements = on_random_traversals(batch, draws)
-    logits = model(batch.skeletons, elements)
-    empty = elements == 0
-    target = (batch.finished - 1).expand_as(elements)
-    loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
-    loss = torch.where(empty, loss.view_as(elements), 0.0)
-    owner = batch.skeletons.owner
-    # Every state counts once, however many of its sites are still empty.
-    total = torch.zeros_like(batch.focus, dtype=loss.dtype).index_add_(1, owner, loss)
-    number = torch.zeros_like(total).index_add_(1, owner, empty.to(loss.dtype))
-    right = ((logits.argmax(-1) == target) & empty).sum()
-    return total / number.clamp_min(1), right, empty.sum()
-
-
-def _optimizer(policy: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizers(policy: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """The recipe's optimizer; Muon takes the inner matrices and leaves the rest to AdamW."""
+    rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(
-            policy.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-    weights = [module.weight for module in policy.modules() if isinstance(module, nn.Linear)]
-    chosen = {id(weight) for weight in weights}
-    others = [p for p in policy.parameters() if id(p) not in chosen]
-    return torch.optim.AdamW(
-        [
-            {"params": weights, "weight_decay": recipe.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ],
-        lr=recipe.learning_rate,
-        betas=(0.9, 0.98),
-    )
+        return [torch.optim.Adam(policy.parameters(), lr=rate, weight_decay=decay)]
+    linear = [module for module in policy.modules() if isinstance(module, nn.Linear)]
+    weights = [module.weight for module in linear]
+    if recipe.optimizer == "adamw":
+        groups = [
+            {"params": weights, "weight_decay": decay},
+            {"params": _others(policy, weights), "weight_decay": 0.0},
+        ]
+        return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
+    # The last layer is the elements' own: each row is learned for itself.
+    inner = weights[:-1]
+    return [
+        torch.optim.Muon(inner, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(_others(policy, inner), lr=rate / 3, weight_decay=0.0, betas=(0.9, 0.98)),
+    ]
 
 
-def _learning_rate(recipe: Recipe, step: int, last_step: int) -> float:
+def _others(policy: nn.Module, chosen: list[Tensor]) -> list[nn.Parameter]:
+    ids = {id(parameter) for parameter in chosen}
+    return [parameter for parameter in policy.parameters() if id(parameter) not in ids]
+
+
+def _schedule(recipe: Recipe, step: int, last_step: int) -> float:
+    """The learning rate as a share of its highest value."""
     if recipe.schedule == "constant":
-        return recipe.learning_rate
+        return 1.0
     warm_up = min(_WARM_UP, max(1, last_step // 10))
     cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / last_step)).item())
-    return recipe.learning_rate * min(1.0, (step + 1) / warm_up) * max(cosine, 0.01)
+    return min(1.0, (step + 1) / warm_up) * max(cosine, 0.01)
 
 
 def _running_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
@@ -316,7 +307,12 @@ def _generator(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(_mix(*numbers))
 
 
-def _fingerprint(args: Args, symbols: tuple[str, ...], data: "Transitions") -> str:
+def _fingerprint(
+    args: Args,
+    symbols: tuple[str, ...],
+    data: "Transitions",
+    synthetic: "SyntheticCrystals | None",
+) -> str:
     """Of everything that decides the weights: settings, vocabulary and data."""
     digest = hashlib.sha256()
     settings = [dataclasses.asdict(args.recipe), args.seed, args.precision, args.devices]
@@ -324,6 +320,9 @@ def _fingerprint(args: Args, symbols: tuple[str, ...], data: "Transitions") -> s
     geometry = (data.n_sites, data.frac_coords, data.lattice, data.edges)
     for array in (*geometry, data.skeleton, data.elements, data.focus, data.action):
         digest.update(array.tobytes())
+    if synthetic is not None:
+        digest.update(synthetic.collection.fingerprint().encode())
+        digest.update(synthetic.probability.tobytes())
     return digest.hexdigest()
 
 

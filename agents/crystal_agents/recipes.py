@@ -19,12 +19,15 @@ class Recipe:
         learning_rate: its highest value.
         schedule: ``constant``, or ``cosine`` with a short linear warm-up.
         weight_decay: of the optimizer.
-        optimizer: ``adam`` or ``adamw`` (which spares biases, norms and embeddings the decay).
+        optimizer: ``adam``; ``adamw``, which spares biases, norms and embeddings the decay; or
+            ``muon`` (K. Jordan et al., 2024) for the inner matrices with AdamW at a third of the
+            learning rate for the rest.
         traversals: ``expert`` learns the action at the focus, the paper's Algorithm 1; ``random``
             also visits random subsets of the expert's fillings and learns all empty sites at once.
         clip: largest norm of the gradient; 0 does not clip.
         average: decay of the running average of weights that is kept as the policy; 0 keeps the
             last weights.
+        synthetic: learn also from synthetic crystals of the collection's prototype.
     """
 
     network: str
@@ -35,10 +38,11 @@ class Recipe:
     learning_rate: float = 4e-3
     schedule: Literal["constant", "cosine"] = "cosine"
     weight_decay: float = 0.05
-    optimizer: Literal["adam", "adamw"] = "adamw"
+    optimizer: Literal["adam", "adamw", "muon"] = "adamw"
     traversals: Literal["expert", "random"] = "random"
     clip: float = 1.0
     average: float = 0.999
+    synthetic: bool = False
 
 
 def _paper(network: str) -> Recipe:
@@ -58,8 +62,23 @@ def _paper(network: str) -> Recipe:
     )
 
 
+def _augmented(network: str) -> Recipe:
+    """Real and synthetic crystals of one prototype; so many that nothing else need regularise."""
+    return Recipe(
+        network,
+        {"dropout": 0.0},
+        epochs=20,
+        learning_rate=1.2e-2,
+        optimizer="muon",
+        synthetic=True,
+    )
+
+
 RECIPES: dict[str, Recipe] = {
     "egnn": Recipe("egnn", {"dropout": 0.2}),
+    "egnn-indexed": Recipe("egnn-indexed", {"dropout": 0.2}),
+    "egnn-augmented": _augmented("egnn"),
+    "egnn-indexed-augmented": _augmented("egnn-indexed"),
     "egnn-paper": _paper("egnn-paper"),
     "gcn": _paper("gcn"),
     "dimenet": Recipe("dimenet", learning_rate=1e-3),

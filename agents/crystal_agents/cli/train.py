@@ -31,7 +31,8 @@ class Train(Command):
     """The collection: a name from `crystal-gym list`, or the path that was built."""
 
     recipe: str = "egnn"
-    """The network and how it is trained: egnn, egnn-paper, gcn or dimenet."""
+    """The network and how it is trained: egnn, egnn-indexed, egnn-augmented,
+    egnn-indexed-augmented, egnn-paper, gcn or dimenet."""
 
     split_by: Literal["source", "composition"] = "source"
     """The source's own splits, or splits anew where all crystals of one composition stand in one;
@@ -80,6 +81,7 @@ class Train(Command):
         from lightning_fabric.utilities.rank_zero import rank_zero_only
 
         from crystal_agents.behavioral_cloning import Args, train
+        from crystal_agents.synthetic import Model
         from crystal_datasets.minari_writer import dataset_id
         from crystal_gym.collections import collection_address, load_collection
         from crystal_gym.errors import MissingDataError
@@ -110,14 +112,16 @@ class Train(Command):
                 "trajectories": self.trajectories,
             },
         )
-        policy = train(args, data.vocabulary, data, validation)
+        synthetic = Model(data).crystals() if recipe.synthetic else None
+        policy = train(args, data.vocabulary, data, validation, synthetic)
         if rank_zero_only.rank:  # one of several processes tells the result
             return
         record = policy.config.training
         out = console()
         out.print(
-            f"{record['epochs']} epochs of {len(data):,} transitions in "
-            f"{record['seconds'] / 60:.1f} minutes of training."
+            f"{record['epochs']} epochs of {len(data):,} transitions"
+            + (f" and {len(synthetic):,} synthetic crystals" if synthetic else "")
+            + f" in {record['seconds'] / 60:.1f} minutes of training."
         )
         if record["val_accuracy"] is not None:
             out.print(f"Teacher-forced accuracy on val: {record['val_accuracy']:.2%}.")

@@ -5,6 +5,7 @@ from typing import Any
 
 from crystal_agents.encoders.dimenet import DimeNet
 from crystal_agents.encoders.egnn import EGNN
+from crystal_agents.encoders.egnn_indexed import EGNNIndexed
 from crystal_agents.encoders.egnn_paper import EGNNPaper
 from crystal_agents.encoders.encoder import Encoder
 from crystal_agents.encoders.gcn import GCN
@@ -12,6 +13,7 @@ from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 ENCODERS: dict[str, type[Encoder]] = {
     "egnn": EGNN,
+    "egnn-indexed": EGNNIndexed,
     "egnn-paper": EGNNPaper,
     "gcn": GCN,
     "dimenet": DimeNet,

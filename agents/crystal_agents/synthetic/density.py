@@ -1,0 +1,233 @@
+"""p(geometry | elements) of a prototype: Gaussians whose parameters a network tells."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+# A component is no narrower than this in any coordinate, e^-6 = 0.0025, and no wider than e^3.
+_NARROWEST, _WIDEST = -6.0, 3.0
+
+
+class Mixture(NamedTuple):
+    """M Gaussians over d coordinates, for each of B fillings.
+
+    ``log_weight``: normalised, (B, M); ``mean``: (B, M, d); ``whiten``: lower triangular
+    (B, M, d, d), so that ``whiten (g - mean)`` is a standard normal.
+    """
+
+    log_weight: Tensor
+    mean: Tensor
+    whiten: Tensor
+
+    def log_density(self, coordinates: Tensor) -> Tensor:
+        """Of coordinates (B, d), up to a constant: (B,)."""
+        z = (self.whiten @ (coordinates[:, None] - self.mean)[..., None])[..., 0]
+        log_volume = self.whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return torch.logsumexp(self.log_weight + log_volume - 0.5 * z.square().sum(-1), -1)
+
+    def sample(self, generator: torch.Generator) -> Tensor:
+        """One geometry for each filling, (B, d)."""
+        component = torch.multinomial(self.log_weight.exp(), 1, generator=generator)[:, 0]
+        row = torch.arange(len(component))
+        noise = torch.randn(self.mean[:, 0].shape, generator=generator)[..., None]
+        whiten = self.whiten[row, component]
+        return (
+            self.mean[row, component]
+            + torch.linalg.solve_triangular(whiten, noise, upper=False)[..., 0]
+        )
+
+
+class GeometryDensity(nn.Module):
+    r"""A mixture density network from a filling to the geometry.
+
+    .. math::
+        p(g \mid z) = \sum_m \pi_m(z)\, \mathcal N\big(g;\ \mu_m(z),\ (L_m^\top L_m)^{-1}(z)\big)
+
+    Each site has embeddings of its own; few channels and a shared network behind them let fillings
+    that were never seen borrow from those that share some of their elements.
+
+    Args:
+        elements: number of elements that each of the n sites can carry.
+        size: coordinates d.
+        mirror: signs (d,) that take a geometry to its inversion, or ``None``: the density is then
+            made the same for both.
+        hidden: channels.
+        layers: hidden layers.
+        components: Gaussians M.
+        embedding: channels of a site's element, at most as many as it can carry.
+        dropout: between the layers.
+
+    Shapes: choices (B, n), positions among each site's elements.
+    """
+
+    def __init__(
+        self,
+        elements: Sequence[int],
+        size: int,
+        mirror: Tensor | None,
+        *,
+        hidden: int = 384,
+        layers: int = 4,
+        components: int = 8,
+        embedding: int = 8,
+        dropout: float = 0.15,
+    ) -> None:
+        super().__init__()
+        self.size, self.components = size, components
+        self.mirror: Tensor | None
+        self.register_buffer("mirror", mirror, persistent=False)
+        self.embed = nn.ModuleList([nn.Embedding(n, min(embedding, n)) for n in elements])
+        first = sum(min(embedding, n) for n in elements)
+        body: list[nn.Module] = []
+        for i, (a, b) in enumerate(itertools.pairwise([first, *[hidden] * layers])):
+            body += [nn.Dropout(dropout)] * (i > 0) + [nn.Linear(a, b), nn.SiLU()]
+        self.body = nn.Sequential(*body)
+        self.below = size * (size - 1) // 2
+        self.last = nn.Linear(hidden, components * (1 + 2 * size + self.below))
+
+    def forward(self, choices: Tensor) -> Mixture:
+        """The mixture of each filling; choices int64 (B, n)."""
+        embedded = [e(column) for e, column in zip(self.embed, choices.T, strict=True)]
+        raw = self.last(self.body(torch.cat(embedded, -1))).unflatten(-1, (self.components, -1))
+        weight, mean, log_scale, below = raw.split([1, self.size, self.size, self.below], -1)
+        log_scale = log_scale.clamp(_NARROWEST, _WIDEST)
+        unit = torch.diag_embed(torch.ones_like(log_scale))
+        row, column = torch.tril_indices(self.size, self.size, -1)
+        unit[..., row, column] = below
+        # Off-diagonals in units of the coordinates' own scales.
+        whiten = unit * (-log_scale).exp()[..., None, :]
+        return Mixture(weight[..., 0].log_softmax(-1), mean, whiten)
+
+    def log_density(self, choices: Tensor, coordinates: Tensor) -> Tensor:
+        """Log of p(g | z) up to a constant, (B,), of coordinates (B, d) and choices (B, n)."""
+        mixture = self(choices)
+        density = mixture.log_density(coordinates)
+        if self.mirror is None:
+            return density
+        return torch.logaddexp(density, mixture.log_density(coordinates * self.mirror))
+
+
+def fit_density(
+    density: GeometryDensity,
+    choices: Tensor,
+    coordinates: Tensor,
+    *,
+    seed: int = 0,
+    steps: int = 8000,
+    batch_size: int = 512,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.2,
+    embedding_decay: float = 0.05,
+    noise: float = 0.01,
+    average: float = 0.998,
+    advance: Callable[[int], None] = lambda _: None,
+) -> GeometryDensity:
+    """Maximise the likelihood of known crystals; the running average of the weights is returned.
+
+    Args:
+        density: with fresh weights.
+        choices: fillings, int64 (C, n).
+        coordinates: geometries, (C, d).
+        seed: of batches, noise and dropout.
+        steps: of AdamW, with a cosine schedule.
+        batch_size: crystals a step.
+        learning_rate: highest.
+        weight_decay: of the linear layers.
+        embedding_decay: of the embeddings.
+        noise: standard deviation of the noise on the coordinates, which keeps components from
+            narrowing on single crystals.
+        average: decay of the running average.
+        advance: called after each step.
+    """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    embeddings = list(density.embed.parameters())
+    linear = [m.weight for m in density.modules() if isinstance(m, nn.Linear)]
+    biases = [m.bias for m in density.modules() if isinstance(m, nn.Linear)]
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": linear, "weight_decay": weight_decay},
+            {"params": biases, "weight_decay": 0.0},
+            {"params": embeddings, "weight_decay": embedding_decay},
+        ]
+    )
+    averaged = [p.detach().clone() for p in density.parameters()]
+    density.train()
+    for step in range(steps):
+        rate = learning_rate * min(1, (step + 1) / 200)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * (0.5 + 0.5 * math.cos(math.pi * step / steps) + 0.003)
+        rows = torch.randint(len(choices), (batch_size,), generator=generator)
+        blurred = coordinates[rows] + noise * torch.randn(
+            (batch_size, coordinates.shape[1]), generator=generator
+        )
+        loss = -density.log_density(choices[rows], blurred).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(density.parameters(), 1.0)
+        optimizer.step()
+        kept = min(average, (1 + step) / (50 + step))
+        with torch.no_grad():
+            for mean, now in zip(averaged, density.parameters(), strict=True):
+                mean.lerp_(now, 1 - kept)
+        advance(1)
+    with torch.no_grad():
+        for mean, now in zip(averaged, density.parameters(), strict=True):
+            now.copy_(mean)
+    return density.eval()
+
+
+class Posterior:
+    """p(filling | geometry) over a design space: Bayes' rule with densities and a flat prior.
+
+    Args:
+        densities: whose mean is taken.
+        choices: the design space's fillings as choices, int64 (G, n).
+    """
+
+    def __init__(self, densities: Sequence[GeometryDensity], choices: Tensor) -> None:
+        self.mirror = densities[0].mirror
+        self.components = densities[0].components
+        self._forms = [_quadratic_form(density, choices) for density in densities]
+
+    @torch.no_grad()
+    def log_probability(self, coordinates: Tensor) -> Tensor:
+        """Of all fillings, normalised: coordinates (B, d) to (B, G)."""
+        images = [coordinates]
+        if self.mirror is not None:
+            images.append(coordinates * self.mirror)
+        logs = []
+        for form in self._forms:
+            for image in images:
+                each = (_monomials(image) @ form).float().unflatten(1, (self.components, -1))
+                logs.append(torch.logsumexp(each, 1))
+        return torch.logsumexp(torch.stack(logs), 0).log_softmax(1)
+
+
+@torch.no_grad()
+def _quadratic_form(density: GeometryDensity, choices: Tensor) -> Tensor:
+    """Coefficients of ``_monomials`` in each component's log density, float64 (q, M G).
+
+    One matrix product then tells a geometry's density under every filling; large terms cancel in
+    it, which needs the longer floats.
+    """
+    log_weight, mean, whiten = (part.double() for part in density(choices))
+    precision = whiten.mT @ whiten
+    linear = (precision @ mean[..., None])[..., 0]
+    log_volume = whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    constant = log_weight + log_volume - 0.5 * (mean * linear).sum(-1)
+    row, column = torch.triu_indices(mean.shape[-1], mean.shape[-1])
+    square = -precision[..., row, column] * torch.where(row == column, 0.5, 1.0)
+    form = torch.cat([constant[..., None], linear, square], -1)
+    return form.permute(2, 1, 0).flatten(1).contiguous()
+
+
+def _monomials(coordinates: Tensor) -> Tensor:
+    """1, g_i and g_i g_j with i <= j of coordinates (B, d): float64 (B, q)."""
+    g = coordinates.double()
+    row, column = torch.triu_indices(g.shape[1], g.shape[1])
+    return torch.cat([torch.ones_like(g[:, :1]), g, g[:, row] * g[:, column]], 1)
