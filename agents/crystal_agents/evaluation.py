@@ -101,6 +101,7 @@ def evaluate(
     collection: CrystalCollection,
     split: str = "test",
     *,
+    rules: Mapping[str, Callable[[EpisodeTable], Scorer]] | None = None,
     n_sources: int = 5,
     floors: bool = True,
     seed: int = 0,
@@ -112,6 +113,8 @@ def evaluate(
         policies: by name, the runs (seeds) of each; all of one vocabulary.
         collection: the crystals; their elements must be in the vocabulary.
         split: ``train``, ``val``, ``test`` or ``all``.
+        rules: by name, other ways of filling, made from the table of the crystals; their scores
+            are log-probabilities. Each has a line of its own.
         n_sources: source sites per crystal.
         floors: also report rules that know no chemistry, and the true crystals.
         seed: of the sampled sources and the uniform floor.
@@ -133,6 +136,7 @@ def evaluate(
     scorers: dict[str, list[Scorer]] = {
         name: [PolicyScorer(policy, table) for policy in group] for name, group in policies.items()
     }
+    scorers |= {name: [rule(table)] for name, rule in (rules or {}).items()}
     chosen = _floors(table, train, seed) if floors else {}
     rows: dict[str, Row] = {}
     total = sum(map(len, scorers.values())) + len(chosen)

@@ -1,10 +1,11 @@
 """Filling many crystals at once: each from several source sites, by any rule."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import log_softmax, logsumexp
 
 from crystal_agents.graphs import SkeletonStore
 from crystal_agents.policy import SkeletonPolicy
@@ -83,6 +84,23 @@ class PolicyScorer:
         elements = batch.flat(codes.view(n_sources, len(rows), -1))
         focus = torch.as_tensor(state.focus, device=self.device).view(n_sources, -1)
         return self.policy(batch, elements, focus).flatten(0, 1).float().cpu().numpy()
+
+
+class EnsembleScorer:
+    """Mean probability of several policies, as logarithms.
+
+    Args:
+        policies: of one vocabulary, the table's.
+        table: the crystals.
+    """
+
+    def __init__(self, policies: Sequence[SkeletonPolicy], table: EpisodeTable) -> None:
+        self.members = [PolicyScorer(policy, table) for policy in policies]
+
+    def __call__(self, table: EpisodeTable, state: EpisodeState, n_sources: int) -> np.ndarray:
+        """Log probabilities (B, V)."""
+        logs = [log_softmax(member(table, state, n_sources), axis=1) for member in self.members]
+        return logsumexp(np.stack(logs), axis=0) - np.log(len(logs))
 
 
 @dataclass(frozen=True)

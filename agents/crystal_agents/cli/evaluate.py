@@ -4,8 +4,9 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from crystal_agents.evaluation import Estimate, Report
     from crystal_agents.policy import SkeletonPolicy
+    from crystal_agents.rollouts import Scorer
+    from crystal_gym.episode import EpisodeTable
 
 # Headings of the table, to be broken over two lines.
 _COLUMNS = {
@@ -68,6 +71,13 @@ class Evaluate(Command):
     floors: bool = True
     """Also report the floors and the true crystals."""
 
+    ensemble: bool = False
+    """Also report the mean of several runs of one network, on a line of its own."""
+
+    posterior: bool = False
+    """Also report Bayes' rule with the density p(geometry | elements) of the collection's
+    prototype, fitted to its data set expert-train (minutes, where that was not done before)."""
+
     seed: int = 0
     """Of the sources, where a crystal has more sites than are used, and of the uniform floor."""
 
@@ -96,10 +106,13 @@ class Evaluate(Command):
         if self.split != "all":
             for folder, policy in loaded.items():
                 _refuse_other_splits(folder, policy, address, split_by)
+        collection = load_collection(source, split_by=split_by)
+        runs = runs_by_name(loaded)
         report = evaluate(
-            runs_by_name(loaded),
-            load_collection(source, split_by=split_by),
+            runs,
+            collection,
             self.split,
+            rules=self._rules(runs, collection.name),
             n_sources=self.sources,
             floors=self.floors,
             seed=self.seed,
@@ -109,6 +122,24 @@ class Evaluate(Command):
             print()
         else:
             console().print(report_table(report))
+
+    def _rules(
+        self, runs: "Mapping[str, list[SkeletonPolicy]]", collection: str
+    ) -> "dict[str, Callable[[EpisodeTable], Scorer]]":
+        """Ways of filling beside the single policies."""
+        from crystal_agents.rollouts import EnsembleScorer
+        from crystal_agents.synthetic import Model
+        from crystal_agents.synthetic.scorer import PosteriorScorer
+        from crystal_datasets import dataset_id, load_transitions
+
+        rules: dict[str, Callable[[EpisodeTable], Scorer]] = {}
+        for name, policies in runs.items():
+            if self.ensemble and len(policies) > 1:
+                rules[f"ensemble of {len(policies)} {name}"] = partial(EnsembleScorer, policies)
+        if self.posterior:
+            model = Model(load_transitions(dataset_id(collection, "train")))
+            rules["posterior"] = partial(PosteriorScorer, model)
+        return rules
 
 
 def _split_by(policy: "SkeletonPolicy") -> str:
