@@ -1,24 +1,32 @@
 """The paper's network: EGNN on the edges inside the cell, read out as a mean over sites."""
 
 import itertools
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import MessagePassing
 
 from crystal_agents.encoders.encoder import Encoder
-from crystal_agents.graphs import SkeletonBatch
+from crystal_agents.graphs import SkeletonBatch, sum_at
 from crystal_agents.readouts import GraphReadout
 
 
-class EGNNConv(MessagePassing):
+def _linear(layers: nn.Sequential, index: int) -> nn.Linear:
+    return cast(nn.Linear, layers[index])
+
+
+class EGNNConv(nn.Module):
     r"""The equivariant layer of Satorras, Hoogeboom & Welling (2021), equations 3 to 6.
 
     .. math::
         m_{ij} &= \phi_e(h_i, h_j, |x_i - x_j|^2) \\
         x_i &\leftarrow x_i + \text{mean}_j\, (x_i - x_j)\, \phi_x(m_{ij}) \\
         h_i &\leftarrow \phi_h(h_i, \textstyle\sum_j m_{ij})
+
+    What the first linear layers of :math:`\phi_e` and :math:`\phi_h` make of :math:`h_i` and
+    :math:`h_j` is the same on all edges of a site. ``site_terms`` are these three products, made
+    once for each site; ``pass_messages`` goes on from them.
 
     Args:
         size_in: channels of h before the layer.
@@ -31,7 +39,8 @@ class EGNNConv(MessagePassing):
     """
 
     def __init__(self, size_in: int, hidden: int, size_out: int) -> None:
-        super().__init__(aggr="sum", node_dim=-2)
+        super().__init__()
+        self.size_in = size_in
         self.phi_e = nn.Sequential(
             nn.Linear(2 * size_in + 1, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
         )
@@ -40,29 +49,44 @@ class EGNNConv(MessagePassing):
         self.phi_h = nn.Sequential(
             nn.Linear(size_in + hidden, hidden), nn.SiLU(), nn.Linear(hidden, size_out)
         )
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """PyTorch's initial weights, but a small last layer of the position update."""
-        super().reset_parameters()
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                module.reset_parameters()
         # A large first move would throw the sites apart: the authors' own choice of gain.
         nn.init.xavier_uniform_(self.phi_x_last.weight, gain=0.001)
 
     def forward(self, h: Tensor, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
-        gathered = self.propagate(edges, h=h, x=x)
-        message, move = gathered[..., :-4], gathered[..., -4:]
-        # The last channel counts the neighbours: a mean of the moves beside a sum of the messages.
-        x = x + move[..., :3] / move[..., 3:].clamp_min(1)
-        return self.phi_h(torch.cat([h, message], -1)), x
+        inner, x = self.pass_messages(F.linear(h, *self.site_terms()), x, edges)
+        return self.phi_h[2](inner), x
 
-    def message(self, h_i: Tensor, h_j: Tensor, x_i: Tensor, x_j: Tensor) -> Tensor:
-        apart = x_i - x_j
-        message = self.phi_e(torch.cat([h_i, h_j, apart.square().sum(-1, keepdim=True)], -1))
-        move = apart * self.phi_x_last(self.phi_x(message))
-        return torch.cat([message, move, torch.ones_like(move[..., :1])], -1)
+    def site_terms(self) -> tuple[Tensor, Tensor]:
+        r"""The linear layer from h to what it adds to each edge's target, source and own update.
+
+        Returns:
+            Weight (3 hidden, size_in) and bias (3 hidden,).
+        """
+        edge, update = _linear(self.phi_e, 0), _linear(self.phi_h, 0)
+        target, source, _ = edge.weight.split([self.size_in, self.size_in, 1], 1)
+        weight = torch.cat([target, source, update.weight[:, : self.size_in]])
+        # An edge has one target, so phi_e's bias may come with it.
+        return weight, torch.cat([edge.bias, torch.zeros_like(edge.bias), update.bias])
+
+    def pass_messages(self, terms: Tensor, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+        r"""From the site terms to the hidden layer of :math:`\phi_h` and the new positions.
+
+        Shapes: terms (K, s, 3 hidden) and x (K, s, 3) to (K, s, hidden) and x.
+        """
+        source, target = edges
+        n_sites = x.shape[-2]
+        of_target, of_source, of_update = terms.chunk(3, -1)
+        apart = x.index_select(1, target) - x.index_select(1, source)
+        sites = of_target.index_select(1, target) + of_source.index_select(1, source)
+        # The distance enters by no matrix product: mixed precision would take it in 16 bits.
+        square = apart.square().sum(-1, keepdim=True)
+        by_distance = _linear(self.phi_e, 0).weight[:, -1]
+        message = self.phi_e[1:](torch.addcmul(sites, square, by_distance))
+        move = sum_at(apart * self.phi_x_last(self.phi_x(message)), target, n_sites, 1)
+        x = x + move / torch.bincount(target, minlength=n_sites).clamp_min(1)[:, None]
+        gathered = sum_at(message, target, n_sites, 1)
+        update = F.linear(gathered, _linear(self.phi_h, 0).weight[:, self.size_in :])
+        return F.silu(of_update + update), x
 
 
 class EGNNPaper(Encoder):
@@ -90,8 +114,16 @@ class EGNNPaper(Encoder):
 
     def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
         x = batch.positions.expand(len(elements), -1, -1)
-        h = F.one_hot(elements, self.n_codes).to(x.dtype)
         edges = batch.in_cell_edges
-        for layer in self.layers:
-            h, x = layer(h, x, edges)
-        return torch.cat([h, x], -1)
+        first, *others = cast(list[EGNNConv], list(self.layers))
+        weight, bias = first.site_terms()
+        # A product with one-hot rows picks columns of the weight.
+        inner, x = first.pass_messages(F.embedding(elements, weight.T) + bias, x, edges)
+        last = _linear(first.phi_h, 2)
+        for layer in others:
+            # Two linear layers on end are one: h itself is needed behind the last layer alone.
+            weight, bias = layer.site_terms()
+            terms = F.linear(inner, weight @ last.weight, bias + weight @ last.bias)
+            inner, x = layer.pass_messages(terms, x, edges)
+            last = _linear(layer.phi_h, 2)
+        return torch.cat([last(inner), x], -1)

@@ -1,14 +1,16 @@
 """The paper's comparison: graph convolutions in the place of the equivariant network."""
 
 import itertools
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import GCNConv
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from crystal_agents.encoders.encoder import Encoder
-from crystal_agents.graphs import SkeletonBatch
+from crystal_agents.graphs import SkeletonBatch, sum_at
 from crystal_agents.readouts import GraphReadout
 
 
@@ -35,15 +37,24 @@ class GCN(Encoder):
         super().__init__()
         self.n_codes = n_elements + 1
         sizes = [self.n_codes, *[hidden] * (layers - 1), size_h]
-        self.layers = nn.ModuleList(
-            [GCNConv(a, b, node_dim=-2) for a, b in itertools.pairwise(sizes)]
-        )
+        # PyG's layers hold the weights; the convolution itself is written out below.
+        self.layers = nn.ModuleList([GCNConv(a, b) for a, b in itertools.pairwise(sizes)])
         self.size = size_h + 3
 
     def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
         positions = batch.positions.expand(len(elements), -1, -1)
-        h = F.one_hot(elements, self.n_codes).to(positions.dtype)
-        edges = batch.in_cell_edges
-        for layer in self.layers[:-1]:
-            h = F.relu(layer(h, edges))
-        return torch.cat([self.layers[-1](h, edges), positions], -1)
+        n_sites = positions.shape[1]
+        # The same normalised edges for all layers.
+        edges, weight = gcn_norm(batch.in_cell_edges, num_nodes=n_sites, dtype=positions.dtype)
+        source, target = cast(Tensor, edges)
+        first, *others = cast(list[GCNConv], list(self.layers))
+
+        def convolve(h: Tensor, layer: GCNConv) -> Tensor:
+            messages = h.index_select(1, source) * cast(Tensor, weight)[:, None]
+            return sum_at(messages, target, n_sites, 1) + cast(Tensor, layer.bias)
+
+        # A product with one-hot rows picks columns of the weight.
+        h = convolve(F.embedding(elements, first.lin.weight.T), first)
+        for layer in others:
+            h = convolve(layer.lin(F.relu(h)), layer)
+        return torch.cat([h, positions], -1)

@@ -1,0 +1,142 @@
+"""The paper's networks and their data as one would first write them with PyTorch Geometric.
+
+This is what ``benchmarks/training.py`` and the tests hold the networks of ``crystal_agents``
+against: one ``Data`` object a transition, ``MessagePassing`` layers, PyG's own ``DataLoader``. The
+weights have the same names, so that a state dict fits both.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.data import Data
+from torch_geometric.nn import GCNConv, MessagePassing, global_mean_pool
+
+from crystal_datasets.transitions import Transitions
+from crystal_gym.skeleton import lattice_matrix
+
+
+def data_objects(data: Transitions, rows: Sequence[int]) -> list[Data]:
+    """One graph for each of these transitions."""
+    objects = []
+    for row in rows:
+        skeleton = data.skeleton[row]
+        n_sites = data.n_sites[skeleton]
+        cell = data.lattice[skeleton].astype(np.float64)
+        edges = data.edges[skeleton]
+        inside = (edges[:, 0] >= 0) & (edges[:, 2:] == 0).all(1)
+        objects.append(
+            Data(
+                element=torch.as_tensor(data.elements[row, :n_sites], dtype=torch.int64),
+                pos=torch.as_tensor(
+                    data.frac_coords[skeleton, :n_sites] @ lattice_matrix(cell),
+                    dtype=torch.float32,
+                ),
+                edge_index=torch.as_tensor(edges[inside, :2].T, dtype=torch.int64).contiguous(),
+                cell=torch.as_tensor(cell, dtype=torch.float32)[None],
+                focus=int(data.focus[row]),
+                y=int(data.action[row]),
+            )
+        )
+    return objects
+
+
+class EGNNConv(MessagePassing):
+    """The equivariant layer, edge by edge."""
+
+    def __init__(self, size_in: int, hidden: int, size_out: int) -> None:
+        super().__init__(aggr=None)
+        self.phi_e = nn.Sequential(
+            nn.Linear(2 * size_in + 1, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
+        )
+        self.phi_x = nn.Sequential(nn.Linear(hidden, hidden), nn.SiLU())
+        self.phi_x_last = nn.Linear(hidden, 1, bias=False)
+        self.phi_h = nn.Sequential(
+            nn.Linear(size_in + hidden, hidden), nn.SiLU(), nn.Linear(hidden, size_out)
+        )
+
+    def forward(self, h: Tensor, x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings (s, size_in) and positions (s, 3) behind the layer."""
+        message, move = self.propagate(edge_index, h=h, x=x)
+        return self.phi_h(torch.cat([h, message], -1)), x + move
+
+    def message(self, h_i: Tensor, h_j: Tensor, x_i: Tensor, x_j: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each edge: the message, and the move that it asks for."""
+        apart = x_i - x_j
+        message = self.phi_e(torch.cat([h_i, h_j, apart.square().sum(-1, keepdim=True)], -1))
+        return message, apart * self.phi_x_last(self.phi_x(message))
+
+    def aggregate(
+        self, inputs: tuple[Tensor, Tensor], index: Tensor, dim_size: int
+    ) -> tuple[Tensor, Tensor]:
+        """Messages are summed, moves averaged."""
+        message, move = inputs
+        count = torch.bincount(index, minlength=dim_size).clamp_min(1)[:, None]
+        message = message.new_zeros(dim_size, message.shape[1]).index_add(0, index, message)
+        return message, move.new_zeros(dim_size, 3).index_add(0, index, move) / count
+
+
+class PlainEncoder(nn.Module):
+    """Four layers, hidden 256, output 128: ``egnn-paper`` or ``gcn``."""
+
+    def __init__(self, network: str, n_codes: int, hidden: int, size_h: int, layers: int) -> None:
+        super().__init__()
+        self.network = network
+        self.n_codes = n_codes
+        sizes = itertools.pairwise([n_codes, *[hidden] * (layers - 1), size_h])
+        self.layers = nn.ModuleList(
+            [EGNNConv(a, hidden, b) if network == "egnn-paper" else GCNConv(a, b) for a, b in sizes]
+        )
+
+    def forward(self, data: Data) -> Tensor:
+        """Embeddings beside positions, (s, size_h + 3)."""
+        h, x = F.one_hot(data.element, self.n_codes).float(), data.pos
+        for i, layer in enumerate(self.layers):
+            if self.network == "egnn-paper":
+                h, x = layer(h, x, data.edge_index)
+            else:
+                h = layer(h, data.edge_index)
+                h = h if i == len(self.layers) - 1 else h.relu()
+        return torch.cat([h, x], -1)
+
+
+class PlainReadout(nn.Module):
+    """The mean over sites beside the features of the graph."""
+
+    def __init__(self, size: int, n_elements: int, max_sites: int) -> None:
+        super().__init__()
+        self.max_sites = max_sites
+        self.graph = nn.Linear(6 + max_sites, 8)
+        self.action = nn.Linear(size + 8, n_elements)
+
+    def forward(self, data: Data, embedding: Tensor) -> Tensor:
+        """Logits (S, V)."""
+        pooled = global_mean_pool(embedding, data.batch)
+        focus = F.one_hot(data.focus, self.max_sites).float()
+        graph = F.relu(self.graph(torch.cat([data.cell, focus], -1)))
+        return self.action(torch.cat([pooled, graph], -1))
+
+
+class PlainPolicy(nn.Module):
+    """A network of the paper behind PyG's batches: logits (S, V) of the next element."""
+
+    def __init__(
+        self,
+        network: str,
+        n_elements: int,
+        max_sites: int,
+        *,
+        hidden: int = 256,
+        size_h: int = 128,
+        layers: int = 4,
+    ) -> None:
+        super().__init__()
+        self.encoder = PlainEncoder(network, n_elements + 1, hidden, size_h, layers)
+        self.readout = PlainReadout(size_h + 3, n_elements, max_sites)
+
+    def forward(self, data: Data) -> Tensor:
+        """Logits of a batch of S graphs, (S, V)."""
+        return self.readout(data, self.encoder(data))
