@@ -1,12 +1,14 @@
 """Figures of the evaluation, against plain counting."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 
 from crystal_agents import baselines
 from crystal_agents.evaluation import (
@@ -19,9 +21,9 @@ from crystal_agents.evaluation import (
     evaluate,
 )
 from crystal_agents.policy import PolicyConfig, SkeletonPolicy
-from crystal_agents.rollouts import groups_of, roll_out
+from crystal_agents.rollouts import EnsembleScorer, PolicyScorer, groups_of, roll_out
 from crystal_gym.elements import Vocabulary
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeTable, start
 from crystal_gym.errors import CrystalGymError
 
 
@@ -425,3 +427,22 @@ def test_an_empty_split_is_told(toy):
     only_train = toy.take(toy.in_split("train"))
     with pytest.raises(CrystalGymError, match="has no crystals"):
         evaluate({}, only_train, "test")
+
+
+def test_an_ensemble_is_the_mean_of_its_members_probabilities(toy):
+    policies = [small_policy(toy, seed) for seed in (0, 1)]
+    table = EpisodeTable(toy, policies[0].vocabulary)
+    report = evaluate(
+        {"runs": policies},
+        toy,
+        "all",
+        rules={"ensemble": partial(EnsembleScorer, policies)},
+        floors=False,
+        progress=False,
+    )
+    assert list(report.rows) == ["runs", "ensemble"]
+    group = next(groups_of(table, np.array([5]), 2))
+    state = start(table, np.array([5, 5]), table.traversals[5, group.sources.ravel()])
+    mean = np.mean([softmax(PolicyScorer(p, table)(table, state, 2), 1) for p in policies], 0)
+    found = EnsembleScorer(policies, table)(table, state, 2)
+    np.testing.assert_allclose(np.exp(found), mean, rtol=1e-5)

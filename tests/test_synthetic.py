@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from crystal_agents.behavioral_cloning import Args, Checkpoint, train
@@ -16,8 +17,10 @@ from crystal_agents.synthetic import crystals as crystals_module
 from crystal_agents.synthetic.batches import SyntheticStore
 from crystal_agents.synthetic.density import GeometryDensity, Posterior, fit_density
 from crystal_agents.synthetic.design_space import DesignSpace
+from crystal_agents.synthetic.scorer import PosteriorScorer
 from crystal_datasets import build_dataset, load_transitions
 from crystal_gym.elements import Vocabulary
+from crystal_gym.episode import EpisodeTable, fill, start
 from crystal_gym.errors import DamagedFileError
 
 IDEAL = np.array([[0, 0, 0], [1, 1, 1], [1, 0, 1], [1, 1, 0], [0, 1, 1]]) / 2
@@ -257,3 +260,25 @@ def test_a_policy_learns_from_synthetic_crystals_and_resumes(few, cache, tmp_pat
     resumed = run("stopped")
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+@pytest.mark.real
+def test_bayes_rule_fills_sites_by_the_posterior_of_what_is_filled(few, perov5, cache):
+    model = Model(few, TINY)
+    table = EpisodeTable(perov5, Vocabulary(few.vocabulary))
+    scorer = PosteriorScorer(model, table)
+    known = [code[:5].tolist() in model.space.fillings.tolist() for code in table.true]
+    crystals = np.flatnonzero(known)[:4]
+    order = table.traversals[np.tile(crystals, 2), np.repeat([0, 3], 4)]
+    state = start(table, np.tile(crystals, 2), order)
+    coordinates = model.prototype.coordinates(table.frac_coords[crystals], table.lattice[crystals])
+    joint = model.posterior().log_probability(torch.tensor(coordinates).float()).exp().numpy()
+    for _ in range(3):
+        probability = softmax(scorer(table, state, 2), axis=1)
+        for row in range(8):
+            filled = state.elements[row]
+            weight = joint[row % 4] * ((filled == 0) | (filled == model.space.fillings)).all(1)
+            element = model.space.fillings[:, state.focus[row]] - 1
+            expected = np.bincount(element, weight, len(few.vocabulary)) / weight.sum()
+            np.testing.assert_allclose(probability[row], expected, atol=1e-4)
+        fill(state, table.true[state.crystal, state.focus] - 1)
