@@ -13,6 +13,7 @@ from crystal_agents.cli.crystals import Crystals
 from crystal_agents.cli.demo import Demo
 from crystal_agents.cli.evaluate import Evaluate
 from crystal_agents.cli.list import List
+from crystal_agents.cli.reproduce import Reproduce
 from crystal_agents.cli.train import Train
 from crystal_gym.errors import CrystalGymError, DownloadError, StorageError
 
@@ -24,6 +25,7 @@ COMMANDS: dict[str, type[Command]] = {
     "build": Build,
     "train": Train,
     "evaluate": Evaluate,
+    "reproduce": Reproduce,
 }
 
 DESCRIPTION = "Fill crystal skeletons with elements: crystals, expert data, policies."

@@ -1,0 +1,105 @@
+"""``crystal-gym reproduce EXPERIMENT``: the paper's experiments, as far as they have been run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import tyro
+
+from crystal_agents.cli.command import Command, console
+from crystal_gym.errors import CrystalGymError, UnknownNameError
+
+if TYPE_CHECKING:
+    from crystal_agents.reproduction import drawing
+
+
+@dataclass
+class Reproduce(Command):
+    """Run an experiment of the paper with its settings; draw its table and figures.
+
+    Every run has a folder of its own and goes on where it was stopped; finished runs are kept in
+    one JSON file, from which everything is drawn, and are not repeated. Runs of different numbers
+    of epochs are told apart, never mixed.
+    """
+
+    after_stop: ClassVar[str] = (
+        "Finished runs are kept; the same command goes on with the others from their last "
+        "checkpoints. With --draw-only it draws what there is."
+    )
+
+    experiment: tyro.conf.Positional[str]
+    """table-1: accuracy and validity of the paper's five columns, and the curves of its Figure
+    2."""
+
+    epochs: int | None = None
+    """Passes over the transitions (default: the paper's 1000)."""
+
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """One run of each column for each seed; the first seed of all columns comes first."""
+
+    columns: tuple[str, ...] = ()
+    """Some of the columns: egnn-1, egnn-3, egnn-5, gcn-5, random (default: all)."""
+
+    folder: Path = Path("reproduction")
+    """Where runs, results, table and figures are written."""
+
+    collection: str = "perov-5"
+    """The crystals; the paper's are perov-5."""
+
+    accelerator: str = "auto"
+    """Where to train: cpu, cuda, mps or auto."""
+
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Floating-point arithmetic; the paper's is 32-true."""
+
+    draw_only: bool = False
+    """Run nothing; draw table and figures from the results that are there."""
+
+    def run(self) -> None:
+        """Run what is missing, then draw."""
+        if self.experiment not in EXPERIMENTS:
+            raise UnknownNameError("experiment", self.experiment, EXPERIMENTS)
+        EXPERIMENTS[self.experiment](self)
+
+
+def _table_1(command: Reproduce) -> None:
+    from crystal_agents.reproduction import drawing, table_1
+    from crystal_agents.reproduction.runs import Bench
+
+    out = console()
+    if not command.draw_only:
+        bench = Bench(command.folder, command.collection, command.accelerator, command.precision)
+        columns = command.columns or tuple(table_1.COLUMNS)
+        for record in table_1.reproduce(bench, columns, command.seeds, command.epochs):
+            minutes = f", {record.seconds / 60:.1f} minutes of training" if record.epochs else ""
+            out.print(
+                f"{record.column}, seed {record.seed}: "
+                f"accuracy {record.figures['accuracy'].mean:.2%}, "
+                f"validity {record.figures['validity_smact14'].mean:.2%}{minutes}."
+            )
+    path = command.folder / table_1.RESULTS_FILE
+    records = table_1.load_table(path)
+    if not records:
+        raise CrystalGymError(f"There are no results in {path} to draw from.")
+    table = drawing.table_of(records)
+    _print(table)
+    paths = [drawing.save_table(table, command.folder)]
+    paths += drawing.save_figures(records, command.folder)
+    for written in (path, *paths):
+        out.print(str(written), soft_wrap=True)
+
+
+# What can be reproduced, by name.
+EXPERIMENTS: dict[str, Callable[[Reproduce], None]] = {"table-1": _table_1}
+
+
+def _print(table: "drawing.Table") -> None:
+    import rich.table
+
+    shown = rich.table.Table(title=table.title, caption="\n".join(table.notes))
+    for i, heading in enumerate(table.headings):
+        shown.add_column(heading, justify="right" if i else "left", no_wrap=i > 0)
+    for row in table.rows:
+        shown.add_row(*row)
+    console().print(shown)

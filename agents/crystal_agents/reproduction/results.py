@@ -1,0 +1,137 @@
+"""The results of an experiment: one record a run, all in one JSON file."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crystal_agents.evaluation import Estimate
+from crystal_gym.errors import CrystalGymError, DamagedFileError
+from crystal_gym.files import written_beside
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Teacher-forced accuracy while a run learned.
+
+    Attributes:
+        epoch: those at whose ends the held-out crystals were judged.
+        train: accuracy during each of these epochs, on the states that were learned from.
+        val: accuracy at its end, on the val split.
+    """
+
+    epoch: list[int]
+    train: list[float]
+    val: list[float]
+
+    def __post_init__(self) -> None:
+        if not len(self.epoch) == len(self.train) == len(self.val):
+            raise ValueError("a curve's epochs and accuracies differ in number")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One finished run and its figures on the test split.
+
+    Attributes:
+        column: of the experiment's table.
+        seed: of the run.
+        epochs: passes over the transitions; 0 where nothing is learned, as in the next three.
+        network: a name of ``crystal_agents.encoders.ENCODERS``, or ``None``.
+        trajectories: of each crystal.
+        transitions: all that were learned from.
+        precision: Fabric's; ``None`` where nothing is learned.
+        collection: name or full path of the crystals.
+        collection_sha256: fingerprint of the crystals.
+        n_crystals: how many were filled.
+        figures: by name of ``crystal_agents.evaluation.FIGURES``, as fractions; intervals are over
+            crystals.
+        curve: ``None`` where nothing is learned.
+        seconds: of training.
+        transitions_per_second: while training.
+        hardware: where the run ended.
+        versions: of the software.
+        date: when the run was evaluated, ISO 8601.
+    """
+
+    column: str
+    seed: int
+    epochs: int
+    network: str | None
+    trajectories: int
+    transitions: int
+    precision: str | None
+    collection: str
+    collection_sha256: str
+    n_crystals: int
+    figures: dict[str, Estimate]
+    curve: Curve | None
+    seconds: float
+    transitions_per_second: float
+    hardware: str
+    versions: dict[str, str]
+    date: str
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Record":
+        """A record as ``dataclasses.asdict`` gave it; ``TypeError`` or alike where it is not."""
+        figures = {name: Estimate(**figure) for name, figure in entry["figures"].items()}
+        curve = None if entry["curve"] is None else Curve(**entry["curve"])
+        return cls(**{**entry, "figures": figures, "curve": curve})
+
+
+def load_records(path: Path) -> list[Record]:
+    """All records, in the order of their runs; none where there is no file yet.
+
+    Raises:
+        DamagedFileError: the file is not one that ``append_record`` wrote.
+    """
+    if not path.is_file():
+        return []
+    try:
+        return _parse(path.read_text())
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DamagedFileError(
+            f"{path} is damaged ({type(error).__name__}: {error}). Mend it, or move it away: the "
+            "runs beside it are then evaluated anew, without being trained again."
+        ) from error
+
+
+def _parse(text: str) -> list[Record]:
+    entries = json.loads(text)
+    if not isinstance(entries, list):
+        raise TypeError("not a list of runs")
+    return [Record.from_json(entry) for entry in entries]
+
+
+def append_record(path: Path, record: Record) -> None:
+    """Add a run to the file, whole or not at all.
+
+    Raises:
+        CrystalGymError: the file's records are of other crystals.
+        DamagedFileError: the file is damaged; it stays as it is.
+        StorageError: it cannot be written.
+    """
+    # Read anew: another process may have finished runs of its own meanwhile.
+    records = load_records(path)
+    require_same_crystals(path, records, record.collection_sha256)
+    lines = [json.dumps(dataclasses.asdict(entry)) for entry in [*records, record]]
+    with written_beside(path) as beside:
+        beside.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+
+
+def require_same_crystals(path: Path, records: list[Record], collection_sha256: str) -> None:
+    """Results on different crystals are never brought together.
+
+    Raises:
+        CrystalGymError: the records are of other crystals.
+    """
+    for record in records:
+        if record.collection_sha256 != collection_sha256:
+            raise CrystalGymError(
+                f"{path} holds results on other crystals ({record.collection}, SHA-256 "
+                f"{record.collection_sha256[:12]}…; asked for: {collection_sha256[:12]}…). Choose "
+                "another folder."
+            )

@@ -1,0 +1,201 @@
+"""The runs of an experiment: learned or drawn at random, measured once on the test split."""
+
+import csv
+import platform
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from crystal_agents.behavioral_cloning import HISTORY_FILE, Args, train
+from crystal_agents.evaluation import Estimate, evaluate
+from crystal_agents.recipes import Recipe
+from crystal_agents.reproduction.results import Curve, Record
+from crystal_datasets import dataset_id, load_transitions
+from crystal_gym.collection import CrystalCollection
+from crystal_gym.collections import collection_address, load_collection
+from crystal_gym.errors import DamagedFileError, MissingDataError
+
+if TYPE_CHECKING:
+    from crystal_datasets.transitions import Transitions
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+# Validations of a run, however many epochs it has: points of its curve.
+_VALIDATIONS = 50
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the runs of an experiment take place: the crystals, the machine, the folder.
+
+    Attributes:
+        folder: of the runs and the results.
+        source: the collection, a name or a path.
+        accelerator: Fabric's accelerator.
+        precision: Fabric's precision.
+        progress: show progress bars.
+    """
+
+    folder: Path
+    source: str = "perov-5"
+    accelerator: str = "auto"
+    precision: Precision = "32-true"
+    progress: bool = True
+
+    @cached_property
+    def collection(self) -> CrystalCollection:
+        """The crystals."""
+        return load_collection(self.source, progress=self.progress)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Fingerprint of the crystals."""
+        return self.collection.fingerprint()
+
+    @cached_property
+    def validation(self) -> "Transitions":
+        """All transitions of the val split."""
+        return self.transitions("val")
+
+    def transitions(
+        self, split: str, trajectories: int | None = None, seed: int = 0
+    ) -> "Transitions":
+        """The expert's transitions.
+
+        Raises:
+            MissingDataError: the data set is not built.
+        """
+        name = dataset_id(self.collection.name, split)
+        try:
+            return load_transitions(name, trajectories, seed, progress=self.progress)
+        except MissingDataError as error:
+            raise MissingDataError(
+                f"The data set {name} is not built yet: run `crystal-gym build {self.source}` "
+                "first."
+            ) from error
+
+    def learn(
+        self, column: str, run: Path, recipe: Recipe, *, trajectories: int, seed: int
+    ) -> Record:
+        """Train a policy, or go on where its run was stopped, and measure it.
+
+        Args:
+            column: the record's.
+            run: folder of the checkpoint, the history and the policy.
+            recipe: the network and how it is trained.
+            trajectories: of each crystal to learn from.
+            seed: of the run, and of the draw of trajectories.
+
+        Raises:
+            CrystalGymError: the run's folder holds another run, or the data sets are not built.
+        """
+        data = self.transitions("train", trajectories, seed)
+        args = Args(
+            run=run,
+            recipe=recipe,
+            seed=seed,
+            validate_every=max(1, recipe.epochs // _VALIDATIONS),
+            accelerator=self.accelerator,
+            precision=self.precision,
+            provenance={
+                "collection": collection_address(self.source),
+                "split_by": "source",
+                "data": data.dataset_id,
+                "trajectories": trajectories,
+            },
+        )
+        policy = train(args, data.vocabulary, data, self.validation, progress=self.progress)
+        training = policy.config.training
+        # The trained policy is handed back on the CPU.
+        device = Fabric(accelerator=self.accelerator, devices=1).device
+        report = evaluate(
+            {column: [policy.to(device)]}, self.collection, floors=False, progress=self.progress
+        )
+        return self._record(
+            column=column,
+            seed=seed,
+            epochs=training["epochs"],
+            network=recipe.network,
+            trajectories=trajectories,
+            transitions=len(data),
+            precision=self.precision,
+            figures=report.rows[column].figures,
+            curve=_curve(run / HISTORY_FILE),
+            seconds=training["seconds"],
+            transitions_per_second=round(
+                len(data) * training["epochs"] / max(training["seconds"], 0.1), 1
+            ),
+            hardware=_hardware(device),
+        )
+
+    def draw_uniformly(self, column: str, seed: int) -> Record:
+        """Measure the rule to which all elements are equally likely."""
+        report = evaluate({}, self.collection, seed=seed, progress=self.progress)
+        return self._record(
+            column=column,
+            seed=seed,
+            epochs=0,
+            network=None,
+            trajectories=0,
+            transitions=0,
+            precision=None,
+            figures=report.rows["uniform"].figures,
+            curve=None,
+            seconds=0.0,
+            transitions_per_second=0.0,
+            hardware=_hardware(torch.device("cpu")),
+        )
+
+    def _record(self, *, figures: dict[str, Estimate], **run: Any) -> Record:
+        return Record(
+            **run,
+            figures=figures,
+            collection=collection_address(self.source),
+            collection_sha256=self.sha256,
+            n_crystals=len(self.collection.in_split("test")),
+            versions={
+                "crystal-gym": version("crystal-gym"),
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+            date=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+
+
+def _curve(path: Path) -> Curve:
+    """The validated epochs of a run's history."""
+    try:
+        with path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["val_accuracy"]]
+        return Curve(
+            [int(row["epoch"]) for row in rows],
+            [round(float(row["train_accuracy"]), 6) for row in rows],
+            [round(float(row["val_accuracy"]), 6) for row in rows],
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(
+            f"{path} is missing or damaged ({type(error).__name__}). Delete {path.parent} to run "
+            "it anew."
+        ) from error
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
