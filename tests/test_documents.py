@@ -11,7 +11,10 @@ from crystal_agents import cli
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Lines with these need a download or take minutes.
-LONG = ("perov-5", "mp-20", "make ", "pip ", "crystal-gym train", "crystal-gym demo")
+LONG = (
+    *("perov-5", "mp-20", "make ", "pip "),
+    *("crystal-gym train", "crystal-gym demo", "crystal-gym reproduce"),
+)
 
 
 def name_of(page):

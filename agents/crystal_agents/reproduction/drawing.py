@@ -151,24 +151,24 @@ def save_figures(records: Sequence[Record], folder: Path) -> list[Path]:
 
 
 def _draw(axes: "Axes", lines: Sequence[Line]) -> None:
-    for line in lines:
-        curves = [record.curve for record in line.records if record.curve is not None]
-        runs = f"{len(curves)} runs" if len(curves) > 1 else f"seed {line.records[0].seed}"
-        # A column has the same colour in every figure.
-        colour = f"C{list(COLUMNS).index(line.column)}"
-        for part, style in (("train", "--"), ("val", "-")):
+    from matplotlib.ticker import MaxNLocator
+
+    # All of one style after another: a column of the legend each.
+    for part, title, style in (("train", "train", "--"), ("val", "validation", "-")):
+        for line in lines:
+            curves = [record.curve for record in line.records if record.curve is not None]
             epochs, accuracies = _together(curves, part)
-            label = f"{COLUMNS[line.column].title} ({runs}), " + (
-                "train" if part == "train" else "validation"
-            )
+            runs = f"{len(curves)} runs" if len(curves) > 1 else f"seed {line.records[0].seed}"
+            # A column has the same colour in every figure.
+            colour = f"C{list(COLUMNS).index(line.column)}"
             axes.plot(
                 epochs,
                 accuracies.mean(0),
                 style,
                 color=colour,
-                label=label,
+                label=f"{COLUMNS[line.column].title}, {title} ({runs})",
                 marker="o" if len(epochs) <= _FEW_POINTS else "",
-                markersize=4,
+                markerfacecolor="white" if part == "train" else colour,
             )
             if len(curves) > 1:
                 axes.fill_between(
@@ -177,10 +177,11 @@ def _draw(axes: "Axes", lines: Sequence[Line]) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylabel("teacher-forced accuracy, %")
     axes.set_xlim(left=0)
+    axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
     axes.grid(visible=True, alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.legend(fontsize="small", frameon=False)
+    axes.figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
 
 
 def _together(curves: Sequence[Curve], part: str) -> tuple[np.ndarray, np.ndarray]:
