@@ -7,6 +7,7 @@ weights have the same names, so that a state dict fits both.
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,7 +92,7 @@ class PlainEncoder(nn.Module):
             [EGNNConv(a, hidden, b) if network == "egnn-paper" else GCNConv(a, b) for a, b in sizes]
         )
 
-    def forward(self, data: Data) -> Tensor:
+    def forward(self, data: Any) -> Tensor:
         """Embeddings beside positions, (s, size_h + 3)."""
         h, x = F.one_hot(data.element, self.n_codes).float(), data.pos
         for i, layer in enumerate(self.layers):
@@ -112,7 +113,7 @@ class PlainReadout(nn.Module):
         self.graph = nn.Linear(6 + max_sites, 8)
         self.action = nn.Linear(size + 8, n_elements)
 
-    def forward(self, data: Data, embedding: Tensor) -> Tensor:
+    def forward(self, data: Any, embedding: Tensor) -> Tensor:
         """Logits (S, V)."""
         pooled = global_mean_pool(embedding, data.batch)
         focus = F.one_hot(data.focus, self.max_sites).float()
@@ -137,6 +138,6 @@ class PlainPolicy(nn.Module):
         self.encoder = PlainEncoder(network, n_elements + 1, hidden, size_h, layers)
         self.readout = PlainReadout(size_h + 3, n_elements, max_sites)
 
-    def forward(self, data: Data) -> Tensor:
+    def forward(self, data: Any) -> Tensor:
         """Logits of a batch of S graphs, (S, V)."""
         return self.readout(data, self.encoder(data))

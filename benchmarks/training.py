@@ -94,7 +94,7 @@ class Ours:
             for first in range(0, len(groups) - self.size + 1, self.size):
                 yield self.store.batch(groups[first : first + self.size])
 
-    def loss(self, batch: Batch) -> Tensor:
+    def loss(self, batch: Any) -> Tensor:
         """Cross-entropy of the expert's actions."""
         logits = self.policy(batch.skeletons, batch.elements, batch.focus)
         return F.cross_entropy(logits[0], batch.action[0])
@@ -110,7 +110,7 @@ class Plain:
         self.workers = workers
         self.size = min(recipe_named(args.network).skeletons, len(data))
 
-    def batches(self) -> Iterator[pyg.Batch]:
+    def batches(self) -> Iterator[Any]:
         """Shuffled transitions, epoch after epoch."""
         loader = DataLoader(
             self.objects,
@@ -123,7 +123,7 @@ class Plain:
         while True:
             yield from loader
 
-    def loss(self, batch: pyg.Batch) -> Tensor:
+    def loss(self, batch: Any) -> Tensor:
         """Cross-entropy of the expert's actions."""
         return F.cross_entropy(self.policy(batch), batch.y)
 

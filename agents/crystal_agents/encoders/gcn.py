@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import GCNConv
-from torch_geometric.nn.conv.gcn_conv import gcn_norm
 
 from crystal_agents.encoders.encoder import Encoder
-from crystal_agents.graphs import SkeletonBatch, sum_at
+from crystal_agents.graphs import SkeletonBatch
 from crystal_agents.readouts import GraphReadout
 
 
@@ -44,14 +43,16 @@ class GCN(Encoder):
     def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
         positions = batch.positions.expand(len(elements), -1, -1)
         n_sites = positions.shape[1]
-        # The same normalised edges for all layers.
-        edges, weight = gcn_norm(batch.in_cell_edges, num_nodes=n_sites, dtype=positions.dtype)
-        source, target = cast(Tensor, edges)
+        source, target = batch.in_cell_edges
+        # The normalisation is the same for all layers, and a product of two sites' factors.
+        scale = (1 + torch.bincount(target, minlength=n_sites)).to(positions.dtype).rsqrt()[:, None]
         first, *others = cast(list[GCNConv], list(self.layers))
 
         def convolve(h: Tensor, layer: GCNConv) -> Tensor:
-            messages = h.index_select(1, source) * cast(Tensor, weight)[:, None]
-            return sum_at(messages, target, n_sites, 1) + cast(Tensor, layer.bias)
+            h = h * scale
+            # A site is its own neighbour: the sum over the others is added to it.
+            h = h.index_add(1, target, h.index_select(1, source))
+            return h * scale + cast(Tensor, layer.bias)
 
         # A product with one-hot rows picks columns of the weight.
         h = convolve(F.embedding(elements, first.lin.weight.T), first)
