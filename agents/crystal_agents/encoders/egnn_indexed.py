@@ -47,5 +47,5 @@ class EGNNIndexed(EGNN):
         """As of ``EGNN``, with the index added to the scalars of the sites."""
         sites, pair_scalars, pairs = super().geometry(batch)
         wave = 2 * torch.pi / 2 ** torch.arange(2, 2 + _WAVES, device=sites.device)
-        phase = batch.index[:, None] * wave
+        phase = batch.index[:, None] * wave.to(batch.lattice.dtype)
         return sites + self.index(torch.cat([phase.sin(), phase.cos()], -1)), pair_scalars, pairs
