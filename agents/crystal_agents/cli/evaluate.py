@@ -128,15 +128,16 @@ class Evaluate(Command):
     ) -> "dict[str, Callable[[EpisodeTable], Scorer]]":
         """Ways of filling beside the single policies."""
         from crystal_agents.rollouts import EnsembleScorer
-        from crystal_agents.synthetic import Model
-        from crystal_agents.synthetic.scorer import PosteriorScorer
-        from crystal_datasets import dataset_id, load_transitions
 
         rules: dict[str, Callable[[EpisodeTable], Scorer]] = {}
         for name, policies in runs.items():
             if self.ensemble and len(policies) > 1:
                 rules[f"ensemble of {len(policies)} {name}"] = partial(EnsembleScorer, policies)
         if self.posterior:
+            from crystal_agents.synthetic import Model
+            from crystal_agents.synthetic.scorer import PosteriorScorer
+            from crystal_datasets import dataset_id, load_transitions
+
             model = Model(load_transitions(dataset_id(collection, "train")))
             rules["posterior"] = partial(PosteriorScorer, model)
         return rules

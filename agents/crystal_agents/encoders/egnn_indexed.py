@@ -1,5 +1,8 @@
 """Our network, told each site's number as the paper's network is through its focus vector."""
 
+import functools
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -23,25 +26,10 @@ class EGNNIndexed(EGNN):
     Shapes: codes (K, s) to embeddings (K, s, hidden).
     """
 
-    def __init__(
-        self,
-        n_elements: int,
-        *,
-        hidden: int = 128,
-        vectors: int = 16,
-        geometry_layers: int = 2,
-        filling_layers: int = 3,
-        dropout: float = 0.1,
-    ) -> None:
-        super().__init__(
-            n_elements,
-            hidden=hidden,
-            vectors=vectors,
-            geometry_layers=geometry_layers,
-            filling_layers=filling_layers,
-            dropout=dropout,
-        )
-        self.index = nn.Linear(2 * _WAVES, hidden, bias=False)
+    @functools.wraps(EGNN.__init__)  # the same settings, found by the signature
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.index = nn.Linear(2 * _WAVES, self.size, bias=False)
 
     def geometry(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor, Pairs]:
         """As of ``EGNN``, with the index added to the scalars of the sites."""
