@@ -1,5 +1,6 @@
 """Shared fixtures: a small collection made by hand, real Perov-5, and an isolated cache."""
 
+import csv
 import os
 from pathlib import Path
 
@@ -74,6 +75,20 @@ def toy():
     return collection_from_structures(
         structures, ids=[f"toy-{row}" for row in range(12)], splits=splits, name="toy"
     )
+
+
+@pytest.fixture(scope="session")
+def toy_folder(toy, tmp_path_factory):
+    """The toy crystals as files of a format that has splits."""
+    folder = tmp_path_factory.mktemp("source") / "toy"
+    folder.mkdir()
+    for split in SPLITS:
+        with (folder / f"{split}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["material_id", "cif"])
+            for row in toy.in_split(split):
+                writer.writerow([toy.ids[row], toy.structure(int(row)).to(fmt="cif")])
+    return folder
 
 
 @pytest.fixture(scope="session")

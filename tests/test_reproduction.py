@@ -1,6 +1,5 @@
 """The paper's experiments: nothing is run twice or mixed, and all is drawn from one file."""
 
-import csv
 import dataclasses
 import json
 
@@ -11,9 +10,10 @@ from matplotlib.image import imread
 from crystal_agents import cli
 from crystal_agents.evaluation import Estimate
 from crystal_agents.recipes import recipe_named
-from crystal_agents.reproduction import drawing, runs, table_1
+from crystal_agents.reproduction import drawing, runs
+from crystal_agents.reproduction.experiment import PAPER_EPOCHS
 from crystal_agents.reproduction.results import Curve, Record, append_record, load_records
-from crystal_gym.collection import SPLITS
+from crystal_agents.reproduction.table_1 import COLUMNS, TABLE_1
 from crystal_gym.errors import DamagedFileError
 
 
@@ -40,20 +40,6 @@ def record(column="gcn-5", seed=0, epochs=1000, accuracy=0.5, **changes):
         "date": "2026-01-01T00:00:00+00:00",
     }
     return Record(column, seed, epochs, **{**values, **changes})
-
-
-@pytest.fixture(scope="module")
-def toy_folder(toy, tmp_path_factory):
-    """The toy crystals as files of a format that has splits."""
-    folder = tmp_path_factory.mktemp("source") / "toy"
-    folder.mkdir()
-    for split in SPLITS:
-        with (folder / f"{split}.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["material_id", "cif"])
-            for row in toy.in_split(split):
-                writer.writerow([toy.ids[row], toy.structure(int(row)).to(fmt="cif")])
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +144,7 @@ def test_seeds_go_before_columns_and_settings_are_the_paper_s(toy_folder, tmp_pa
     monkeypatch.setattr(runs.Bench, "draw_uniformly", draw_uniformly)
     bench = runs.Bench(tmp_path, str(toy_folder), progress=False)
     columns = ("egnn-3", "gcn-5", "random")
-    assert len(list(table_1.reproduce(bench, columns, seeds=(0, 1)))) == 6
+    assert len(list(TABLE_1.reproduce(bench, columns, seeds=(0, 1)))) == 6
     egnn, gcn = recipe_named("egnn-paper"), recipe_named("gcn")
     assert asked == [
         *(("egnn-3-seed-0", egnn, 3, 0), ("gcn-5-seed-0", gcn, 5, 0), 0),
@@ -166,10 +152,10 @@ def test_seeds_go_before_columns_and_settings_are_the_paper_s(toy_folder, tmp_pa
     ]
 
     # Of other epochs only what learns is run; it is another run than those before.
-    assert len(list(table_1.reproduce(bench, columns, seeds=(0, 1), epochs=3))) == 4
+    assert len(list(TABLE_1.reproduce(bench, columns, seeds=(0, 1), epochs=3))) == 4
     shorter = dataclasses.replace(gcn, epochs=3)
     assert asked[7] == ("gcn-5-seed-0-epochs-3", shorter, 5, 0)
-    assert not list(table_1.reproduce(bench, columns, seeds=(1, 0)))
+    assert not list(TABLE_1.reproduce(bench, columns, seeds=(1, 0)))
 
 
 @pytest.mark.usefixtures("built")
@@ -214,7 +200,7 @@ def test_records_come_back_as_they_were(tmp_path):
 def test_columns_are_learned_with_the_settings_of_the_paper():
     told = {
         name: (column.recipe, column.trajectories, column.accuracy, column.validity)
-        for name, column in table_1.COLUMNS.items()
+        for name, column in COLUMNS.items()
     }
     assert told == {
         "egnn-1": ("egnn-paper", 1, 44.12, 96.08),
@@ -224,7 +210,7 @@ def test_columns_are_learned_with_the_settings_of_the_paper():
         "random": (None, 0, 1.78, 82.20),
     }
     for name in ("egnn-paper", "gcn"):
-        assert recipe_named(name).epochs == table_1.PAPER_EPOCHS
+        assert recipe_named(name).epochs == PAPER_EPOCHS
 
 
 def test_runs_of_different_settings_are_never_averaged():
@@ -236,7 +222,7 @@ def test_runs_of_different_settings_are_never_averaged():
     ]
     records.insert(1, record("random", epochs=0, accuracy=0.02))
     records.insert(2, record("egnn-5", 0, 1000, 0.9, precision="bf16-mixed"))
-    lines = table_1.lines_of(records)
+    lines = TABLE_1.lines(records)
     assert [(line.column, line.epochs, line.precision) for line in lines] == [
         ("egnn-5", 1000, "32-true"),
         ("egnn-5", 1000, "bf16-mixed"),
@@ -338,4 +324,4 @@ def test_a_column_of_another_experiment_is_refused(tmp_path):
     path = tmp_path / "table-1.json"
     append_record(path, dataclasses.replace(record(), column="no-coordinates"))
     with pytest.raises(DamagedFileError, match="no-coordinates"):
-        table_1.load_table(path)
+        TABLE_1.load(tmp_path)

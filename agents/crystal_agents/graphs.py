@@ -19,7 +19,7 @@ def sum_at(values: Tensor, index: Tensor, length: int, dim: int) -> Tensor:
     return values.new_zeros(shape).index_add(dim, index, values)
 
 
-def _cartesian(frac: Tensor, lattice: Tensor) -> Tensor:
+def cartesian(frac: Tensor, lattice: Tensor) -> Tensor:
     """Fractional (m, 3) to Cartesian (m, 3); lattices (m, 3, 3).
 
     Written without a matrix product: automatic mixed precision would take it in 16 bits, and what
@@ -96,7 +96,7 @@ class SkeletonBatch:
             + self.edge_image
             - self.frac_coords[self.edge_source]
         )
-        return _cartesian(shift, self.lattice[self.owner[self.edge_source]])
+        return cartesian(shift, self.lattice[self.owner[self.edge_source]])
 
     @property
     def in_cell_edges(self) -> Tensor:
@@ -107,7 +107,7 @@ class SkeletonBatch:
     @property
     def positions(self) -> Tensor:
         """Cartesian site positions in Å, (s, 3)."""
-        return _cartesian(self.frac_coords, self.lattice[self.owner])
+        return cartesian(self.frac_coords, self.lattice[self.owner])
 
     @property
     def volume(self) -> Tensor:

@@ -75,7 +75,7 @@ class SkeletonPolicy(nn.Module):
         self.vocabulary = config.vocabulary
         n_elements = len(config.symbols)
         self.encoder = make_encoder(config.network, n_elements, config.settings)
-        self.readout = self.encoder.Readout(self.encoder.size, n_elements, config.max_sites)
+        self.readout = self.encoder.make_readout(n_elements, config.max_sites)
 
     @property
     def needs_focus(self) -> bool:

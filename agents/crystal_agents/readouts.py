@@ -17,29 +17,37 @@ class GraphReadout(nn.Module):
         a = W_a [t, y]
 
     with the lattice lengths :math:`l` in Å, angles :math:`\alpha` in degrees and the focus
-    :math:`f` one-hot over the N sites of the largest cell.
+    :math:`f`. The paper sets it in bold as it does :math:`l` and :math:`\alpha`, a vector: one-hot
+    over the N sites of the largest cell. What else it may have meant is the bare number.
 
     Args:
         size: channels D of the site embeddings.
         n_elements: V.
         max_sites: N.
+        focus_as_index: the focus is its site's number as a share of N.
 
     Shapes: embeddings (K, s, D) and focus (K, S) to logits (K, S, V).
     """
 
     needs_focus = True
 
-    def __init__(self, size: int, n_elements: int, max_sites: int) -> None:
+    def __init__(
+        self, size: int, n_elements: int, max_sites: int, *, focus_as_index: bool = False
+    ) -> None:
         super().__init__()
         self.max_sites = max_sites
-        self.graph = nn.Linear(6 + max_sites, 8)
+        self.focus_as_index = focus_as_index
+        self.graph = nn.Linear(6 + (1 if focus_as_index else max_sites), 8)
         self.action = nn.Linear(size + 8, n_elements)
 
     def forward(self, batch: SkeletonBatch, embedding: Tensor, focus: Tensor) -> Tensor:
         pooled = batch.mean_over_sites(embedding)
         cell = batch.parameters.expand(len(focus), -1, -1)
-        one_hot = F.one_hot(focus, self.max_sites).to(cell.dtype)
-        graph = F.relu(self.graph(torch.cat([cell, one_hot], -1)))
+        if self.focus_as_index:
+            told = focus[..., None].to(cell.dtype) / self.max_sites
+        else:
+            told = F.one_hot(focus, self.max_sites).to(cell.dtype)
+        graph = F.relu(self.graph(torch.cat([cell, told], -1)))
         return self.action(torch.cat([pooled, graph], -1))
 
     def every_site(self, embedding: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """``crystal-gym reproduce EXPERIMENT``: the paper's experiments, as far as they have been run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -11,12 +11,14 @@ from crystal_agents.cli.command import Command, console
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 if TYPE_CHECKING:
-    from crystal_agents.reproduction import drawing
+    from crystal_agents.reproduction.experiment import Experiment
+    from crystal_agents.reproduction.results import Record
+    from crystal_agents.reproduction.tables import Table
 
 
 @dataclass
 class Reproduce(Command):
-    """Run an experiment of the paper with its settings; draw its table and figures.
+    """Run an experiment on the paper with its settings; draw its table and figures.
 
     Every run has a folder of its own and goes on where it was stopped; finished runs are kept in
     one JSON file, from which everything is drawn, and are not repeated. Runs of different numbers
@@ -29,8 +31,8 @@ class Reproduce(Command):
     )
 
     experiment: tyro.conf.Positional[str]
-    """table-1: accuracy and validity of the paper's five columns, and the curves of its Figure
-    2."""
+    """table-1: accuracy and validity of the paper's five columns, and the curves of its Figure 2.
+    differences: the paper's network to the letter, and with one thing changed."""
 
     epochs: int | None = None
     """Passes over the transitions (default: the paper's 1000)."""
@@ -39,7 +41,8 @@ class Reproduce(Command):
     """One run of each column for each seed; the first seed of all columns comes first."""
 
     columns: tuple[str, ...] = ()
-    """Some of the columns: egnn-1, egnn-3, egnn-5, gcn-5, random (default: all)."""
+    """Some of the columns (default: all). Those of table-1 are egnn-1, egnn-3, egnn-5, gcn-5 and
+    random; of differences: base, node-order, periodic-edges, no-coordinates, focus-as-index."""
 
     folder: Path = Path("reproduction")
     """Where runs, results, table and figures are written."""
@@ -64,37 +67,60 @@ class Reproduce(Command):
 
 
 def _table_1(command: Reproduce) -> None:
-    from crystal_agents.reproduction import drawing, table_1
+    from crystal_agents.reproduction import drawing
+    from crystal_agents.reproduction.table_1 import TABLE_1
+
+    records = _records(command, TABLE_1)
+    _show(
+        command, TABLE_1, drawing.table_of(records), drawing.save_figures(records, command.folder)
+    )
+
+
+def _differences(command: Reproduce) -> None:
+    from crystal_agents.reproduction.differences import DIFFERENCES, table_of
+
+    _show(command, DIFFERENCES, table_of(_records(command, DIFFERENCES)))
+
+
+def _records(command: Reproduce, experiment: "Experiment") -> "list[Record]":
+    """Those that are there, after the missing runs unless they are not wanted."""
     from crystal_agents.reproduction.runs import Bench
 
-    out = console()
     if not command.draw_only:
         bench = Bench(command.folder, command.collection, command.accelerator, command.precision)
-        columns = command.columns or tuple(table_1.COLUMNS)
-        for record in table_1.reproduce(bench, columns, command.seeds, command.epochs):
+        for record in experiment.reproduce(bench, command.columns, command.seeds, command.epochs):
             minutes = f", {record.seconds / 60:.1f} minutes of training" if record.epochs else ""
-            out.print(
+            console().print(
                 f"{record.column}, seed {record.seed}: "
                 f"accuracy {record.figures['accuracy'].mean:.2%}, "
                 f"validity {record.figures['validity_smact14'].mean:.2%}{minutes}."
             )
-    path = command.folder / table_1.RESULTS_FILE
-    records = table_1.load_table(path)
+    records = experiment.load(command.folder)
     if not records:
-        raise CrystalGymError(f"There are no results in {path} to draw from.")
-    table = drawing.table_of(records)
+        raise CrystalGymError(
+            f"There are no results in {experiment.results(command.folder)} to draw from."
+        )
+    return records
+
+
+def _show(
+    command: Reproduce, experiment: "Experiment", table: "Table", figures: Sequence[Path] = ()
+) -> None:
+    """Print and save the table, and name all files."""
     _print(table)
-    paths = [drawing.save_table(table, command.folder)]
-    paths += drawing.save_figures(records, command.folder)
-    for written in (path, *paths):
-        out.print(str(written), soft_wrap=True)
+    saved = table.save(command.folder / f"{experiment.name}.md")
+    for written in (experiment.results(command.folder), saved, *figures):
+        console().print(str(written), soft_wrap=True)
 
 
 # What can be reproduced, by name.
-EXPERIMENTS: dict[str, Callable[[Reproduce], None]] = {"table-1": _table_1}
+EXPERIMENTS: dict[str, Callable[[Reproduce], None]] = {
+    "table-1": _table_1,
+    "differences": _differences,
+}
 
 
-def _print(table: "drawing.Table") -> None:
+def _print(table: "Table") -> None:
     import rich.table
 
     shown = rich.table.Table(title=table.title, caption="\n".join(table.notes))

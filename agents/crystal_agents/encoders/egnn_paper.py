@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crystal_agents.encoders.encoder import Encoder
-from crystal_agents.graphs import SkeletonBatch, sum_at
+from crystal_agents.graphs import SkeletonBatch, cartesian, sum_at
 from crystal_agents.readouts import GraphReadout
 
 
@@ -68,15 +68,26 @@ class EGNNConv(nn.Module):
         # An edge has one target, so phi_e's bias may come with it.
         return weight, torch.cat([edge.bias, torch.zeros_like(edge.bias), update.bias])
 
-    def pass_messages(self, terms: Tensor, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+    def pass_messages(
+        self, terms: Tensor, x: Tensor, edges: Tensor, shift: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         r"""From the site terms to the hidden layer of :math:`\phi_h` and the new positions.
 
-        Shapes: terms (K, s, 3 hidden) and x (K, s, 3) to (K, s, hidden) and x.
+        Args:
+            terms: (K, s, 3 hidden).
+            x: positions in Å, (K, s, 3).
+            edges: indices of source and target, (2, m).
+            shift: from the source's cell to the target's in Å, (m, 3); all in one cell without it.
+
+        Returns:
+            (K, s, hidden) and x.
         """
         source, target = edges
         n_sites = x.shape[-2]
         of_target, of_source, of_update = terms.chunk(3, -1)
         apart = x.index_select(1, target) - x.index_select(1, source)
+        if shift is not None:
+            apart = apart + shift
         sites = of_target.index_select(1, target) + of_source.index_select(1, source)
         # The distance enters by no matrix product: mixed precision would take it in 16 bits.
         square = apart.square().sum(-1, keepdim=True)
@@ -92,38 +103,65 @@ class EGNNConv(nn.Module):
 class EGNNPaper(Encoder):
     """Four equivariant layers, hidden 256, output 128, on the edges inside the cell.
 
+    The last three settings depart from the paper, one thing each.
+
     Args:
         n_elements: V; sites are one-hot over V + 1 (0: empty).
         hidden: channels of the inner layers and of all messages.
         size_h: channels of h behind the last layer.
         layers: number of layers.
+        periodic: messages also pass along the edges that cross the cell's faces.
+        coordinates: the readout sees x beside h.
+        focus_as_index: the readout is told the focus as a number; see ``GraphReadout``.
 
-    Shapes: codes (K, s) to embeddings [h, x] (K, s, size_h + 3), x in Å.
+    Shapes: codes (K, s) to embeddings [h, x] (K, s, size_h + 3), x in Å; without coordinates h.
     """
 
     Readout = GraphReadout
 
     def __init__(
-        self, n_elements: int, *, hidden: int = 256, size_h: int = 128, layers: int = 4
+        self,
+        n_elements: int,
+        *,
+        hidden: int = 256,
+        size_h: int = 128,
+        layers: int = 4,
+        periodic: bool = False,
+        coordinates: bool = True,
+        focus_as_index: bool = False,
     ) -> None:
         super().__init__()
+        self.periodic = periodic
+        self.coordinates = coordinates
+        self.focus_as_index = focus_as_index
         self.n_codes = n_elements + 1
         sizes = [self.n_codes, *[hidden] * (layers - 1), size_h]
         self.layers = nn.ModuleList([EGNNConv(a, hidden, b) for a, b in itertools.pairwise(sizes)])
-        self.size = size_h + 3
+        self.size = size_h + (3 if coordinates else 0)
+
+    def make_readout(self, n_elements: int, max_sites: int) -> GraphReadout:
+        return GraphReadout(self.size, n_elements, max_sites, focus_as_index=self.focus_as_index)
 
     def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
         x = batch.positions.expand(len(elements), -1, -1)
-        edges = batch.in_cell_edges
+        edges, shift = self._edges(batch)
         first, *others = cast(list[EGNNConv], list(self.layers))
         weight, bias = first.site_terms()
         # A product with one-hot rows picks columns of the weight.
-        inner, x = first.pass_messages(F.embedding(elements, weight.T) + bias, x, edges)
+        inner, x = first.pass_messages(F.embedding(elements, weight.T) + bias, x, edges, shift)
         last = _linear(first.phi_h, 2)
         for layer in others:
             # Two linear layers on end are one: h itself is needed behind the last layer alone.
             weight, bias = layer.site_terms()
             terms = F.linear(inner, weight @ last.weight, bias + weight @ last.bias)
-            inner, x = layer.pass_messages(terms, x, edges)
+            inner, x = layer.pass_messages(terms, x, edges, shift)
             last = _linear(layer.phi_h, 2)
-        return torch.cat([last(inner), x], -1)
+        return torch.cat([last(inner), x], -1) if self.coordinates else last(inner)
+
+    def _edges(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor | None]:
+        """Those that messages pass along, (2, m), and their shifts in Å, (m, 3)."""
+        if not self.periodic:
+            return batch.in_cell_edges, None
+        cells = batch.lattice[batch.owner[batch.edge_source]]
+        edges = torch.stack([batch.edge_source, batch.edge_target])
+        return edges, cartesian(batch.edge_image, cells)

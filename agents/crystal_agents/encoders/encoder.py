@@ -16,11 +16,20 @@ class Encoder(nn.Module, abc.ABC):
 
     Attributes:
         size: channels D of the embeddings.
-        Readout: what stands behind it.
+        Readout: the kind of what stands behind it.
     """
 
     size: int
     Readout: ClassVar[type[GraphReadout] | type[SiteReadout]]
+
+    def make_readout(self, n_elements: int, max_sites: int) -> GraphReadout | SiteReadout:
+        """What stands behind it, with fresh weights; settings may have a say in it.
+
+        Args:
+            n_elements: V.
+            max_sites: N, sites of the largest cell.
+        """
+        return self.Readout(self.size, n_elements, max_sites)
 
     @abc.abstractmethod
     def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:

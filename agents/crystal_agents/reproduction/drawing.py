@@ -1,56 +1,34 @@
 """Table 1 and Figure 2, drawn from the results file alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crystal_agents.evaluation import Estimate
+from crystal_agents.reproduction.experiment import PAPER_EPOCHS, Line, suffix
 from crystal_agents.reproduction.results import Curve, Record
-from crystal_agents.reproduction.table_1 import COLUMNS, PAPER_EPOCHS, Line, lines_of, suffix
+from crystal_agents.reproduction.table_1 import COLUMNS, TABLE_1
+from crystal_agents.reproduction.tables import (
+    INTERVALS,
+    PAPER_COLLECTION,
+    Table,
+    crystals_of,
+    hardware_of,
+    minutes,
+    percent,
+)
 from crystal_gym.files import written_beside
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-TABLE_FILE = "table-1.md"
 # Figure → its columns.
 FIGURES = {"2a": ("egnn-1", "egnn-3", "egnn-5"), "2b": ("egnn-5", "gcn-5")}
-# The paper's values are of these crystals.
-_PAPER_COLLECTION = "perov-5"
-_INTERVALS = (
-    "± is half the 95 % bootstrap interval: over the runs where there are several, over the "
-    "crystals where there is one."
-)
 _RANDOM = "The random agent chooses alike from every source and fills each crystal from one."
 _MISPRINT = " The paper prints 17.8 for it; one of 56 elements is 1.79 %, so 1.78 is meant."
 # So few points are marked, lest a single one be invisible.
 _FEW_POINTS = 10
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as text.
-
-    Attributes:
-        title: one line.
-        headings: of the columns; the first is of text, the others are of numbers.
-        rows: cells.
-        notes: sentences to be read beside it.
-    """
-
-    title: str
-    headings: tuple[str, ...]
-    rows: list[tuple[str, ...]]
-    notes: list[str]
-
-    def markdown(self) -> str:
-        """As Markdown."""
-        rules = ("---", *["---:"] * (len(self.headings) - 1))
-        rows = ["| " + " | ".join(row) + " |" for row in (self.headings, rules, *self.rows)]
-        return "\n".join([self.title, "", *rows, "", *(f"- {note}" for note in self.notes), ""])
 
 
 def table_of(records: Sequence[Record]) -> Table:
@@ -59,64 +37,39 @@ def table_of(records: Sequence[Record]) -> Table:
     Args:
         records: at least one, all on the same crystals.
     """
-    first = records[0]
-    with_paper = first.collection == _PAPER_COLLECTION
+    with_paper = records[0].collection == PAPER_COLLECTION
     paper = ("paper",) if with_paper else ()
-    notes = [_INTERVALS]
+    notes = [INTERVALS]
     if with_paper:
         notes.append(f"The paper's values are means over 5 runs of {PAPER_EPOCHS} epochs.")
     if any(record.column == "random" for record in records):
         notes.append(_RANDOM + (_MISPRINT if with_paper else ""))
-    hardware = sorted({record.hardware for record in records if record.epochs})
-    if hardware:
-        notes.append(f"Hardware: {'; '.join(hardware)}.")
     return Table(
-        f"Table 1: {Path(first.collection).name}, {first.n_crystals:,} test crystals, "
-        "mean over up to five sources, %",
+        f"Table 1: {crystals_of(records)}",
         (
             *("", "epochs", "runs"),
             *("accuracy", *paper, "validity", *paper),
             *("teacher-forced", "± over", "minutes a run"),
         ),
-        [_row(line, with_paper=with_paper) for line in lines_of(records)],
-        notes,
+        [_row(line, with_paper=with_paper) for line in TABLE_1.lines(records)],
+        [*notes, *hardware_of(records)],
     )
 
 
 def _row(line: Line, *, with_paper: bool) -> tuple[str, ...]:
     column = COLUMNS[line.column]
-    precision = line.precision or "32-true"
-    minutes = np.mean([record.seconds for record in line.records]) / 60
     return (
-        column.title + ("" if precision == "32-true" else f", {precision}"),
+        TABLE_1.title(line),
         f"{line.epochs:,}" if line.epochs else "",
         str(len(line.records)),
-        _percent(line.figure("accuracy")),
+        percent(line.figure("accuracy")),
         *((f"{column.accuracy:.2f}",) if with_paper else ()),
-        _percent(line.figure("validity_smact14")),
+        percent(line.figure("validity_smact14")),
         *((f"{column.validity:.2f}",) if with_paper else ()),
-        _percent(line.figure("teacher_forced")),
+        percent(line.figure("teacher_forced")),
         "runs" if len(line.records) > 1 else "crystals",
-        f"{minutes:.1f}" if line.epochs else "",
+        minutes(line),
     )
-
-
-def _percent(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return ""
-    return f"{100 * estimate.mean:.2f} ± {50 * (estimate.high - estimate.low):.2f}"
-
-
-def save_table(table: Table, folder: Path) -> Path:
-    """Write the table as Markdown.
-
-    Raises:
-        StorageError: the file cannot be written.
-    """
-    path = folder / TABLE_FILE
-    with written_beside(path) as beside:
-        beside.write_text(table.markdown())
-    return path
 
 
 def save_figures(records: Sequence[Record], folder: Path) -> list[Path]:
@@ -131,7 +84,7 @@ def save_figures(records: Sequence[Record], folder: Path) -> list[Path]:
     from matplotlib.figure import Figure
 
     settings: dict[tuple[int, str], dict[str, Line]] = {}
-    for line in lines_of(records):
+    for line in TABLE_1.lines(records):
         if line.precision is not None:
             settings.setdefault((line.epochs, line.precision), {})[line.column] = line
     paths = []

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from minari.storage import get_dataset_path
 
 from crystal_agents.behavioral_cloning import HISTORY_FILE, Args, train
 from crystal_agents.evaluation import Estimate, evaluate
 from crystal_agents.recipes import Recipe
 from crystal_agents.reproduction.results import Curve, Record
-from crystal_datasets import dataset_id, load_transitions
+from crystal_agents.reproduction.site_order import shuffled_sites
+from crystal_datasets import build_dataset, dataset_id, load_transitions
 from crystal_gym.collection import CrystalCollection
 from crystal_gym.collections import collection_address, load_collection
 from crystal_gym.errors import DamagedFileError, MissingDataError
@@ -39,6 +41,8 @@ class Bench:
         accelerator: Fabric's accelerator.
         precision: Fabric's precision.
         progress: show progress bars.
+        shuffled: the sites of every crystal are numbered at random; the data sets of these
+            crystals are built when they are needed.
     """
 
     folder: Path
@@ -46,16 +50,21 @@ class Bench:
     accelerator: str = "auto"
     precision: Precision = "32-true"
     progress: bool = True
+    shuffled: bool = False
+
+    @cached_property
+    def _as_in_source(self) -> CrystalCollection:
+        return load_collection(self.source, progress=self.progress)
 
     @cached_property
     def collection(self) -> CrystalCollection:
         """The crystals."""
-        return load_collection(self.source, progress=self.progress)
+        return shuffled_sites(self._as_in_source) if self.shuffled else self._as_in_source
 
     @cached_property
     def sha256(self) -> str:
-        """Fingerprint of the crystals."""
-        return self.collection.fingerprint()
+        """Fingerprint of the crystals, which are the same in whatever order their sites are."""
+        return self._as_in_source.fingerprint()
 
     @cached_property
     def validation(self) -> "Transitions":
@@ -71,6 +80,8 @@ class Bench:
             MissingDataError: the data set is not built.
         """
         name = dataset_id(self.collection.name, split)
+        if self.shuffled and not get_dataset_path(name).is_dir():
+            build_dataset(self.collection, split, progress=self.progress)
         try:
             return load_transitions(name, trajectories, seed, progress=self.progress)
         except MissingDataError as error:
