@@ -17,6 +17,7 @@ import torch
 from crystal_agents import behavioral_cloning
 from crystal_agents.batches import TransitionStore
 from crystal_agents.behavioral_cloning import Args, teacher_forced_accuracy, train
+from crystal_agents.encoders.egnn import EGNN
 from crystal_agents.policy import load_policy
 from crystal_agents.recipes import RECIPES, Recipe, recipe_named
 from crystal_datasets import build_dataset, load_transitions
@@ -325,6 +326,21 @@ def test_mixed_precision_trains(data, tmp_path, name):
     run(tmp_path, data, recipe, data, precision="bf16-mixed")
     with (tmp_path / "metrics.csv").open() as file:
         assert all(np.isfinite(float(row["loss"])) for row in csv.DictReader(file))
+
+
+def test_mixed_precision_leaves_the_geometry_as_it_is(data, tmp_path, monkeypatch):
+    exact = set(TransitionStore(data).skeletons.batch().frac_coords.flatten().tolist())
+    seen = []
+    forward = EGNN.forward
+
+    def spy(self, batch, elements):
+        seen.append((batch.frac_coords.dtype, torch.is_autocast_enabled("cpu")))
+        assert set(batch.frac_coords.flatten().tolist()) <= exact
+        return forward(self, batch, elements)
+
+    monkeypatch.setattr(EGNN, "forward", spy)
+    run(tmp_path, data, SMALL, precision="bf16-mixed")
+    assert set(seen) == {(torch.float32, True)}
 
 
 def test_with_patience_the_accuracy_told_is_that_of_the_weights_kept(data, tmp_path):

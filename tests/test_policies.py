@@ -107,7 +107,9 @@ def test_a_policy_is_shipped_with_a_card_of_measured_figures(args):
     ]
     mine, shipped = load_policy(args.run), load_policy(folder)
     assert shipped.config == mine.config
-    assert all(torch.equal(mine.state_dict()[k], v) for k, v in shipped.state_dict().items())
+    for key, value in shipped.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(mine.state_dict()[key].half().float(), value)
     card = (folder / "README.md").read_text()
     for told in (
         "# goldschmidt/egnn",

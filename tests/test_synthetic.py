@@ -207,28 +207,42 @@ def test_synthetic_crystals_are_made_once_and_carry_their_fillings(few, cache, m
         Model(few, TINY).members(progress=False)
 
 
+def expected_target(made, row, state, n_elements):
+    """p(element) at each site among the probable fillings that agree with a state."""
+    fillings = made.fillings[made.candidates[row]]
+    weight = made.probability[row].astype(np.float64)
+    weight = weight * ((state == 0) | (state == fillings)).all(1)
+    assert weight.sum() > 0
+    weight /= weight.sum()
+    return np.stack([np.bincount(site - 1, weight, n_elements) for site in fillings.T])
+
+
 @pytest.mark.real
-def test_batches_hold_part_of_a_probable_filling_and_its_conditional(few, cache):
-    model = Model(few, TINY)
-    made = model.crystals(progress=False)
-    store = SyntheticStore(made, len(few.vocabulary))
-    rows = torch.arange(7)
-    draws = torch.rand(5, 7, 5 + store.EXTRA_DRAWS, generator=torch.Generator().manual_seed(0))
-    batch = store.batch(rows, draws)
-    elements = batch.elements.view(5, 7, 5)
-    assert ((elements > 0).sum(-1) == torch.arange(5)[:, None]).all()
-    target = batch.target.view(5, 7, 5, -1)
-    for k, row in np.ndindex(5, 7):
-        state = elements[k, row].numpy()
-        fillings = made.fillings[made.candidates[row]]
-        weight = made.probability[row].astype(np.float64)
-        weight = weight * ((state == 0) | (state == fillings)).all(1)
-        assert weight.sum() > 0
-        for site in range(5):
-            expected = np.bincount(
-                fillings[:, site] - 1, weight / weight.sum(), len(few.vocabulary)
-            )
-            np.testing.assert_allclose(target[k, row, site], expected, atol=1e-4)
+def test_batches_hold_part_of_a_probable_filling_or_guesses_and_what_follows(few, cache):
+    made = Model(few, TINY).crystals(progress=False)
+    n_elements = len(few.vocabulary)
+    store = SyntheticStore(made, n_elements)
+    draws = torch.rand(5, 40, store.n_draws, generator=torch.Generator().manual_seed(0))
+    batch = store.batch(torch.arange(40), draws)
+    elements = batch.elements.view(5, 40, 5).numpy()
+    target = batch.target.view(5, 40, 5, n_elements).numpy()
+    filled = (elements > 0).sum(-1)
+    assert (filled[0] == 0).all()
+    for first, second in (filled[1:3], filled[3:5]):
+        assert set(first) == {1, 2}
+        assert set(second) == {3, 4}
+    likeliest = 0
+    for row in range(40):
+        by_geometry = expected_target(made, row, np.zeros(5, int), n_elements)
+        for k in range(5):
+            state = elements[k, row]
+            expected = expected_target(made, row, state, n_elements) if k > 2 else by_geometry
+            np.testing.assert_allclose(target[k, row], expected, atol=1e-4)
+        for state in elements[1:3, row]:
+            (sites,) = state.nonzero()
+            assert (by_geometry[sites, state[sites] - 1] > 0).all()
+            likeliest += (by_geometry.argmax(-1) + 1 == state).sum()
+    assert 0.7 < likeliest / filled[1:3].sum() < 1
 
 
 @pytest.mark.real

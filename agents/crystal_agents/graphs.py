@@ -54,7 +54,7 @@ def lattice_vectors(parameters: Tensor) -> Tensor:
     return torch.stack(rows, -2)
 
 
-@dataclass  # not frozen: Fabric copies it, field by field, to the precision of the network
+@dataclass(frozen=True)
 class SkeletonBatch:
     """S skeletons end to end: s sites and m edges in all.
 

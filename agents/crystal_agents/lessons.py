@@ -12,13 +12,6 @@ from crystal_agents.recipes import Recipe
 from crystal_agents.synthetic.batches import SyntheticBatch, SyntheticStore
 
 
-class Lesson(NamedTuple):
-    """One batch: transitions in groups (S, K), or rows of synthetic crystals (S,)."""
-
-    rows: Tensor
-    synthetic: bool
-
-
 class Outcome(NamedTuple):
     """Cross-entropy of each state (K, S), the number of right actions, and of how many."""
 
@@ -28,12 +21,12 @@ class Outcome(NamedTuple):
 
 
 class Lessons:
-    """An expert's transitions and, beside them, synthetic crystals.
+    """An expert's transitions, or synthetic crystals in their place.
 
     Args:
         store: the transitions.
-        synthetic: the crystals; an epoch then sees each of them once, and as many groups of the
-            expert's transitions as there are real crystals.
+        synthetic: crystals whose density was fitted to the expert's; where they are given, an epoch
+            sees each of them once and none of the transitions.
         recipe: sizes of the batches, and what is learned in a state.
     """
 
@@ -42,40 +35,39 @@ class Lessons:
     ) -> None:
         self.store, self.synthetic, self.recipe = store, synthetic, recipe
 
-    def epoch(self, generator: torch.Generator) -> list[Lesson]:
-        """The batches of one epoch, shuffled; every epoch has the same number."""
+    def epoch(self, generator: torch.Generator) -> list[Tensor]:
+        """The batches of one epoch, shuffled; every epoch has the same number.
+
+        Returns:
+            Rows of transitions in groups (S, K), or of synthetic crystals (S,).
+        """
         size = self.recipe.skeletons
-        groups = self.store.groups(self.recipe.states, generator)
         if self.synthetic is None:
-            return [Lesson(rows, False) for rows in groups.split(size)]
-        groups = groups[: len(self.store.skeletons)]
-        crystals = torch.randperm(len(self.synthetic), generator=generator)
-        lessons = [
-            *(Lesson(rows, False) for rows in groups.split(size)),
-            *(Lesson(rows, True) for rows in crystals.split(size)),
-        ]
-        return [lessons[i] for i in torch.randperm(len(lessons), generator=generator)]
+            groups = self.store.groups(self.recipe.states, generator)
+            return list(groups.split(size))
+        return list(torch.randperm(len(self.synthetic), generator=generator).split(size))
 
     def outcome(
-        self, model: nn.Module, lesson: Lesson, generator: torch.Generator, share: slice
+        self, model: nn.Module, rows: Tensor, generator: torch.Generator, share: slice
     ) -> Outcome:
         """The loss of one process's share of a batch.
 
         Args:
             model: the policy.
-            lesson: the whole batch.
+            rows: the whole batch.
             generator: of the random traversals, which do not depend on the number of processes.
             share: which of the batch's S rows are this process's.
         """
-        if lesson.synthetic and self.synthetic is not None:
-            extra = self.synthetic.n_sites + self.synthetic.EXTRA_DRAWS
-            draws = torch.rand(self.recipe.states, len(lesson.rows), extra, generator=generator)
-            return _of_posterior(model, self.synthetic.batch(lesson.rows[share], draws[:, share]))
-        batch = self.store.batch(lesson.rows[share])
+        if self.synthetic is not None:
+            draws = torch.rand(
+                self.recipe.states, len(rows), self.synthetic.n_draws, generator=generator
+            )
+            return _of_posterior(model, self.synthetic.batch(rows[share], draws[:, share]))
+        batch = self.store.batch(rows[share])
         if self.recipe.traversals == "expert":
             return _of_focus(model, batch)
         sites = self.store.skeletons.max_sites + 1
-        draws = torch.rand(self.recipe.states, len(lesson.rows), sites, generator=generator)
+        draws = torch.rand(self.recipe.states, len(rows), sites, generator=generator)
         return _of_empty_sites(model, batch, draws[:, share])
 
 
@@ -91,8 +83,17 @@ def _of_focus(model: nn.Module, batch: Batch) -> Outcome:
 
 
 def _of_empty_sites(model: nn.Module, batch: Batch, draws: Tensor) -> Outcome:
-    """The expert's elements of all empty sites, on random traversals."""
+    """The expert's elements of all empty sites, on random traversals.
+
+    Every other state is filled by the policy's own guesses instead of the expert's elements, as in
+    DAgger (Ross, Gordon & Bagnell, 2011): one that has seen the expert's states alone takes its own
+    mistakes for evidence.
+    """
     elements = on_random_traversals(batch, draws)
+    with torch.no_grad():
+        guess = model(batch.skeletons, torch.zeros_like(elements[:1])).argmax(-1) + 1
+    own = torch.arange(len(elements), device=elements.device)[:, None] % 2 == 1
+    elements = torch.where(own & (elements > 0), guess, elements)
     logits = model(batch.skeletons, elements)
     target = (batch.finished - 1).expand_as(elements)
     loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crystal_agents.encoders.encoder import Encoder
+from crystal_agents.encoders.pairs import near_pairs
 from crystal_agents.graphs import SkeletonBatch, sum_at
 from crystal_agents.readouts import SiteReadout
 
-# Å; below it, offsets and spreads are numerical noise, above it they enter by their logarithm.
-_FINEST = 0.003
+# Å; displacements below it are numerical noise, above it they enter by their logarithm.
+_FINEST = 0.01
 
 
 def mlp(*sizes: int) -> nn.Sequential:
@@ -27,16 +28,16 @@ def mlp(*sizes: int) -> nn.Sequential:
 
 
 class FourierFeatures(nn.Module):
-    r"""Sines and cosines of a length over a geometric series of wavelengths.
+    r"""Sines and cosines of a number over a geometric series of wavelengths.
 
     .. math:: [x / x_0,\ \sin(2\pi x/\lambda_k),\ \cos(2\pi x/\lambda_k)]_k
 
     Args:
-        longest: largest wavelength in Å.
-        shortest: smallest wavelength in Å; sets the resolution.
+        longest: largest wavelength; divides the number itself.
+        shortest: smallest wavelength; sets the resolution.
         count: number of wavelengths.
 
-    Shapes: (...,) in Å to (..., 2 count + 1).
+    Shapes: (...,) to (..., 2 count + 1).
     """
 
     def __init__(self, longest: float, shortest: float, count: int) -> None:
@@ -47,140 +48,180 @@ class FourierFeatures(nn.Module):
         self.register_buffer("frequency", 2 * math.pi / waves, persistent=False)
         self.size = 2 * count + 1
 
-    def forward(self, length: Tensor) -> Tensor:
-        phase = length[..., None] * self.frequency
-        return torch.cat([length[..., None] / self.longest, phase.sin(), phase.cos()], -1)
+    def forward(self, number: Tensor) -> Tensor:
+        phase = number[..., None] * self.frequency
+        return torch.cat([number[..., None] / self.longest, phase.sin(), phase.cos()], -1)
 
 
-def signed_log(x: Tensor) -> Tensor:
-    """``asinh`` in units of the finest resolved length: linear near 0, logarithmic far from it."""
-    return torch.asinh(x / _FINEST) / 4
+def log_scaled(length: Tensor) -> Tensor:
+    """A displacement in Å on a scale that is linear below 0.01 Å and logarithmic above."""
+    return torch.asinh(length / _FINEST) / 3
 
 
-class Pairs(NamedTuple):
-    """The edges of a batch gathered by their two sites: p pairs.
+class Neighbours(NamedTuple):
+    """The pairs of a batch in both directions: first all from source to target, then all back.
 
-    ``source``, ``target``: site indices, int64 (p,); ``of_edge``: each edge's pair, int64 (m,);
-    ``count``: edges of each pair, (p,).
+    ``source``, ``target``: site indices, int64 (2p,); ``scalars``: of the pairs, (p, H);
+    ``offset``: on the logarithmic scale, (2p, 3); ``direction``: nearly a unit vector, (2p, 3);
+    ``fade``: 1 for near pairs, 0 where they end, (2p, 1).
     """
 
     source: Tensor
     target: Tensor
-    of_edge: Tensor
-    count: Tensor
+    scalars: Tensor
+    offset: Tensor
+    direction: Tensor
+    fade: Tensor
 
-
-def pair_up(batch: SkeletonBatch) -> Pairs:
-    """Edges are ordered by source and target, so a pair begins wherever either changes."""
-    source, target = batch.edge_source, batch.edge_target
-    new = torch.ones_like(source, dtype=torch.bool)
-    new[1:] = (source[1:] != source[:-1]) | (target[1:] != target[:-1])
-    of_edge = new.cumsum(0) - 1
-    starts = new.nonzero()[:, 0]
-    count = torch.bincount(of_edge).to(batch.lattice.dtype)
-    return Pairs(source[starts], target[starts], of_edge, count)
+    def gather(self, message: Tensor, n_sites: int) -> Tensor:
+        """Sums of the messages (..., 2p, H) at their sources, (..., s, H)."""
+        return sum_at(message * self.fade.to(message.dtype), self.source, n_sites, -2)
 
 
 class GeometryLayer(nn.Module):
     r"""One equivariant step on the empty skeleton: sites carry scalars and vectors.
 
     .. math::
-        s_{ij} &= (V_i \cdot p_{ij},\ V_j \cdot p_{ij},\ V_i \cdot V_j) \\
+        s_{ij} &= \gamma(V_i \cdot \hat p_{ij}),\ \gamma(V_j \cdot \hat p_{ij}) \\
         m_{ij} &= \phi_m(z_i, z_j, g_{ij}, s_{ij}) \\
-        z_i &\leftarrow z_i + \phi_z(z_i, \textstyle\sum_j m_{ij}, |V_i|) \\
+        z_i &\leftarrow z_i + \phi_z(z_i, \textstyle\sum_j m_{ij}, \gamma(|V_i|)) \\
         V_i &\leftarrow V_i + \textstyle\sum_j \phi_v(m_{ij})\, p_{ij}
 
-    with :math:`p_{ij}` the mean vector over the images of a pair. Products are taken of lengths in
-    Å and enter through their signed logarithm.
+    with :math:`p_{ij}` a pair's offset on the logarithmic scale, :math:`\hat p_{ij}` its direction
+    and :math:`\gamma` Fourier features.
 
     Args:
         hidden: scalar channels H.
         vectors: vector channels C.
 
-    Shapes: sites (s, H) and (s, C, 3), pairs (p, H) and (p, 3).
+    Shapes: sites (s, H) and (s, C, 3), pairs (p, H), (p, 3) and (p, 3).
     """
 
     def __init__(self, hidden: int, vectors: int) -> None:
         super().__init__()
-        self.message = mlp(3 * hidden + 3 * vectors, hidden, hidden)
+        self.waves = FourierFeatures(4.0, 0.2, 6)
+        self.message = mlp(3 * hidden + 2 * vectors * self.waves.size, hidden, hidden)
         self.weigh = nn.Linear(hidden, vectors)
-        self.update = mlp(2 * hidden + vectors, hidden, hidden)
+        self.update = mlp(2 * hidden + vectors * self.waves.size, hidden, hidden)
         self.norm = nn.LayerNorm(hidden)
 
     def forward(
         self,
         sites: Tensor,
         vectors: Tensor,
-        pair_scalars: Tensor,
-        pair_vectors: Tensor,
-        pairs: Pairs,
+        near: Neighbours,
     ) -> tuple[Tensor, Tensor]:
-        here, there = vectors.index_select(0, pairs.source), vectors.index_select(0, pairs.target)
         # No matrix products: mixed precision would round these lengths.
-        along = (here * pair_vectors[:, None]).sum(-1)
-        across = (there * pair_vectors[:, None]).sum(-1)
-        together = (here * there).sum(-1)
-        # A product of lengths is an area; its root is a length again, and keeps the sign.
-        areas = torch.cat([along, across, together], -1)
-        products = signed_log(areas.sign() * (areas.abs() + 1e-12).sqrt())
+        along = (vectors.index_select(0, near.source) * near.direction[:, None]).sum(-1)
+        across = (vectors.index_select(0, near.target) * near.direction[:, None]).sum(-1)
         normed = self.norm(sites)
         message = F.silu(
             self.message(
                 torch.cat(
                     [
-                        normed.index_select(0, pairs.source),
-                        normed.index_select(0, pairs.target),
-                        pair_scalars,
-                        products,
+                        normed.index_select(0, near.source),
+                        normed.index_select(0, near.target),
+                        near.scalars.repeat(2, 1),
+                        self.waves(along).flatten(1),
+                        self.waves(across).flatten(1),
                     ],
                     -1,
                 )
             )
         )
-        gathered = sum_at(message, pairs.source, len(sites), 0)
-        pull = self.weigh(message)[..., None] * pair_vectors[:, None]
-        vectors = vectors.index_add(0, pairs.source, pull)
-        lengths = signed_log((vectors.square().sum(-1) + 1e-12).sqrt())
+        gathered = near.gather(message, len(sites))
+        weight = (self.weigh(message) * near.fade)[..., None].to(vectors.dtype)
+        vectors = vectors.index_add(0, near.source, weight * near.offset[:, None])
+        lengths = self.waves((vectors.square().sum(-1) + 1e-12).sqrt()).flatten(1)
         return sites + self.update(torch.cat([normed, gathered, lengths], -1)), vectors
 
 
-class FillingLayer(nn.Module):
-    r"""One message-passing step over the filled skeleton.
+class ResidualMLP(nn.Module):
+    """Blocks of two linear layers around a skip connection.
 
-    .. math::
-        m_{ij} &= \phi_m(W_1 h_i + W_2 h_j + W_3 g_{ij}) \\
-        h_i &\leftarrow h_i + \phi_h(h_i, \textstyle\sum_j m_{ij}, \bar h)
-
-    The first linear layer is split into its site and pair terms, so that it runs once a site
-    instead of once a pair.
-
-    Shapes: sites (K, s, H), pairs (p, H).
+    Shapes: (..., size) to (..., size).
     """
 
-    def __init__(self, hidden: int, dropout: float) -> None:
+    def __init__(self, size: int, blocks: int, dropout: float) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(size),
+                nn.Linear(size, size),
+                nn.SiLU(),
+                nn.Dropout(dropout),
+                nn.Linear(size, size),
+            )
+            for _ in range(blocks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+class FillingLayer(nn.Module):
+    r"""One message-passing step over the sites of the filled skeleton.
+
+    .. math::
+        m_{ij} &= \text{SiLU}(W_1 h_i + W_2 h_j + W_3 g_{ij}) \\
+        h_i &\leftarrow h_i + \phi_h(h_i, \textstyle\sum_j m_{ij}, c)
+
+    with c the crystal as a whole.
+
+    Linear layers over several inputs are split into terms, so that those of a site run once a site
+    instead of once a pair.
+
+    Args:
+        hidden: channels H of sites and pairs.
+        crystal: channels G of the crystal.
+        dropout: in the update.
+
+    Shapes: sites (K, s, H), crystals (K, S, G), pairs (p, H).
+    """
+
+    def __init__(self, hidden: int, crystal: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden)
         self.here = nn.Linear(hidden, hidden)
         self.there = nn.Linear(hidden, hidden, bias=False)
         self.pair = nn.Linear(hidden, hidden, bias=False)
-        self.message = nn.Linear(hidden, hidden)
-        self.update = nn.Sequential(
-            nn.Linear(3 * hidden, hidden), nn.SiLU(), nn.Dropout(dropout), nn.Linear(hidden, hidden)
-        )
+        self.own = nn.Linear(hidden, hidden)
+        self.gathered = nn.Linear(hidden, hidden, bias=False)
+        self.whole = nn.Linear(crystal, hidden, bias=False)
+        self.update = nn.Linear(hidden, hidden)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(
-        self, sites: Tensor, pair_scalars: Tensor, pairs: Pairs, batch: SkeletonBatch
+        self, sites: Tensor, crystals: Tensor, near: Neighbours, batch: SkeletonBatch
     ) -> Tensor:
         normed = self.norm(sites)
-        first = (
-            self.here(normed).index_select(1, pairs.source)
-            + self.there(normed).index_select(1, pairs.target)
-            + self.pair(pair_scalars)
+        message = F.silu(
+            self.here(normed).index_select(1, near.source)
+            + self.there(normed).index_select(1, near.target)
+            + self.pair(near.scalars).repeat(2, 1)
         )
-        message = F.silu(self.message(F.silu(first)))
-        gathered = sum_at(message, pairs.source, sites.shape[1], 1)
-        everywhere = batch.mean_over_sites(normed).index_select(1, batch.owner)
-        return sites + self.update(torch.cat([normed, gathered, everywhere], -1))
+        change = F.silu(
+            self.own(normed)
+            + self.gathered(near.gather(message, sites.shape[1]))
+            + self.whole(crystals).index_select(1, batch.owner)
+        )
+        return sites + self.update(self.dropout(change))
+
+
+class CrystalLayer(nn.Module):
+    r"""What the crystal as a whole learns of its filled sites: :math:`c + \phi_c(c, \bar h)`.
+
+    Shapes: crystals (K, S, G), sites (K, s, H).
+    """
+
+    def __init__(self, hidden: int, crystal: int) -> None:
+        super().__init__()
+        self.update = mlp(crystal + hidden, crystal, crystal)
+
+    def forward(self, crystals: Tensor, sites: Tensor, batch: SkeletonBatch) -> Tensor:
+        return crystals + self.update(torch.cat([crystals, batch.mean_over_sites(sites)], -1))
 
 
 class EGNN(Encoder):
@@ -191,76 +232,108 @@ class EGNN(Encoder):
         hidden: channels H of sites and pairs.
         vectors: vector channels of the trunk.
         geometry_layers: steps on the empty skeleton, shared by its K fillings.
+        crystal: channels G of the crystal as a whole.
+        crystal_layers: residual blocks on them, on the empty skeleton.
         filling_layers: steps on each filling.
-        dropout: in the site updates.
+        dropout: in the updates of crystals and fillings.
 
     Shapes: codes (K, s) to embeddings (K, s, hidden).
     """
 
     Readout = SiteReadout
+    # Channels that tell a site's place in the order of the source: none.
+    index_size = 0
 
     def __init__(
         self,
         n_elements: int,
         *,
-        hidden: int = 128,
-        vectors: int = 16,
+        hidden: int = 64,
+        vectors: int = 8,
         geometry_layers: int = 2,
-        filling_layers: int = 3,
+        crystal: int = 256,
+        crystal_layers: int = 4,
+        filling_layers: int = 2,
         dropout: float = 0.1,
     ) -> None:
         super().__init__()
         self.size = hidden
         self.vectors = vectors
-        self.distance = FourierFeatures(8.0, 0.06, 24)
-        self.scale = FourierFeatures(8.0, 0.03, 28)
-        self.edge = mlp(self.distance.size, hidden, hidden)
-        self.pair = mlp(hidden + 4 + self.distance.size, hidden, hidden)
-        self.site = mlp(self.scale.size + hidden, hidden, hidden)
+        told = self.index_size
+        self.distance = FourierFeatures(8.0, 0.3, 24)
+        self.scale = FourierFeatures(8.0, 0.05, 28)
+        self.displacement = FourierFeatures(4.0, 0.2, 10)
+        features = self.scale.size + 2 * self.distance.size + 2 * self.displacement.size + 1
+        self.pair = mlp(features + 2 * told, hidden, hidden)
+        self.value = nn.Linear(features, crystal)
+        self.gate = nn.Linear(hidden, crystal)
+        self.site = mlp(self.scale.size + hidden + told, hidden, hidden)
         self.trunk = nn.ModuleList([GeometryLayer(hidden, vectors) for _ in range(geometry_layers)])
+        self.whole = nn.Linear(crystal + self.scale.size, crystal)
+        self.crystal = ResidualMLP(crystal, crystal_layers, dropout)
         self.element = nn.Embedding(n_elements + 1, hidden)
-        self.body = nn.ModuleList([FillingLayer(hidden, dropout) for _ in range(filling_layers)])
+        self.body = nn.ModuleList(
+            [FillingLayer(hidden, crystal, dropout) for _ in range(filling_layers)]
+        )
+        self.crystal_norm = nn.LayerNorm(crystal)
+        self.overall = nn.ModuleList(
+            [CrystalLayer(hidden, crystal) for _ in range(filling_layers - 1)]
+        )
         self.final = nn.LayerNorm(hidden)
 
-    def geometry(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor, Pairs]:
-        """Scalars of sites (s, H) and pairs (p, H) of the empty skeletons, and the pairs."""
-        pairs = pair_up(batch)
-        vectors = batch.edge_vectors
-        lengths = vectors.square().sum(-1).sqrt()
-        each = 1 / pairs.count[:, None]
+    def index(self, batch: SkeletonBatch) -> Tensor:
+        """What a site is told of its place in the order of the source, (s, ``index_size``)."""
+        return batch.frac_coords.new_zeros(len(batch.owner), 0)
 
-        def mean(values: Tensor) -> Tensor:
-            return sum_at(values, pairs.of_edge, len(pairs.count), 0) * each
-
-        mean_vector = mean(vectors)
-        offset = (mean_vector.square().sum(-1) + 1e-12).sqrt()
-        mean_length = mean(lengths[:, None])
-        spread = (mean((lengths[:, None] - mean_length[pairs.of_edge]).square()) + 1e-12).sqrt()
-        pair_scalars = self.pair(
-            torch.cat(
-                [
-                    mean(F.silu(self.edge(self.distance(lengths)))),
-                    self.distance(offset),
-                    signed_log(offset)[:, None],
-                    signed_log(spread),
-                    mean_length / 4,
-                    pairs.count[:, None] / 4,
-                ],
-                -1,
-            )
+    def geometry(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor, Neighbours]:
+        """Of the empty skeletons: sites (s, H), crystals (S, G) and neighbours."""
+        pairs = near_pairs(batch)
+        told = self.index(batch)
+        scale = self.scale((batch.volume / batch.n_sites).pow(1 / 3))
+        shift = (pairs.offset.square().sum(-1) + 1e-12).sqrt()
+        crystal = batch.owner[pairs.source]
+        features = torch.cat(
+            [
+                scale.index_select(0, crystal),
+                self.distance(pairs.distance),
+                self.distance((pairs.distance.square() + pairs.spread.square()).sqrt()),
+                self.displacement(log_scaled(shift)),
+                self.displacement(log_scaled(pairs.spread)),
+                pairs.images[:, None] / 4,
+            ],
+            -1,
         )
-        scale = self.scale((batch.volume / batch.n_sites).pow(1 / 3))[batch.owner]
-        around = sum_at(pair_scalars, pairs.source, len(batch.owner), 0)
-        sites = self.site(torch.cat([scale, around], -1))
-        site_vectors = vectors.new_zeros(len(batch.owner), self.vectors, 3)
+        one, other = told.index_select(0, pairs.source), told.index_select(0, pairs.target)
+        scalars = self.pair(torch.cat([features, one + other, one * other], -1))
+        fade = pairs.fade[:, None]
+        direction = pairs.offset / (shift[:, None] + _FINEST)
+        offset = pairs.offset * (log_scaled(shift) / shift)[:, None]
+        near = Neighbours(
+            source=torch.cat([pairs.source, pairs.target]),
+            target=torch.cat([pairs.target, pairs.source]),
+            scalars=scalars,
+            offset=torch.cat([offset, -offset]),
+            direction=torch.cat([direction, -direction]),
+            fade=fade.repeat(2, 1),
+        )
+        around = near.gather(scalars.repeat(2, 1), len(batch.owner))
+        sites = self.site(torch.cat([scale.index_select(0, batch.owner), around, told], -1))
+        vectors = offset.new_zeros(len(batch.owner), self.vectors, 3)
         for layer in self.trunk:
-            sites, site_vectors = layer(sites, site_vectors, pair_scalars, mean_vector, pairs)
-        return sites, pair_scalars, pairs
+            sites, vectors = layer(sites, vectors, near)
+        # A product lets a pair's kind choose what is read of it.
+        read = self.value(features) * self.gate(F.silu(scalars)) * fade
+        pooled = sum_at(read, crystal, len(batch), 0) / batch.n_sites[:, None]
+        crystals = self.crystal(self.whole(torch.cat([pooled, scale], -1)))
+        return sites, crystals, near
 
     def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
         """Site embeddings (K, s, H) of K fillings (K, s) in codes: 0 empty, 1 to V."""
-        geometry, pair_scalars, pairs = self.geometry(batch)
+        geometry, crystals, near = self.geometry(batch)
         sites = geometry + self.element(elements)
-        for layer in self.body:
-            sites = layer(sites, pair_scalars, pairs, batch)
+        crystals = self.crystal_norm(crystals).expand(len(elements), -1, -1)
+        for i, layer in enumerate(self.body):
+            if i:
+                crystals = self.overall[i - 1](crystals, sites, batch)
+            sites = layer(sites, crystals, near, batch)
         return self.final(sites)

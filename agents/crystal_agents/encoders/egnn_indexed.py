@@ -1,12 +1,9 @@
 """Our network, told each site's number as the paper's network is through its focus vector."""
 
-import functools
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from crystal_agents.encoders.egnn import EGNN, Pairs
+from crystal_agents.encoders.egnn import EGNN
 from crystal_agents.graphs import SkeletonBatch
 
 # Wavelengths of the sines and cosines of a site's number: 4 to 128 sites.
@@ -21,19 +18,16 @@ class EGNNIndexed(EGNN):
 
     Args:
         n_elements: V.
-        hidden, vectors, geometry_layers, filling_layers, dropout: as of ``EGNN``.
+        hidden, vectors, geometry_layers, crystal, crystal_layers, filling_layers, dropout: as of
+            ``EGNN``.
 
     Shapes: codes (K, s) to embeddings (K, s, hidden).
     """
 
-    @functools.wraps(EGNN.__init__)  # the same settings, found by the signature
-    def __init__(self, *args: Any, **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.index = nn.Linear(2 * _WAVES, self.size, bias=False)
+    index_size = 2 * _WAVES
 
-    def geometry(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor, Pairs]:
-        """As of ``EGNN``, with the index added to the scalars of the sites."""
-        sites, pair_scalars, pairs = super().geometry(batch)
-        wave = 2 * torch.pi / 2 ** torch.arange(2, 2 + _WAVES, device=sites.device)
+    def index(self, batch: SkeletonBatch) -> Tensor:
+        """Sines and cosines of the sites' numbers, (s, 12)."""
+        wave = 2 * torch.pi / 2 ** torch.arange(2, 2 + _WAVES, device=batch.index.device)
         phase = batch.index[:, None] * wave.to(batch.lattice.dtype)
-        return sites + self.index(torch.cat([phase.sin(), phase.cos()], -1)), pair_scalars, pairs
+        return torch.cat([phase.sin(), phase.cos()], -1)
