@@ -127,6 +127,8 @@ def training_command(training: Mapping[str, Any]) -> str:
         if value != getattr(RECIPES[same[0]], key):
             words += [f"--{key.replace('_', '-')}", str(value)]
     words += ["--trajectories", str(training["trajectories"]), "--seed", str(training["seed"])]
+    if training["precision"] != "32-true":
+        words += ["--precision", training["precision"]]
     return " ".join(words)
 
 
@@ -173,7 +175,8 @@ def _card(
         "elements": f"{len(config.symbols)}: {' '.join(config.symbols)}",
         "collection": describe_collection(training["collection"]),
         "data": f"`{training['data']}`, split train: {training['transitions']:,} transitions, "
-        f"{training['trajectories']} expert trajectories of each crystal",
+        f"{training['trajectories']} expert trajectories of each crystal"
+        + ("; through synthetic crystals" if training["recipe"]["synthetic"] else ""),
         "training": f"{training['epochs']} epochs, {training['steps']:,} steps, seed "
         f"{training['seed']}, precision {training['precision']}, "
         f"{training['seconds'] / 60:.1f} minutes on {hardware}",
