@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -329,7 +330,12 @@ def test_an_interrupt_that_falls_into_a_destructor_is_not_lost(run, monkeypatch)
             raise AssertionError("not interrupted")
 
     monkeypatch.setitem(cli.COMMANDS, "wait", Wait)
-    assert run("wait")[0] == 130
+    # Shells start background processes deaf to interrupts.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run("wait")[0] == 130
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @pytest.mark.parametrize("kind", [StorageError, DownloadError])
