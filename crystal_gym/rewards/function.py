@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystal_gym.episode import EpisodeTable
-from crystal_gym.errors import CrystalGymError
+from crystal_gym.rewards.failures import Failures, RewardError, described, naming_the_crystal
 from crystal_gym.rewards.reward import Reward
 
 if TYPE_CHECKING:
@@ -18,33 +18,36 @@ class FunctionReward(Reward):
 
     Args:
         function: from a pymatgen ``Structure`` to a number.
+        fallback: the reward where the function returns NaN or an infinity; give one below all
+            values that are meant to be earned.
     """
 
-    def __init__(self, function: "Callable[[Structure], float]") -> None:
+    def __init__(self, function: "Callable[[Structure], float]", fallback: float = 0.0) -> None:
         self.function = function
+        self.failures = Failures(fallback)
 
     def on_finish(
         self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The function's value, and the same as component ``score``.
+        """The function's value; it as it came out as component ``score``; those of ``Failures``.
 
         Raises:
-            CrystalGymError: the value is not a number.
+            RewardError: the function raises, or its value is not a number.
         """
-        numbers = table.vocabulary.decode(elements)
-        values = [
-            self._value(table.collection.skeleton(int(row)).fill(sites[: table.n_sites[row]]))
-            for row, sites in zip(crystal, numbers, strict=True)
-        ]
-        score = np.array(values, np.float64)
-        return score, {"score": score}
+        pairs = zip(crystal.tolist(), elements, strict=True)
+        values = np.array([self._value(table, row, sites) for row, sites in pairs], np.float64)
+        paid, told = self.failures.settle(table, crystal, elements, values)
+        return paid, {"score": values, **told}
 
-    def _value(self, structure: "Structure") -> float:
-        value = self.function(structure)
+    def _value(self, table: EpisodeTable, row: int, sites: np.ndarray) -> float:
+        numbers = table.vocabulary.decode(sites[: table.n_sites[row]])
+        structure = table.collection.skeleton(row).fill(numbers)
+        with naming_the_crystal(table, row, sites):
+            value = self.function(structure)
         try:
             return float(value)
         except (TypeError, ValueError) as error:
-            raise CrystalGymError(
-                f"The reward function must return a number; for {structure.formula} it returned "
-                f"{value!r}."
+            raise RewardError(
+                "The reward function must return a number; for "
+                f"{described(table, row, sites)} it returned {value!r}."
             ) from error
