@@ -37,10 +37,13 @@ class Args:
 
 
 # Name, numerator, denominator, and what is asked for at the least.
+MASKED = "vector, charge-neutral"
 RATIOS = (
     ("single / CartPole", "single", "CartPole", 0.8),
     ("vector / CartPole vector", "vector", "CartPole vector", 0.25),
     ("vector / single", "vector", "single", 20.0),
+    # At most twice the cost.
+    (f"{MASKED} / vector", MASKED, "vector", 0.5),
 )
 
 
@@ -57,6 +60,7 @@ def main(args: Args) -> None:
         "vector, same-step": gym.make_vec(
             "CrystalSkeleton-v0", args.num_envs, autoreset_mode="SameStep", **ours
         ),
+        MASKED: gym.make_vec("CrystalSkeleton-v0", args.num_envs, mask="charge-neutral", **ours),
     }
     rates: dict[str, list[float]] = {name: [] for name in (*singles, *vectors)}
     for turn in range(args.turns):

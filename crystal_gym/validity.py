@@ -76,7 +76,7 @@ def _sorted_is_valid(numbers: tuple[int, ...], rule: str) -> bool:
         return True
     by_electronegativity: dict[float, list[tuple[int, tuple[int, ...]]]] = {}
     for number, count in counts.items():
-        electronegativity, states = _ion(number, RULES[rule].oxidation_states)
+        electronegativity, states = ion(number, RULES[rule].oxidation_states)
         if electronegativity is None or not states:
             return False
         by_electronegativity.setdefault(electronegativity, []).append((count, states))
@@ -101,7 +101,7 @@ def _reached(charges: int, level: list[tuple[int, tuple[int, ...]]], sign: int) 
 
 
 @functools.cache
-def _ion(number: int, oxidation_states: str) -> tuple[float | None, tuple[int, ...]]:
+def ion(number: int, oxidation_states: str) -> tuple[float | None, tuple[int, ...]]:
     """SMACT's Pauling electronegativity and oxidation states of an element."""
     from smact import Element
 

@@ -12,6 +12,7 @@ from crystal_agents.rollouts import Filled, Group, PolicyScorer, Scorer, groups_
 from crystal_gym.collection import CrystalCollection
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError
+from crystal_gym.masks import Mask, every_element, resolve_mask
 from crystal_gym.progress import progress_bar
 from crystal_gym.skeleton import lattice_matrix
 from crystal_gym.symmetry import site_permutations
@@ -102,6 +103,7 @@ def evaluate(
     split: str = "test",
     *,
     rules: Mapping[str, Callable[[EpisodeTable], Scorer]] | None = None,
+    mask: str | Mask = "none",
     n_sources: int = 5,
     floors: bool = True,
     seed: int = 0,
@@ -115,6 +117,7 @@ def evaluate(
         split: ``train``, ``val``, ``test`` or ``all``.
         rules: by name, other ways of filling, made from the table of the crystals; their scores
             are log-probabilities. Each has a line of its own.
+        mask: another line for each policy and rule tells how it fills under this action mask.
         n_sources: source sites per crystal.
         floors: also report rules that know no chemistry, and the true crystals.
         seed: of the sampled sources and the uniform floor.
@@ -139,12 +142,15 @@ def evaluate(
     scorers |= {name: [rule(table)] for name, rule in (rules or {}).items()}
     chosen = _floors(table, train, seed) if floors else {}
     rows: dict[str, Row] = {}
-    total = sum(map(len, scorers.values())) + len(chosen)
+    masked = {} if mask == "none" else {f"{name}, masked": group for name, group in scorers.items()}
+    total = sum(map(len, [*scorers.values(), *masked.values()])) + len(chosen)
     with progress_bar("Filling crystals", total, shown=progress) as advance:
         for name, group in scorers.items():
             rows[name] = evaluation.row(group, all_sources, advance)
+        for name, group in masked.items():
+            rows[name] = evaluation.free_row(group, all_sources, advance, resolve_mask(mask))
         for name, group in chosen.items():
-            rows[name] = evaluation.row(group, one_source, advance, states_matter=False)
+            rows[name] = evaluation.free_row(group, one_source, advance)
     if floors:
         rows["true crystals"] = evaluation.true_row(one_source)
     return Report(collection.name, split, len(crystals), n_sources, rows)
@@ -192,23 +198,29 @@ class _Evaluation:
         self.known = {_composition(row) for row in table.collection.atomic_numbers[train]}
 
     def row(
+        self, scorers: Sequence[Scorer], groups: Sequence[Group], advance: Callable[[int], None]
+    ) -> Row:
+        """A row of one or more runs."""
+        measured = []
+        for scorer in scorers:
+            free = [roll_out(self.table, group, scorer) for group in groups]
+            forced = [roll_out(self.table, group, scorer, teacher_forced=True) for group in groups]
+            measured.append(self._measure(free, forced))
+            advance(1)
+        return _summary(measured)
+
+    def free_row(
         self,
         scorers: Sequence[Scorer],
         groups: Sequence[Group],
         advance: Callable[[int], None],
-        *,
-        states_matter: bool = True,
+        mask: Mask = every_element,
     ) -> Row:
-        """A row of one or more runs; floors whose choices ignore the state need no second pass."""
+        """A row without the figures in the expert's states: of floors, and of masked policies."""
         measured = []
         for scorer in scorers:
-            free = [roll_out(self.table, group, scorer) for group in groups]
-            forced = (
-                [roll_out(self.table, group, scorer, teacher_forced=True) for group in groups]
-                if states_matter
-                else None
-            )
-            measured.append(self._measure(free, forced))
+            free = [roll_out(self.table, group, scorer, mask=mask) for group in groups]
+            measured.append(self._measure(free, None))
             advance(1)
         return _summary(measured)
 

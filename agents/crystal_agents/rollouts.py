@@ -11,6 +11,7 @@ from crystal_agents.graphs import SkeletonStore
 from crystal_agents.policy import SkeletonPolicy
 from crystal_datasets.trajectories import choose_sources
 from crystal_gym.episode import EpisodeState, EpisodeTable, fill, start
+from crystal_gym.masks import Mask, every_element
 
 # Crystals filled together; keeps the states of large cells within memory.
 CHUNK = 512
@@ -122,7 +123,12 @@ class Filled:
 
 
 def roll_out(
-    table: EpisodeTable, group: Group, score: Scorer, *, teacher_forced: bool = False
+    table: EpisodeTable,
+    group: Group,
+    score: Scorer,
+    *,
+    teacher_forced: bool = False,
+    mask: Mask = every_element,
 ) -> Filled:
     """Fill a group's crystals in breadth-first order.
 
@@ -132,6 +138,7 @@ def roll_out(
         score: the rule; the element with the highest score is chosen.
         teacher_forced: put the true element on the site instead of the chosen one, so that every
             choice is made in a state of the expert's; ``elements`` are still the chosen ones.
+        mask: which elements may be chosen; ranks and confidence are of the scores without it.
     """
     n_sources, n_crystals = group.sources.shape
     crystal = np.tile(group.crystals, n_sources)
@@ -144,7 +151,7 @@ def roll_out(
     for _ in range(n):
         focus = state.focus.copy()
         scores = score(table, state, n_sources)
-        action = scores.argmax(1)
+        action = np.where(mask(table, state), scores, -np.inf).argmax(1)
         true = table.true[crystal, focus] - 1
         rank[rows, focus] = _rank(scores, true)
         confidence[rows, focus] = _highest_probability(scores)

@@ -78,6 +78,9 @@ class Evaluate(Command):
     """Also report Bayes' rule with the density p(geometry | elements) of the collection's
     prototype, fitted to its data set expert-train (minutes, where that was not done before)."""
 
+    mask: str = "none"
+    """Also report each policy under this action mask, on a line of its own: `charge-neutral`."""
+
     seed: int = 0
     """Of the sources, where a crystal has more sites than are used, and of the uniform floor."""
 
@@ -113,6 +116,7 @@ class Evaluate(Command):
             collection,
             self.split,
             rules=self._rules(runs, collection.name),
+            mask=self.mask,
             n_sources=self.sources,
             floors=self.floors,
             seed=self.seed,

@@ -7,6 +7,7 @@ import numpy as np
 
 from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.masks.charge_neutral import charge_neutral
 
 # From the state of one episode or of a batch of B to bool (V,) or (B, V), True where allowed; a
 # fresh array at every call.
@@ -25,7 +26,7 @@ def _all_true(shape: int | tuple[int, int]) -> np.ndarray:
     return np.ones(shape, bool)
 
 
-MASKS: dict[str, Mask] = {"none": every_element}
+MASKS: dict[str, Mask] = {"charge-neutral": charge_neutral, "none": every_element}
 
 
 def resolve_mask(mask: str | Mask) -> Mask:
