@@ -1,7 +1,6 @@
 """The single environment."""
 
 import operator
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Unpack
 
 import gymnasium as gym
@@ -13,12 +12,11 @@ from crystal_gym.errors import CrystalGymError, UnknownNameError
 from crystal_gym.generator import InstanceGenerator, InstanceKeywords
 from crystal_gym.masks import Mask, resolve_mask
 from crystal_gym.observation import observation_space
-from crystal_gym.rewards import Reward, finish, resolve_reward
+from crystal_gym.rewards import finish, resolve_reward
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
-
     from crystal_gym.rendering import Window
+    from crystal_gym.rewards.registry import RewardSource
 
 
 class ResetNeededError(CrystalGymError, gym.error.ResetNeeded):
@@ -60,11 +58,24 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
 
     ## Rewards
 
+    By name,
+
     - `match` (default): 1/n for each of the n sites that is filled as in the source crystal, so
       that the return is the accuracy of the paper.
-    - `validity`: 1 at the end if SMACT finds the composition valid (the paper's measure), else 0.
-    - A function of the finished pymatgen `Structure`: its value at the end.
-    - Any `crystal_gym.rewards.Reward`.
+    - `validity`: 1 at the end if SMACT finds the composition valid (the paper's measure), else 0;
+      `validity-strict` without alloys and single elements, `validity-icsd24` with another set of
+      oxidation states.
+    - `perov5-dft`: at the end minus the DFT energy of the crystal strained to the skeleton's
+      lattice, in eV/atom; for collection `perov-5`.
+    - `perov5-gap`: at the end how near the DFT band gap is to a wanted one, from 0 to 1; for
+      collection `perov-5`.
+
+    A mapping gives weights or parameters: `{"match": 1, "validity-strict": 0.5}` is a weighted sum,
+    `{"perov5-gap": {"target": 1.5}}` sets the target, and
+    `{"match": 1, "perov5-gap": {"weight": 0.5, "target": 1.5}}` does both.
+
+    Besides, a function of the finished pymatgen `Structure`, whose value is paid at the end; and
+    any `crystal_gym.rewards.Reward`.
 
     ## Starting State
 
@@ -89,8 +100,8 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
     | `traversal`   | `"breadth-first"` | from the source: or `index`, or `random`           |
     | `source`      | `None`            | first site of every episode; `None`: drawn         |
     | `max_sites`   | `None`            | N; `None`: the largest cell of the collection      |
-    | `reward`      | `"match"`         | name, function of a `Structure`, or a `Reward`     |
-    | `mask`        | `"none"`          | name, or a function of `(table, state)`            |
+    | `reward`      | `"match"`         | name, mapping, function, or `Reward`; see Rewards  |
+    | `mask`        | `"none"`          | or `charge-neutral`, or function of (table, state) |
     | `render_mode` | `None`            | `ansi`, `rgb_array` or `human`                     |
 
     In place of the first seven, a `generator` (`crystal_gym.generator.InstanceGenerator`) may be
@@ -98,14 +109,24 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
 
     ## Info
 
-    | Key           | Shape, type | When   | Meaning                                       |
-    |---------------|-------------|--------|-----------------------------------------------|
-    | `action_mask` | (V,) int8   | always | 1 for each element that the mask allows       |
-    | `crystal`     | () int      | always | row of the source crystal in the collection   |
-    | `source`      | () int      | always | the site that the episode began at            |
-    | `match`       | () float    | end    | fraction of the sites with their true element |
-    | `validity`    | () float    | end    | with reward `validity`: 1 if valid, else 0    |
-    | `score`       | () float    | end    | with a function as reward: its value          |
+    | Key           | Shape, type | When   | Meaning                                             |
+    |---------------|-------------|--------|-----------------------------------------------------|
+    | `action_mask` | (V,) int8   | always | 1 for each element that the mask allows             |
+    | `crystal`     | () int      | always | row of the source crystal in the collection         |
+    | `source`      | () int      | always | the site that the episode began at                  |
+    | `match`       | () float    | end    | fraction of the sites with their true element       |
+    | `validity`    | () float    | end    | `validity…`: 1 if valid, else 0                     |
+    | `heat`        | () float    | end    | `perov5-dft`: heat of formation in eV/atom, or NaN  |
+    | `strain`      | () float    | end    | `perov5-dft`: strain energy in eV/atom, or NaN      |
+    | `gap`         | () float    | end    | `perov5-gap`: band gap in eV, or NaN                |
+    | `labelled`    | () float    | end    | `perov5-…`: 1 if the label is known, else 0         |
+    | `regret`      | () float    | end    | `perov5-…`: best known on the skeleton minus reward |
+    | `score`       | () float    | end    | function: its value                                 |
+    | `failed`      | () float    | end    | function: 1 if its value is NaN or infinite, else 0 |
+    | `failures`    | () float    | end    | function: how often that has happened so far        |
+
+    In a weighted sum each key of a reward stands behind the reward's name, as in
+    `perov5-dft/regret`.
 
     ## Vectorized environment
 
@@ -123,7 +144,7 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
         self,
         *,
         generator: InstanceGenerator | None = None,
-        reward: "str | Reward | Callable[[Structure], float]" = "match",
+        reward: "RewardSource" = "match",
         mask: str | Mask = "none",
         render_mode: str | None = None,
         **instances: Unpack[InstanceKeywords],
@@ -134,6 +155,7 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
         self.mask = resolve_mask(mask)
         self.render_mode = render_mode
         table = self.table = self.generator.table
+        self.reward.prepare(table)
         self.observation_space = observation_space(
             table.max_sites, table.max_edges, table.n_elements
         )

@@ -1,6 +1,5 @@
 """The native vector environment: arrays in, arrays out."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Unpack
 
 import gymnasium as gym
@@ -20,10 +19,10 @@ from crystal_gym.errors import CrystalGymError, UnknownNameError
 from crystal_gym.generator import InstanceGenerator, InstanceKeywords
 from crystal_gym.masks import Mask, resolve_mask
 from crystal_gym.observation import observation_space
-from crystal_gym.rewards import Reward, finish, resolve_reward
+from crystal_gym.rewards import finish, resolve_reward
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
+    from crystal_gym.rewards.registry import RewardSource
 
 AUTORESET_MODES = (AutoresetMode.NEXT_STEP.value, AutoresetMode.SAME_STEP.value)
 
@@ -62,7 +61,7 @@ class CrystalSkeletonVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.n
         *,
         autoreset_mode: str | AutoresetMode = "NextStep",
         generator: InstanceGenerator | None = None,
-        reward: "str | Reward | Callable[[Structure], float]" = "match",
+        reward: "RewardSource" = "match",
         mask: str | Mask = "none",
         render_mode: str | None = None,
         **instances: Unpack[InstanceKeywords],
@@ -80,6 +79,7 @@ class CrystalSkeletonVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.n
         self.mask = resolve_mask(mask)
         self.render_mode = render_mode
         table = self.table = self.generator.table
+        self.reward.prepare(table)
         self.single_observation_space = observation_space(
             table.max_sites, table.max_edges, table.n_elements
         )

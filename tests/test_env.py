@@ -307,7 +307,7 @@ def assert_documented(row, value, sizes):
 
 
 @pytest.mark.parametrize(("reward", "extra"), [
-    ("match", None), ("validity", "validity"), (len, "score"),
+    ("match", set()), ("validity", {"validity"}), (len, {"score", "failed", "failures"}),
 ])  # fmt: skip
 def test_the_docstring_tells_the_keys_shapes_and_types(toy, reward, extra):
     env = CrystalSkeletonEnv(collection=toy, reward=reward)
@@ -319,7 +319,7 @@ def test_the_docstring_tells_the_keys_shapes_and_types(toy, reward, extra):
         for row in rows:
             assert_documented(row, observation[row["Key"]], sizes)
     rows = documented("Info")
-    ends = {"match", extra} - {None}
+    ends = {"match"} | extra
     assert {r["Key"] for r in rows if r["When"] == "end"} >= ends
     for step, info in enumerate(infos):
         last = step == len(infos) - 1

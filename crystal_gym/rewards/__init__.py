@@ -1,53 +1,33 @@
-"""Rewards by name, one file per reward."""
-
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+"""What filling a crystal is worth: one file per reward, and a registry of their names."""
 
 import numpy as np
 
 from crystal_gym.episode import EpisodeTable
-from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.rewards.failures import Failures, RewardError
 from crystal_gym.rewards.function import FunctionReward
 from crystal_gym.rewards.match import MatchReward, fraction_matched
+from crystal_gym.rewards.perov5_dft import Perov5DftReward
+from crystal_gym.rewards.perov5_gap import Perov5GapReward
+from crystal_gym.rewards.registry import REWARDS, resolve_reward
 from crystal_gym.rewards.reward import Reward
 from crystal_gym.rewards.validity import ValidityReward
-
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
+from crystal_gym.rewards.weighted_sum import WeightedSum
 
 __all__ = [
     "REWARDS",
+    "Failures",
     "FunctionReward",
     "MatchReward",
+    "Perov5DftReward",
+    "Perov5GapReward",
     "Reward",
+    "RewardError",
     "ValidityReward",
+    "WeightedSum",
     "finish",
     "fraction_matched",
     "resolve_reward",
 ]
-
-REWARDS: dict[str, Callable[[], Reward]] = {"match": MatchReward, "validity": ValidityReward}
-
-
-def resolve_reward(reward: "str | Reward | Callable[[Structure], float]") -> Reward:
-    """A reward given by its name, as an object, or as a function of the finished structure.
-
-    Raises:
-        UnknownNameError: no such name.
-        CrystalGymError: none of the three.
-    """
-    if isinstance(reward, Reward):
-        return reward
-    if isinstance(reward, str):
-        if reward not in REWARDS:
-            raise UnknownNameError("reward", reward, REWARDS)
-        return REWARDS[reward]()
-    if not callable(reward) or isinstance(reward, type):
-        raise CrystalGymError(
-            f"A reward is a name, a Reward object or a function of a Structure, not {reward!r}. "
-            f"Names: {', '.join(sorted(REWARDS))}."
-        )
-    return FunctionReward(reward)
 
 
 def finish(

@@ -14,6 +14,12 @@ class Reward:
     or both, and pass an instance as ``reward`` to the environment.
     """
 
+    def prepare(self, table: EpisodeTable) -> None:
+        """What can be done before the first episode; an environment calls it with its crystals.
+
+        The place to refuse crystals that cannot be judged. The other methods must not count on it.
+        """
+
     def on_fill(self, table: EpisodeTable, crystal: Any, site: Any, element: Any) -> Any:
         """Reward for putting an element on a site, elementwise.
 

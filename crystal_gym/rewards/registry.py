@@ -1,0 +1,82 @@
+"""Rewards by name, with weights and parameters."""
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.rewards.function import FunctionReward
+from crystal_gym.rewards.match import MatchReward
+from crystal_gym.rewards.perov5_dft import Perov5DftReward
+from crystal_gym.rewards.perov5_gap import Perov5GapReward
+from crystal_gym.rewards.reward import Reward
+from crystal_gym.rewards.validity import ValidityReward
+from crystal_gym.rewards.weighted_sum import WeightedSum
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+    # What `resolve_reward` takes; it tells more.
+    RewardSource = str | Mapping[str, Any] | Reward | Callable[[Structure], float]
+
+# Name of a reward → what makes it; keyword arguments are its parameters, and all have defaults.
+REWARDS: dict[str, Callable[..., Reward]] = {
+    "match": MatchReward,
+    "perov5-dft": Perov5DftReward,
+    "perov5-gap": Perov5GapReward,
+    "validity": ValidityReward,
+    "validity-icsd24": functools.partial(ValidityReward, "icsd24"),
+    "validity-strict": functools.partial(ValidityReward, "strict"),
+}
+
+
+def resolve_reward(reward: "RewardSource") -> Reward:
+    """A reward given by name, as a mapping, as an object, or as a function.
+
+    Args:
+        reward: a name of ``REWARDS``; a mapping of names to weights, or to mappings of parameters,
+            of which ``weight`` (default 1) is one; a ``Reward``; or a function from the finished
+            structure to a number. ``{"perov5-gap": {"target": 1.5}}`` is one reward,
+            ``{"match": 1, "perov5-gap": {"weight": 0.5, "target": 1.5}}`` is a sum.
+
+    Returns:
+        The reward; of a mapping the ``WeightedSum``, or its only part where that has weight 1.
+
+    Raises:
+        UnknownNameError: no such name.
+        CrystalGymError: none of these, or bad weights or parameters.
+    """
+    if isinstance(reward, Reward):
+        return reward
+    if isinstance(reward, str):
+        return _named(reward, {})
+    if isinstance(reward, Mapping):
+        return _sum(reward)
+    if not callable(reward) or isinstance(reward, type):
+        raise CrystalGymError(
+            "A reward is a name, a mapping of names to weights or parameters, a Reward object or a "
+            f"function of a Structure, not {reward!r}. Names: {', '.join(sorted(REWARDS))}."
+        )
+    return FunctionReward(reward)
+
+
+def _sum(entries: Mapping[str, Any]) -> Reward:
+    parts: dict[str, tuple[float, Reward]] = {}
+    for name, entry in entries.items():
+        parameters = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
+        weight = parameters.pop("weight", 1.0)
+        parts[name] = weight, _named(name, parameters)
+    total = WeightedSum(parts)
+    (weight, only), *others = total.parts.values()
+    return only if weight == 1 and not others else total
+
+
+def _named(name: str, parameters: dict[str, Any]) -> Reward:
+    if name not in REWARDS:
+        raise UnknownNameError("reward", name, REWARDS)
+    known = inspect.signature(REWARDS[name]).parameters
+    for parameter in parameters:
+        if parameter not in known:
+            raise UnknownNameError(f"parameter of reward {name!r}:", parameter, (*known, "weight"))
+    return REWARDS[name](**parameters)
