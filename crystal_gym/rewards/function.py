@@ -46,7 +46,7 @@ class FunctionReward(Reward):
             value = self.function(structure)
         try:
             return float(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise RewardError(
                 "The reward function must return a number; for "
                 f"{described(table, row, sites)} it returned {value!r}."
