@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crystal_datasets import BEHAVIOURS, choose_sources, generate_episodes, trajectories
-from crystal_datasets.trajectories import behaviour_named, roll_out
+from crystal_datasets.behaviours import behaviour_named
+from crystal_datasets.trajectories import roll_out
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 

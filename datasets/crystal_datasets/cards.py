@@ -27,8 +27,14 @@ _ORIGINS = {
 _OTHER_ORIGIN = "A collection given by the user; its crystals stay under the terms of their source."
 
 _BEHAVIOURS = {
-    "expert": "The expert puts back each site's true element, so every return is 1.",
+    "expert": "The expert puts back each site's true element.",
     "random": "Every element is drawn uniformly from the vocabulary, at every site.",
+    "mixed": (
+        "Each episode is played from its start to its end by one of several behaviours, named "
+        "`behaviour` in the episode's metadata. Who plays which episode is drawn at random; the "
+        "proportions are exact."
+    ),
+    "replay": "These are the episodes that an online learner saw, in their order.",
 }
 
 
@@ -40,7 +46,7 @@ def dataset_card(metadata: Mapping[str, Any], collection: CrystalCollection) -> 
         collection: the crystals.
     """
     own = metadata["crystal_gym"]
-    dataset_id, split, behaviour = metadata["dataset_id"], own["split"], own["behaviour"]
+    dataset_id, split = metadata["dataset_id"], own["split"]
     sizes = collection.n_sites[collection.in_split(split)]
     sites = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
     source = own["collection"].removesuffix("-by-composition")
@@ -50,15 +56,14 @@ def dataset_card(metadata: Mapping[str, Any], collection: CrystalCollection) -> 
         '    options={"crystal": metadata["crystal"], "source": metadata["source"]}\n'
         ")\n"
         if "env_spec" in metadata
-        else "# No environment can be recovered: the collection had no name or path.\n"
+        else "# No environment can be recovered: its collection or reward has no name.\n"
     )
     return f"""# {dataset_id}
 
 {metadata["description"]}
 
-{_BEHAVIOURS[behaviour]} An episode starts from an empty skeleton and a source site; the sites are
-filled in breadth-first order. Each crystal has episodes from up to {own["trajectories"]} source
-sites (all of them where it has no more; else a sample, seed {own["seed"]}).
+{_BEHAVIOURS[own["behaviour"]]} An episode starts from an empty skeleton.
+{_coverage(own)}{_left_out(own)}
 
 | | |
 |---|---|
@@ -67,8 +72,7 @@ sites (all of them where it has no more; else a sample, seed {own["seed"]}).
 | crystals | {own["crystals"]:,} (split `{split}` of `{own["collection"]}`) |
 | sites in a crystal | {sites} |
 | elements of the action space | {len(own["vocabulary"])}: {" ".join(own["vocabulary"])} |
-| return of uniform random actions | {metadata["ref_min_score"]:.4f} (`ref_min_score`) |
-| return of the expert | {metadata["ref_max_score"]:.4f} (`ref_max_score`) |
+{_returns(metadata)}
 | size on disk | {metadata["dataset_size"]} MB |
 | Minari | {metadata["minari_version"]} |
 
@@ -77,8 +81,7 @@ sites (all of them where it has no more; else a sample, seed {own["seed"]}).
 Observations are those of `CrystalSkeleton-v0`: `element` (-1 no site, 0 empty, 1 to
 {len(own["vocabulary"])} the elements above in their order), `frac_coords`, `lattice` (lengths in Å,
 angles in degrees), `edges` (source, target and periodic image) and `focus`, the site to be filled.
-Action `a` puts the element with code `a + 1` on the focus. The reward is `match`: 1/n for each of
-the n sites filled as in the crystal, so that a return is the share of right sites.
+Action `a` puts the element with code `a + 1` on the focus. {_reward(own["reward"])}
 
 Episode metadata: `crystal` (the collection's id), `row` (in the collection), `split`, and `source`
 (the site filled first). In the HDF5 file, what all episodes of one crystal have in common
@@ -107,3 +110,57 @@ transitions = load_transitions("{dataset_id}", trajectories=1)
 
 {_ORIGINS.get(source, _OTHER_ORIGIN)}
 """
+
+
+def _coverage(own: Mapping[str, Any]) -> str:
+    if own["behaviour"] == "replay":
+        return f"The learner: {own['algorithm']}."
+    return (
+        "Its sites are filled in breadth-first order from a source site. Each crystal has episodes "
+        f"from up to\n{own['trajectories']} source sites (all of them where it has no more; else a "
+        f"sample, seed {own['seed']})."
+    )
+
+
+def _left_out(own: Mapping[str, Any]) -> str:
+    if not own["left_out"]:
+        return ""
+    return (
+        f" {own['left_out']:,} episodes are left out, because the reward of their crystal is no "
+        "finite number."
+    )
+
+
+def _returns(metadata: Mapping[str, Any]) -> str:
+    """Rows of the table: what the episodes earned, and what there is to compare it with."""
+    own = metadata["crystal_gym"]
+    rows = {"return of an episode": own["returns"]}
+    shares = {part["name"]: part for part in own.get("mixture", ())}
+    for name, returns in own.get("returns_by", {}).items():
+        part = shares[name]
+        policy = (
+            f" (`{part['policy']}` at temperature {part['temperature']:g})"
+            if "policy" in part
+            else ""
+        )
+        rows[f"{name}{policy}: {returns['episodes']:,} episodes, return"] = returns
+    lines = [
+        f"| {name} | {r['mean']:.4f} ± {r['std']:.4f}, from {r['min']:.4f} to {r['max']:.4f} |"
+        for name, r in rows.items()
+    ]
+    if "ref_min_score" in metadata:
+        low, high = metadata["ref_min_score"], metadata["ref_max_score"]
+        lines += [
+            f"| return of uniform random actions | {low:.4f} (`ref_min_score`) |",
+            f"| return of the expert | {high:.4f} (`ref_max_score`) |",
+        ]
+    return "\n".join(lines)
+
+
+def _reward(name: str) -> str:
+    if name == "match":
+        return (
+            "The reward is `match`: 1/n for each of\nthe n sites filled as in the crystal, so "
+            "that a return is the share of right sites."
+        )
+    return f"The reward is `{name}`; the returns are told above."

@@ -4,46 +4,19 @@ A behaviour chooses the elements; everything else (start, observation, filling, 
 is ``crystal_gym.episode``, the same moves as the environment's.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from crystal_datasets.behaviours import Behaviour, Mixture
 from crystal_gym.episode import EpisodeState, EpisodeTable, fill, observe, start
-from crystal_gym.errors import CrystalGymError, UnknownNameError
-from crystal_gym.rewards.match import MatchReward
-
-# (table, state of B episodes, random numbers) → actions 0 to V - 1, int64 (B,).
-Behaviour = Callable[[EpisodeTable, EpisodeState, np.random.Generator], np.ndarray]
+from crystal_gym.errors import CrystalGymError
+from crystal_gym.rewards import MatchReward, Reward
 
 # Crystals rolled out together; with cells of 20 sites their observations take some 200 MB.
 BATCH = 128
-
-
-def expert(table: EpisodeTable, state: EpisodeState, rng: np.random.Generator) -> np.ndarray:  # noqa: ARG001 - behaviours share one signature
-    """Put back the crystal's true element."""
-    return table.true[state.crystal, state.focus].astype(np.int64) - 1
-
-
-def uniform_random(
-    table: EpisodeTable, state: EpisodeState, rng: np.random.Generator
-) -> np.ndarray:
-    """Any element of the vocabulary, all equally likely."""
-    return rng.integers(table.n_elements, size=len(state.crystal))
-
-
-BEHAVIOURS: Mapping[str, Behaviour] = {"expert": expert, "random": uniform_random}
-
-
-def behaviour_named(name: str) -> Behaviour:
-    """The behaviour of this name.
-
-    Raises:
-        UnknownNameError: there is none.
-    """
-    if name not in BEHAVIOURS:
-        raise UnknownNameError("behaviour", name, BEHAVIOURS)
-    return BEHAVIOURS[name]
 
 
 @dataclass(frozen=True)
@@ -56,7 +29,8 @@ class Episodes:
         n_steps: the crystal's number of sites, int64 (B,).
         observations: by key of the observation space, each (B, N + 1, …).
         actions: 0 to V - 1, int64 (B, N).
-        rewards: of the reward ``match``, float64 (B, N).
+        rewards: float64 (B, N), 0 on padding; NaN where the reward failed.
+        made_by: who played each episode, str (B,), where several behaviours share them.
     """
 
     crystal: np.ndarray
@@ -65,9 +39,27 @@ class Episodes:
     observations: dict[str, np.ndarray]
     actions: np.ndarray
     rewards: np.ndarray
+    made_by: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.crystal)
+
+    @property
+    def returns(self) -> np.ndarray:
+        """The undiscounted returns, float64 (B,)."""
+        return self.rewards.sum(axis=1)
+
+    def select(self, which: np.ndarray) -> "Episodes":
+        """Some of the episodes, by indices (k,) or bool (B,)."""
+        return Episodes(
+            crystal=self.crystal[which],
+            source=self.source[which],
+            n_steps=self.n_steps[which],
+            observations={key: values[which] for key, values in self.observations.items()},
+            actions=self.actions[which],
+            rewards=self.rewards[which],
+            made_by=None if self.made_by is None else self.made_by[which],
+        )
 
 
 def choose_sources(n_sites: np.ndarray, limit: int = 5, seed: int = 0) -> np.ndarray:
@@ -106,6 +98,8 @@ def roll_out(
     source: np.ndarray,
     behaviour: Behaviour,
     rng: np.random.Generator,
+    *,
+    reward: Reward | None = None,
 ) -> Episodes:
     """Fill crystals from their sources, all at once.
 
@@ -115,44 +109,105 @@ def roll_out(
         source: the site to fill first, (B,).
         behaviour: chooses the elements.
         rng: random numbers for the behaviour.
+        reward: what is earned (default: ``match``).
     """
-    state = start(table, crystal, table.traversals[crystal, source])
-    n_steps = state.n_sites
-    longest = int(n_steps.max())
-    observations, actions, rewards = [observe(table, state)], [], []
-    reward = MatchReward()
-    for step in range(longest):
+    reward = reward or MatchReward()
+    earned = []
+
+    def act(state: EpisodeState, step: int) -> np.ndarray:
         action = behaviour(table, state, rng)
-        earned = reward.on_fill(table, crystal, state.focus, action + 1)
-        rewards.append(np.where(step < n_steps, earned, 0.0))
-        actions.append(action)
-        fill(state, action)
+        here = reward.on_fill(table, crystal, state.focus, action + 1)
+        earned.append(np.where(step < state.n_sites, here, 0.0))
+        return action
+
+    episodes, finished = _play(table, crystal, table.traversals[crystal, source], act)
+    rewards = np.stack(earned, axis=1)
+    last, components = reward.on_finish(table, crystal, finished)
+    # Where the reward failed, what it pays instead is no observation.
+    last = np.where(components.get("failed", np.zeros(len(crystal))) > 0, np.nan, last)
+    rewards[np.arange(len(crystal)), episodes.n_steps - 1] += last
+    return dataclasses.replace(episodes, rewards=rewards)
+
+
+def replay(
+    table: EpisodeTable,
+    crystal: np.ndarray,
+    order: np.ndarray,
+    actions: np.ndarray,
+    rewards: np.ndarray,
+) -> Episodes:
+    """Episodes once more, from what was done in them.
+
+    Args:
+        table: the crystals.
+        crystal: rows of the table, (B,).
+        order: the sites in the order of filling, (B, N), padded with -1.
+        actions: 0 to V - 1, (B, N).
+        rewards: as they were earned, (B, N), 0 on padding.
+    """
+    episodes, _ = _play(table, crystal, order, lambda _, step: actions[:, step])
+    return dataclasses.replace(episodes, rewards=rewards[:, : episodes.actions.shape[1]])
+
+
+def _play(
+    table: EpisodeTable,
+    crystal: np.ndarray,
+    order: np.ndarray,
+    act: Callable[[EpisodeState, int], np.ndarray],
+) -> tuple[Episodes, np.ndarray]:
+    """Whole episodes without rewards, and the codes of the finished crystals, (B, N)."""
+    state = start(table, crystal, order)
+    n_steps = state.n_sites
+    observations, actions = [observe(table, state)], []
+    for step in range(int(n_steps.max())):
+        actions.append(act(state, step))
+        fill(state, actions[-1])
         observations.append(observe(table, state))
-    return Episodes(
+    episodes = Episodes(
         crystal=crystal,
-        source=source,
+        source=order[:, 0].copy(),
         n_steps=n_steps,
         observations={
             key: np.stack([seen[key] for seen in observations], axis=1) for key in observations[0]
         },
         actions=np.stack(actions, axis=1),
-        rewards=np.stack(rewards, axis=1),
+        rewards=np.zeros((len(crystal), len(actions))),
     )
+    return episodes, state.elements
 
 
 def generate_episodes(
-    table: EpisodeTable, sources: np.ndarray, behaviour: Behaviour, seed: int = 0
+    table: EpisodeTable,
+    sources: np.ndarray,
+    behaviour: Behaviour | Mixture,
+    seed: int = 0,
+    reward: Reward | None = None,
 ) -> Iterator[Episodes]:
-    """The episodes of every crystal of a table, crystal by crystal, in batches of whole crystals.
+    """The episodes of a table's crystals, crystal by crystal, in batches of whole crystals.
 
     Args:
         table: C crystals.
-        sources: int64 (C, S) as from ``choose_sources``.
+        sources: int64 (C, S) as from ``choose_sources``; a crystal without any has no episode.
         behaviour: chooses the elements.
         seed: of the behaviour's random numbers.
+        reward: what is earned (default: ``match``).
     """
     rng = np.random.default_rng(seed)
-    for first in range(0, len(sources), BATCH):
-        batch = sources[first : first + BATCH]
-        crystal, column = np.nonzero(batch >= 0)
-        yield roll_out(table, crystal + first, batch[crystal, column], behaviour, rng)
+    rows = np.flatnonzero((sources >= 0).any(axis=1))
+    parts = np.empty(0, np.int64)
+    if isinstance(behaviour, Mixture):
+        parts = behaviour.assign(int((sources >= 0).sum()), rng)
+    begin = 0
+    for first in range(0, len(rows), BATCH):
+        batch = rows[first : first + BATCH]
+        place, column = np.nonzero(sources[batch] >= 0)
+        crystal, source = batch[place], sources[batch][place, column]
+        if not isinstance(behaviour, Mixture):
+            yield roll_out(table, crystal, source, behaviour, rng, reward=reward)
+            continue
+        part = parts[begin : begin + len(crystal)]
+        begin += len(crystal)
+        act = behaviour.acting(part)
+        episodes = roll_out(table, crystal, source, act, rng, reward=reward)
+        names = np.array([each.name for each in behaviour.parts])
+        yield dataclasses.replace(episodes, made_by=names[part])

@@ -1,7 +1,9 @@
 """A data set → flat arrays for training: one pass over the Minari file, cached."""
 
+import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +75,16 @@ class Transitions:
     def __len__(self) -> int:
         return len(self.action)
 
+    @property
+    def first(self) -> np.ndarray:
+        """Index of each trajectory's first transition, int64; its steps follow one another."""
+        return np.flatnonzero(np.diff(self.trajectory, prepend=-1))
+
+    @property
+    def returns(self) -> np.ndarray:
+        """Undiscounted return of each trajectory, in the order of ``first``, float64."""
+        return np.add.reduceat(self.reward.astype(np.float64), self.first)
+
     def __repr__(self) -> str:
         return (
             f"Transitions({self.dataset_id!r}, {len(self):,} transitions, "
@@ -119,6 +131,31 @@ def load_transitions(
         kept = _choose(arrays, trajectories, seed)
         arrays |= {name: arrays[name][kept] for name in _PER_TRANSITION}
     return Transitions(dataset_id, tuple(metadata["crystal_gym"]["vocabulary"]), **arrays)
+
+
+def best_episodes(transitions: Transitions, fraction: float, seed: int = 0) -> Transitions:
+    """The transitions of the trajectories with the highest returns; equal ones go by lot.
+
+    Args:
+        transitions: to choose from.
+        fraction: of the trajectories, rounded up, above 0 and at most 1.
+        seed: of the lot.
+
+    Raises:
+        CrystalGymError: the fraction is out of range.
+    """
+    if not 0 < fraction <= 1:
+        raise CrystalGymError(f"A fraction is above 0 and at most 1, not {fraction}.")
+    # Equal returns must stay equal when they are sums of rounded rewards.
+    returns = transitions.returns.round(6)
+    lot = np.random.default_rng(seed).permutation(len(returns))
+    ranked = np.lexsort((lot, -returns))
+    chosen = np.zeros(len(returns), bool)
+    chosen[ranked[: math.ceil(fraction * len(returns))]] = True
+    lengths = np.diff(np.append(transitions.first, len(transitions)))
+    kept = np.repeat(chosen, lengths)
+    arrays = {name: getattr(transitions, name)[kept] for name in _PER_TRANSITION}
+    return dataclasses.replace(transitions, **arrays)
 
 
 def _choose(arrays: Mapping[str, np.ndarray], trajectories: int, seed: int) -> np.ndarray:

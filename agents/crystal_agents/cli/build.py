@@ -11,6 +11,7 @@ from crystal_agents.cli.command import Command, console
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from crystal_datasets.behaviours import Mixture
     from crystal_gym.collection import CrystalCollection
 
 
@@ -36,7 +37,21 @@ class Build(Command):
     these data sets are named NAME-by-composition."""
 
     behaviour: str = "expert"
-    """Who fills the crystals: expert (puts back the true elements) or random."""
+    """Who fills the crystals: expert (puts back the true elements), random, or mixed (each episode
+    by one of expert, --policy and random)."""
+
+    reward: str = "match"
+    """What is earned: match, validity or another name that the environment takes; it becomes part
+    of the data set's name."""
+
+    policy: str | None = None
+    """For mixed: a name from `crystal-gym list`, or a folder of a trained policy."""
+
+    shares: tuple[float, float, float] = (1, 1, 1)
+    """For mixed: in which proportions expert, policy and random play the episodes."""
+
+    temperature: float = 1.0
+    """For mixed: at which the policy's elements are drawn; above 1 more varied."""
 
     trajectories: int = 5
     """Episodes for each crystal, each from another source site."""
@@ -53,9 +68,12 @@ class Build(Command):
         from crystal_gym.collection import SPLITS
         from crystal_gym.collections import load_collection
         from crystal_gym.errors import CrystalGymError
+        from crystal_gym.rewards import resolve_reward
 
         out = console()
+        resolve_reward(self.reward)  # a mistake is told before anything is prepared
         collection = load_collection(self.name, split_by=self.split_by)
+        behaviour = self._behaviour(collection)
         sizes = {split: len(collection.in_split(split)) for split in self.splits or SPLITS}
         empty = [split for split, size in sizes.items() if not size]
         if empty and self.splits:  # told before anything is built
@@ -63,14 +81,17 @@ class Build(Command):
         if empty:
             out.print(f"{collection.name} has no crystals in {', '.join(empty)}: left out.")
         for split in sizes:
-            name = dataset_id(collection.name, split, self.behaviour)
-            if split in empty or (not self.overwrite and self._is_built(name, collection, out)):
+            name = dataset_id(collection.name, split, self.behaviour, self.reward)
+            if split in empty or (
+                not self.overwrite and self._is_built(name, collection, behaviour, out)
+            ):
                 continue
             start = time.perf_counter()
             build_dataset(
                 self.name,
                 split,
-                self.behaviour,
+                behaviour,
+                reward=self.reward,
                 split_by=self.split_by,
                 trajectories=self.trajectories,
                 seed=self.seed,
@@ -80,7 +101,34 @@ class Build(Command):
             size = _size(_metadata(name))
             out.print(f"{name}: {size}, built in {seconds:.1f} s.")
 
-    def _is_built(self, name: str, collection: "CrystalCollection", out: "Console") -> bool:
+    def _behaviour(self, collection: "CrystalCollection") -> "str | Mixture":
+        """What ``build_dataset`` takes.
+
+        Raises:
+            CrystalGymError: a policy is missing, of another vocabulary, or given where none plays.
+        """
+        from crystal_datasets.behaviours import behaviour_named, mixed
+        from crystal_gym.errors import CrystalGymError
+
+        if self.behaviour == "mixed" and self.policy:
+            from crystal_agents.policy import load_policy
+
+            policy = load_policy(self.policy).require(collection.vocabulary, collection.max_sites)
+            return mixed(policy.probabilities, self.policy, self.shares, self.temperature)
+        if self.policy:
+            raise CrystalGymError(
+                f"--policy is for --behaviour mixed; in {self.behaviour!r} no policy plays."
+            )
+        behaviour_named(self.behaviour)
+        return self.behaviour
+
+    def _is_built(
+        self,
+        name: str,
+        collection: "CrystalCollection",
+        behaviour: "str | Mixture",
+        out: "Console",
+    ) -> bool:
         """Whether this data set stands there, made from the same crystals in the same way.
 
         Raises:
@@ -96,6 +144,7 @@ class Build(Command):
             "trajectories": self.trajectories,
             "seed": self.seed,
             "collection_sha256": collection.fingerprint(),
+            "mixture": None if isinstance(behaviour, str) else behaviour.settings(),
         }
         for setting, value in now.items():
             if before.get(setting) != value:
