@@ -65,6 +65,8 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
     - `validity`: 1 at the end if SMACT finds the composition valid (the paper's measure), else 0;
       `validity-strict` without alloys and single elements, `validity-icsd24` with another set of
       oxidation states.
+    - `formation-energy`: at the end minus the formation energy of the crystal in eV/atom, by the
+      potential CHGNet (extra `energy`) or another ASE calculator.
     - `perov5-dft`: at the end minus the DFT energy of the crystal strained to the skeleton's
       lattice, in eV/atom; for collection `perov-5`.
     - `perov5-gap`: at the end how near the DFT band gap is to a wanted one, from 0 to 1; for
@@ -109,21 +111,22 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
 
     ## Info
 
-    | Key           | Shape, type | When   | Meaning                                             |
-    |---------------|-------------|--------|-----------------------------------------------------|
-    | `action_mask` | (V,) int8   | always | 1 for each element that the mask allows             |
-    | `crystal`     | () int      | always | row of the source crystal in the collection         |
-    | `source`      | () int      | always | the site that the episode began at                  |
-    | `match`       | () float    | end    | fraction of the sites with their true element       |
-    | `validity`    | () float    | end    | `validity…`: 1 if valid, else 0                     |
-    | `heat`        | () float    | end    | `perov5-dft`: heat of formation in eV/atom, or NaN  |
-    | `strain`      | () float    | end    | `perov5-dft`: strain energy in eV/atom, or NaN      |
-    | `gap`         | () float    | end    | `perov5-gap`: band gap in eV, or NaN                |
-    | `labelled`    | () float    | end    | `perov5-…`: 1 if the label is known, else 0         |
-    | `regret`      | () float    | end    | `perov5-…`: best known on the skeleton minus reward |
-    | `score`       | () float    | end    | function: its value                                 |
-    | `failed`      | () float    | end    | function: 1 if its value is NaN or infinite, else 0 |
-    | `failures`    | () float    | end    | function: how often that has happened so far        |
+    | Key                | Shape, type | When   | Meaning                                             |
+    |--------------------|-------------|--------|-----------------------------------------------------|
+    | `action_mask`      | (V,) int8   | always | 1 for each element that the mask allows             |
+    | `crystal`          | () int      | always | row of the source crystal in the collection         |
+    | `source`           | () int      | always | the site that the episode began at                  |
+    | `match`            | () float    | end    | fraction of the sites with their true element       |
+    | `validity`         | () float    | end    | `validity…`: 1 if valid, else 0                     |
+    | `formation_energy` | () float    | end    | `formation-energy`: eV/atom, or NaN                 |
+    | `heat`             | () float    | end    | `perov5-dft`: heat of formation in eV/atom, or NaN  |
+    | `strain`           | () float    | end    | `perov5-dft`: strain energy in eV/atom, or NaN      |
+    | `gap`              | () float    | end    | `perov5-gap`: band gap in eV, or NaN                |
+    | `labelled`         | () float    | end    | `perov5-…`: 1 if the label is known, else 0         |
+    | `regret`           | () float    | end    | `perov5-…`: best known on the skeleton minus reward |
+    | `score`            | () float    | end    | function: its value                                 |
+    | `failed`           | () float    | end    | function, energy: 1 if NaN or infinite, else 0      |
+    | `failures`         | () float    | end    | function, energy: how often that was so far         |
 
     In a weighted sum each key of a reward stands behind the reward's name, as in
     `perov5-dft/regret`.

@@ -218,8 +218,10 @@ def test_both_environments_pay_and_tell_the_same(crystals):
     for _ in range(5):
         _, reward, _, _, info = single.step(single.expert_action())
     assert reward == rewards[7]
-    for key in ("heat", "strain", "labelled", "regret"):
+    assert {"heat", "strain", "labelled", "regret"} <= set(info)
+    for key in set(info) - {"action_mask"}:
         assert info[key] == infos[key][7]
+        assert f"| `{key}` " in CrystalSkeletonEnv.__doc__
 
 
 def test_named_rewards_with_parameters_live_in_json_and_pickles(crystals, table):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import gymnasium as gym
@@ -212,6 +213,13 @@ def test_rewards_are_resolved_by_name_object_and_function():
     assert isinstance(resolve_reward(len), FunctionReward)
     for name in REWARDS:
         assert isinstance(resolve_reward(name), Reward)
+
+
+def test_every_named_reward_stands_in_the_documents():
+    page = (Path(__file__).parents[1] / "docs" / "rewards.md").read_text()
+    for name in REWARDS:
+        assert f"`{name}`" in CrystalSkeletonEnv.__doc__
+        assert f"`{name}`" in page
 
 
 def test_unknown_rewards_rules_and_parameters_are_named():
