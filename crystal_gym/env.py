@@ -111,22 +111,22 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
 
     ## Info
 
-    | Key                | Shape, type | When   | Meaning                                             |
-    |--------------------|-------------|--------|-----------------------------------------------------|
-    | `action_mask`      | (V,) int8   | always | 1 for each element that the mask allows             |
-    | `crystal`          | () int      | always | row of the source crystal in the collection         |
-    | `source`           | () int      | always | the site that the episode began at                  |
-    | `match`            | () float    | end    | fraction of the sites with their true element       |
-    | `validity`         | () float    | end    | `validity…`: 1 if valid, else 0                     |
-    | `formation_energy` | () float    | end    | `formation-energy`: eV/atom, or NaN                 |
-    | `heat`             | () float    | end    | `perov5-dft`: heat of formation in eV/atom, or NaN  |
-    | `strain`           | () float    | end    | `perov5-dft`: strain energy in eV/atom, or NaN      |
-    | `gap`              | () float    | end    | `perov5-gap`: band gap in eV, or NaN                |
-    | `labelled`         | () float    | end    | `perov5-…`: 1 if the label is known, else 0         |
-    | `regret`           | () float    | end    | `perov5-…`: best known on the skeleton minus reward |
-    | `score`            | () float    | end    | function: its value                                 |
-    | `failed`           | () float    | end    | function, energy: 1 if NaN or infinite, else 0      |
-    | `failures`         | () float    | end    | function, energy: how often that was so far         |
+    | Key                | Shape, type | When   | Meaning                                         |
+    |--------------------|-------------|--------|-------------------------------------------------|
+    | `action_mask`      | (V,) int8   | always | 1 for each element that the mask allows         |
+    | `crystal`          | () int      | always | row of the source crystal in the collection     |
+    | `source`           | () int      | always | the site that the episode began at              |
+    | `match`            | () float    | end    | fraction of the sites with their true element   |
+    | `validity`         | () float    | end    | `validity…`: 1 if valid, else 0                 |
+    | `formation_energy` | () float    | end    | `formation-energy`: eV/atom or NaN              |
+    | `heat`             | () float    | end    | `perov5-dft`: heat of formation, eV/atom or NaN |
+    | `strain`           | () float    | end    | `perov5-dft`: strain energy, eV/atom or NaN     |
+    | `gap`              | () float    | end    | `perov5-gap`: band gap, eV or NaN               |
+    | `labelled`         | () float    | end    | `perov5-…`: 1 if the label is known, else 0     |
+    | `regret`           | () float    | end    | `perov5-…`: best known here minus this reward   |
+    | `score`            | () float    | end    | function: its value                             |
+    | `failed`           | () float    | end    | function, energy: 1 if NaN or infinite, else 0  |
+    | `failures`         | () float    | end    | function, energy: how often that was so far     |
 
     In a weighted sum each key of a reward stands behind the reward's name, as in
     `perov5-dft/regret`.
