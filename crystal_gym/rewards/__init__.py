@@ -4,6 +4,7 @@ import numpy as np
 
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.rewards.failures import Failures, RewardError
+from crystal_gym.rewards.formation_energy import FormationEnergyReward
 from crystal_gym.rewards.function import FunctionReward
 from crystal_gym.rewards.match import MatchReward, fraction_matched
 from crystal_gym.rewards.perov5_dft import Perov5DftReward
@@ -16,6 +17,7 @@ from crystal_gym.rewards.weighted_sum import WeightedSum
 __all__ = [
     "REWARDS",
     "Failures",
+    "FormationEnergyReward",
     "FunctionReward",
     "MatchReward",
     "Perov5DftReward",

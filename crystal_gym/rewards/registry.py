@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.rewards.formation_energy import FormationEnergyReward
 from crystal_gym.rewards.function import FunctionReward
 from crystal_gym.rewards.match import MatchReward
 from crystal_gym.rewards.perov5_dft import Perov5DftReward
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # Name of a reward → what makes it; keyword arguments are its parameters, and all have defaults.
 REWARDS: dict[str, Callable[..., Reward]] = {
+    "formation-energy": FormationEnergyReward,
     "match": MatchReward,
     "perov5-dft": Perov5DftReward,
     "perov5-gap": Perov5GapReward,
