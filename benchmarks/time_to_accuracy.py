@@ -22,8 +22,8 @@ import tyro
 
 import crystal_gym
 from crystal_agents import evaluate, train
-from crystal_agents.behavioral_cloning import Args as Training
 from crystal_agents.recipes import recipe_named
+from crystal_agents.training import Args as Training
 from crystal_datasets import build_dataset, load_transitions
 from crystal_gym.collection import CrystalCollection
 

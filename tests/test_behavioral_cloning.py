@@ -16,10 +16,11 @@ import torch
 
 from crystal_agents import behavioral_cloning
 from crystal_agents.batches import TransitionStore
-from crystal_agents.behavioral_cloning import Args, teacher_forced_accuracy, train
+from crystal_agents.behavioral_cloning import teacher_forced_accuracy, train
 from crystal_agents.encoders.egnn import EGNN
 from crystal_agents.policy import load_policy
 from crystal_agents.recipes import RECIPES, Recipe, recipe_named
+from crystal_agents.training import Args
 from crystal_datasets import build_dataset, load_transitions
 from crystal_gym.errors import CrystalGymError, DamagedFileError, UnknownNameError
 
@@ -193,7 +194,7 @@ def train_together(folder, data, **changes):
         return [torch.optim.SGD(policy.parameters(), lr=recipe.learning_rate)]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(behavioral_cloning, "_optimizers", optimizers)
+        patch.setattr(behavioral_cloning, "make_optimizers", optimizers)
         return run(folder, data, SHARED, data, checkpoint_seconds=0, **changes)
 
 

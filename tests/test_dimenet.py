@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch_geometric.nn.models.dimenet import SphericalBasisLayer
 
-from crystal_agents.behavioral_cloning import Args, train
+from crystal_agents.behavioral_cloning import train
 from crystal_agents.encoders import make_encoder
 from crystal_agents.encoders.dimenet import SphericalBasis, bessel_zeros, triplets
 from crystal_agents.graphs import SkeletonStore
 from crystal_agents.recipes import RECIPES
+from crystal_agents.training import Args
 from crystal_datasets import build_dataset, load_transitions
 
 SMALL = {"hidden": 16, "blocks": 1, "radial": 3, "spherical": 3}

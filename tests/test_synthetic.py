@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from crystal_agents.behavioral_cloning import Args, Checkpoint, train
+from crystal_agents.behavioral_cloning import train
 from crystal_agents.recipes import RECIPES
 from crystal_agents.synthetic import Model, NoPrototypeError, Prototype, Synthesis
 from crystal_agents.synthetic import crystals as crystals_module
@@ -18,6 +18,7 @@ from crystal_agents.synthetic.batches import SyntheticStore
 from crystal_agents.synthetic.density import GeometryDensity, Posterior, fit_density
 from crystal_agents.synthetic.design_space import DesignSpace
 from crystal_agents.synthetic.scorer import PosteriorScorer
+from crystal_agents.training import Args, Checkpoint
 from crystal_datasets import build_dataset, load_transitions
 from crystal_gym.elements import Vocabulary
 from crystal_gym.episode import EpisodeTable, fill, start

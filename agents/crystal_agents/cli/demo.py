@@ -37,11 +37,12 @@ class Demo(Command):
     def run(self) -> None:
         """Run the path from top to bottom."""
         os.environ["MINARI_DATASETS_PATH"] = str((self.folder / "minari").resolve())
-        from crystal_agents.behavioral_cloning import Args, train
+        from crystal_agents.behavioral_cloning import train
         from crystal_agents.cli.build import Build
         from crystal_agents.cli.evaluate import report_table
         from crystal_agents.evaluation import evaluate
         from crystal_agents.pictures import filling_frames, save_grid
+        from crystal_agents.training import Args
         from crystal_datasets import dataset_id, load_transitions
         from crystal_gym.collections import goldschmidt, load_collection
 

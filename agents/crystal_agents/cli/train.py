@@ -80,8 +80,9 @@ class Train(Command):
         recipe = self._recipe()
         from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-        from crystal_agents.behavioral_cloning import Args, train
+        from crystal_agents.behavioral_cloning import train
         from crystal_agents.synthetic import Model
+        from crystal_agents.training import Args
         from crystal_datasets.minari_writer import dataset_id
         from crystal_gym.collections import collection_address, load_collection
         from crystal_gym.errors import MissingDataError

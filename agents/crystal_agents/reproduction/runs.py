@@ -13,11 +13,12 @@ import torch
 from lightning_fabric import Fabric
 from minari.storage import get_dataset_path
 
-from crystal_agents.behavioral_cloning import HISTORY_FILE, Args, train
+from crystal_agents.behavioral_cloning import train
 from crystal_agents.evaluation import Estimate, evaluate
 from crystal_agents.recipes import Recipe
 from crystal_agents.reproduction.results import Curve, Record
 from crystal_agents.reproduction.site_order import shuffled_sites
+from crystal_agents.training import HISTORY_FILE, Args
 from crystal_datasets import build_dataset, dataset_id, load_transitions
 from crystal_gym.collection import CrystalCollection
 from crystal_gym.collections import collection_address, load_collection
