@@ -6,6 +6,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pymatgen.core import Structure
@@ -33,6 +34,22 @@ def run(monkeypatch, name, *arguments):
 def test_expert_data_are_loaded(monkeypatch, capsys):
     run(monkeypatch, "load_expert_data.py")
     assert "1045 episodes, 5225 steps" in capsys.readouterr().out
+
+
+def test_a_data_set_is_exported_for_d3rlpy(monkeypatch, capsys, tmp_path):
+    run(monkeypatch, "d3rlpy_export.py")
+    assert "5225 steps of 356 numbers" in capsys.readouterr().out
+    with np.load(tmp_path / "d3rlpy.npz") as arrays:
+        observations, actions, terminals = (
+            arrays[name] for name in ("observations", "actions", "terminals")
+        )
+    # Five of five sites one-hot, one focus; the last step of five sees four sites filled.
+    assert (observations[:, : 5 * 66].sum(1) == 5).all()
+    assert (observations[:, -5:].sum(1) == 1).all()
+    filled = 5 - observations[:, : 5 * 66 : 66].sum(1)
+    assert filled.tolist() == [0, 1, 2, 3, 4] * 1045
+    assert np.flatnonzero(terminals).tolist() == list(range(4, 5225, 5))
+    assert actions.max() < 65
 
 
 def test_a_random_agent_is_right_by_chance(monkeypatch, capsys):

@@ -60,6 +60,11 @@ class TransitionStore:
     def __len__(self) -> int:
         return len(self.skeleton)
 
+    @property
+    def of_one_filling(self) -> bool:
+        """Whether all trajectories of a skeleton put the same element on a site."""
+        return bool((self.finished[self._owner, self.focus] == self.action + 1).all())
+
     def groups(self, states: int, generator: torch.Generator) -> Tensor:
         """One epoch: every transition in groups of K states of one skeleton, shuffled.
 

@@ -10,6 +10,7 @@ from crystal_agents.batches import Batch, TransitionStore, on_random_traversals
 from crystal_agents.graphs import SkeletonBatch
 from crystal_agents.recipes import Recipe
 from crystal_agents.synthetic.batches import SyntheticBatch, SyntheticStore
+from crystal_gym.errors import CrystalGymError
 
 
 class Outcome(NamedTuple):
@@ -28,11 +29,21 @@ class Lessons:
         synthetic: crystals whose density was fitted to the expert's; where they are given, an epoch
             sees each of them once and none of the transitions.
         recipe: sizes of the batches, and what is learned in a state.
+
+    Raises:
+        CrystalGymError: the recipe visits random traversals, but the transitions put more than one
+            element on a site of a crystal.
     """
 
     def __init__(
         self, store: TransitionStore, synthetic: SyntheticStore | None, recipe: Recipe
     ) -> None:
+        if recipe.traversals == "random" and synthetic is None and not store.of_one_filling:
+            raise CrystalGymError(
+                "Random traversals need an expert, who fills a crystal in one way only; these "
+                "transitions fill it in several. Use a recipe with traversals='expert', or "
+                "`crystal-gym offline --algorithm bc`."
+            )
         self.store, self.synthetic, self.recipe = store, synthetic, recipe
 
     def epoch(self, generator: torch.Generator) -> list[Tensor]:

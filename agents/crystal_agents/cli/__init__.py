@@ -12,7 +12,9 @@ from crystal_agents.cli.command import Command
 from crystal_agents.cli.crystals import Crystals
 from crystal_agents.cli.demo import Demo
 from crystal_agents.cli.evaluate import Evaluate
+from crystal_agents.cli.finetune import Finetune
 from crystal_agents.cli.list import List
+from crystal_agents.cli.offline import Offline
 from crystal_agents.cli.reproduce import Reproduce
 from crystal_agents.cli.train import Train
 from crystal_gym.errors import CrystalGymError, DownloadError, StorageError
@@ -24,6 +26,8 @@ COMMANDS: dict[str, type[Command]] = {
     "crystals": Crystals,
     "build": Build,
     "train": Train,
+    "offline": Offline,
+    "finetune": Finetune,
     "evaluate": Evaluate,
     "reproduce": Reproduce,
 }
@@ -44,6 +48,8 @@ _EXTRAS = {
     "stable_baselines3": "agents",
     "sb3_contrib": "agents",
     "tensorboard": "agents",
+    "tensordict": "offline",
+    "torchrl": "offline",
     "chgnet": "energy",
 }
 

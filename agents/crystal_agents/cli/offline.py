@@ -1,0 +1,158 @@
+"""``crystal-gym offline NAME``: learn a policy from the rewards in a behaviour data set."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import tyro
+
+from crystal_agents.cli.command import Command, console
+from crystal_agents.recipes import recipe_named
+
+if TYPE_CHECKING:
+    from crystal_agents.policy import SkeletonPolicy
+    from crystal_agents.training import Args
+    from crystal_datasets.transitions import Transitions
+
+
+@dataclass
+class Offline(Command):
+    """Learn a policy from a behaviour data set and its rewards, without the environment.
+
+    Reads the train data set that `crystal-gym build --behaviour … --reward …` has written. A
+    stopped run goes on from its last checkpoint when the same command is given again.
+    """
+
+    after_stop: ClassVar[str] = (
+        "The same command goes on from the last checkpoint, if there is one yet."
+    )
+
+    name: tyro.conf.Positional[str]
+    """The collection: a name from `crystal-gym list`, or the path that was built."""
+
+    algorithm: Literal["cql", "bc"] = "cql"
+    """cql: conservative Q-learning (discrete, by torchrl); bc: behavioral cloning of the episodes
+    with the highest returns, see --top."""
+
+    behaviour: str = "mixed"
+    """Whose episodes: expert, random, mixed or replay."""
+
+    reward: str = "match"
+    """The reward with which they were built."""
+
+    top: float = 1.0
+    """For bc: the fraction of the episodes to clone, those with the highest returns."""
+
+    alpha: float | None = None
+    """For cql: weight of the conservative term beside the temporal difference."""
+
+    recipe: str = "egnn"
+    """The network and the size of its batches, as in `crystal-gym train`."""
+
+    split_by: Literal["source", "composition"] = "source"
+    """As the data set was built."""
+
+    run_folder: Path | None = None
+    """Folder of checkpoint, history and policy (default:
+    runs/NAME-BEHAVIOUR-REWARD-ALGORITHM-RECIPE-seed-SEED; match and a top of 1 are left out)."""
+
+    seed: int = 0
+    """Of the weights, the batches, and the lot among episodes of equal return."""
+
+    epochs: int | None = None
+    """Passes over the transitions (default: the recipe's)."""
+
+    learning_rate: float | None = None
+    """Highest learning rate (default: the algorithm's)."""
+
+    checkpoint_seconds: float = 60.0
+    """Time between checkpoints."""
+
+    accelerator: str = "auto"
+    """Where to train: cpu, cuda, mps or auto."""
+
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Floating-point arithmetic."""
+
+    def run(self) -> None:
+        """Learn, and say what the policy earns and where it lies."""
+        self._check()
+        from crystal_agents.offline import cloning_recipe, mean_return, value_recipe
+        from crystal_agents.training import Args
+        from crystal_datasets import best_episodes, dataset_id
+        from crystal_gym.collections import collection_address, load_collection
+        from crystal_gym.rewards import REWARDS, resolve_reward
+
+        collection = load_collection(self.name, split_by=self.split_by)
+        data_name = dataset_id(collection.name, "train", self.behaviour, self.reward)
+        data = self._load(data_name)
+        recipe = recipe_named(self.recipe)
+        recipe = value_recipe(recipe) if self.algorithm == "cql" else cloning_recipe(recipe)
+        changes = {"epochs": self.epochs, "learning_rate": self.learning_rate}
+        recipe = dataclasses.replace(recipe, **{k: v for k, v in changes.items() if v is not None})
+        folder = self.run_folder or Path("runs") / self._run_name(collection.name)
+        args = Args(
+            run=folder,
+            recipe=recipe,
+            seed=self.seed,
+            checkpoint_seconds=self.checkpoint_seconds,
+            accelerator=self.accelerator,
+            precision=self.precision,
+            provenance={
+                "collection": collection_address(self.name),
+                "split_by": self.split_by,
+                "data": data_name,
+                **({"top": self.top} if self.algorithm == "bc" else {}),
+            },
+        )
+        chosen = best_episodes(data, self.top, self.seed)
+        policy = self._learn(args, chosen)
+        out = console()
+        out.print(f"Mean return of the {len(data.returns):,} episodes: {data.returns.mean():.4f}.")
+        if self.algorithm == "bc" and self.top < 1:
+            told = f"{len(chosen.returns):,} that were cloned: {chosen.returns.mean():.4f}"
+            out.print(f"Mean return of the {told}.")
+        if self.reward in REWARDS and len(collection.in_split("val")):
+            earned = mean_return(policy, collection, "val", resolve_reward(self.reward))
+            out.print(f"Mean return of the policy's first choices on val: {earned:.4f}.")
+        out.print(f"Policy: {folder}", soft_wrap=True)
+
+    def _check(self) -> None:
+        """Refuse what belongs to the other algorithm, and a missing torchrl before any work."""
+        from crystal_gym.errors import CrystalGymError
+
+        if self.algorithm == "cql" and self.top != 1:
+            raise CrystalGymError("--top is for --algorithm bc; CQL learns from all episodes.")
+        if self.algorithm == "bc" and self.alpha is not None:
+            raise CrystalGymError("--alpha is for --algorithm cql.")
+        if self.algorithm == "cql":
+            import torchrl  # noqa: F401 - asked whether it is there
+
+    def _run_name(self, collection: str) -> str:
+        reward = "" if self.reward == "match" else f"-{self.reward}"
+        top = "" if self.top == 1 else f"-top-{self.top:g}"
+        middle = f"{self.behaviour}{reward}-{self.algorithm}{top}"
+        return f"{collection}-{middle}-{self.recipe}-seed-{self.seed}"
+
+    def _learn(self, args: "Args", data: "Transitions") -> "SkeletonPolicy":
+        if self.algorithm == "bc":
+            from crystal_agents.behavioral_cloning import train
+
+            return train(args, data.vocabulary, data)
+        from crystal_agents.offline import CQL, train_cql
+
+        return train_cql(args, CQL() if self.alpha is None else CQL(alpha=self.alpha), data)
+
+    def _load(self, name: str) -> "Transitions":
+        from crystal_datasets import load_transitions
+        from crystal_gym.errors import MissingDataError
+
+        try:
+            return load_transitions(name)
+        except MissingDataError as error:
+            told = f"--behaviour {self.behaviour} --reward {self.reward} --splits train"
+            raise MissingDataError(
+                f"The data set {name} is not built yet: run `crystal-gym build {self.name} {told}` "
+                "first (mixed also needs --policy; replay is written by an online run)."
+            ) from error
