@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from crystal_agents.behavioral_cloning import train
     from crystal_agents.evaluation import evaluate
     from crystal_agents.filling import FilledCrystal
+    from crystal_agents.online.vec_env import SkeletonVecEnv
+    from crystal_agents.online.warm_start import from_scratch, learned_policy, warm_start
     from crystal_agents.policies import shipped_policies
     from crystal_agents.policy import PolicyConfig, SkeletonPolicy, load_policy
     from crystal_agents.recipes import RECIPES, Recipe
@@ -21,10 +23,14 @@ _HOMES = {
     "RECIPES": "crystal_agents.recipes",
     "Recipe": "crystal_agents.recipes",
     "SkeletonPolicy": "crystal_agents.policy",
+    "SkeletonVecEnv": "crystal_agents.online.vec_env",
     "evaluate": "crystal_agents.evaluation",
+    "from_scratch": "crystal_agents.online.warm_start",
+    "learned_policy": "crystal_agents.online.warm_start",
     "load_policy": "crystal_agents.policy",
     "shipped_policies": "crystal_agents.policies",
     "train": "crystal_agents.behavioral_cloning",
+    "warm_start": "crystal_agents.online.warm_start",
 }
 
 __all__ = [
@@ -33,10 +39,14 @@ __all__ = [
     "PolicyConfig",
     "Recipe",
     "SkeletonPolicy",
+    "SkeletonVecEnv",
     "evaluate",
+    "from_scratch",
+    "learned_policy",
     "load_policy",
     "shipped_policies",
     "train",
+    "warm_start",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -1,0 +1,162 @@
+"""``crystal-gym finetune POLICY``: let a policy learn on from a reward."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import tyro
+
+from crystal_agents.cli.command import Command, console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass
+class Finetune(Command):
+    """Let a trained policy learn on by reinforcement learning, from a reward.
+
+    A stopped run goes on from its last checkpoint when the same command is given again. The result
+    is a policy like any other: `crystal-gym evaluate` takes the run's folder.
+    """
+
+    after_stop: ClassVar[str] = (
+        "The same command goes on from the last checkpoint, if there is one yet."
+    )
+
+    policy: tyro.conf.Positional[str]
+    """The policy to begin from: a name from `crystal-gym list`, or a folder."""
+
+    collection: str | None = None
+    """Whose skeletons are filled (default: the collection that the policy was trained on)."""
+
+    split_by: Literal["source", "composition"] | None = None
+    """The source's own splits, or those by composition (default: those that the policy was trained
+    on)."""
+
+    algorithm: str = "ppo"
+    """ppo, maskable-ppo, a2c or dqn."""
+
+    reward: str = "match"
+    """What is to be learned: match, validity, validity-strict, ... as in the environment."""
+
+    mask: str = "none"
+    """Which elements are allowed: none or charge-neutral; others than none need maskable-ppo."""
+
+    steps: int = 200_000
+    """Sites to fill, in all."""
+
+    num_envs: int = 128
+    """Crystals filled side by side."""
+
+    learning_rate: float | None = None
+    """Of the optimizer (default: the algorithm's)."""
+
+    critic_warm_up: int | None = None
+    """Steps in which only the critic learns; 0: none (default: the algorithm's)."""
+
+    anchor: float | None = None
+    """Coefficient of the KL divergence from the first policy, which falls to 0 over the run; 0: no
+    anchor (default: the algorithm's)."""
+
+    from_scratch: bool = False
+    """Begin with random weights in the same network, for comparison."""
+
+    run_folder: Path | None = None
+    """Folder of checkpoint, curve and policy (default:
+    runs/COLLECTION-NETWORK-ALGORITHM-REWARD-seed-SEED; from scratch, -scratch before -seed)."""
+
+    seed: int = 0
+    """Of the episodes, the choices and the minibatches."""
+
+    checkpoint_seconds: float = 60.0
+    """Time between checkpoints."""
+
+    def run(self) -> None:
+        """Learn, and print the figures before and after."""
+        from crystal_agents.online.fine_tuning import fine_tune, greedy_figures
+        from crystal_agents.online.warm_start import from_scratch, warm_start
+        from crystal_agents.policy import load_policy
+        from crystal_gym.collections import collection_address, load_collection
+        from crystal_gym.errors import CrystalGymError
+        from crystal_gym.generator import InstanceGenerator
+        from crystal_gym.vector_env import CrystalSkeletonVectorEnv
+
+        policy = load_policy(self.policy)
+        trained = policy.config.training
+        source = self.collection or trained.get("collection")
+        if source is None:
+            raise CrystalGymError(
+                f"{self.policy} does not tell its collection; name it with --collection."
+            )
+        split_by = self.split_by or trained.get("split_by", "source")
+        collection = load_collection(source, split_by=split_by)
+        symbols = policy.config.symbols
+        env = CrystalSkeletonVectorEnv(
+            self.num_envs,
+            autoreset_mode="SameStep",
+            collection=collection,
+            vocabulary=symbols if set(symbols) >= set(collection.vocabulary.symbols) else None,
+            reward=self.reward,
+            mask=self.mask,
+        )
+        settings = {
+            "policy": self.policy,
+            "collection": collection_address(source),
+            "split_by": split_by,
+            "algorithm": self.algorithm,
+            "reward": self.reward,
+            "mask": self.mask,
+            "num_envs": self.num_envs,
+            "learning_rate": self.learning_rate,
+            "critic_warm_up": self.critic_warm_up,
+            "anchor": self.anchor,
+            "from_scratch": self.from_scratch,
+            "seed": self.seed,
+        }
+        changes: dict[str, Any] = {}
+        if self.learning_rate is not None:
+            changes["learning_rate"] = self.learning_rate
+        if self.from_scratch:
+            model = from_scratch(policy, self.algorithm, env, seed=self.seed, **changes)
+        else:
+            model = warm_start(
+                policy,
+                self.algorithm,
+                env,
+                critic_warm_up=self.critic_warm_up,
+                anchor=self.anchor,
+                seed=self.seed,
+                **changes,
+            )
+        begin = "-scratch" if self.from_scratch else ""
+        folder = self.run_folder or Path("runs") / (
+            f"{collection.name}-{policy.config.network}-{self.algorithm}-{self.reward}"
+            f"{begin}-seed-{self.seed}"
+        )
+        learned = fine_tune(
+            model,
+            self.steps,
+            folder,
+            settings,
+            seed=self.seed,
+            checkpoint_seconds=self.checkpoint_seconds,
+        )
+        held_out = "val" if len(collection.in_split("val")) else "train"
+        generator = InstanceGenerator(collection, split=held_out, vocabulary=env.table.vocabulary)
+        figures = [
+            greedy_figures(one, generator, reward=self.reward, mask=self.mask)
+            for one in (policy, learned)
+        ]
+        out = console()
+        out.print(_table(held_out, *figures))
+        out.print(f"Policy: {folder}", soft_wrap=True)
+
+
+def _table(split: str, before: dict[str, float], after: dict[str, float]) -> "Table":
+    from rich.table import Table
+
+    table = Table(split, "before", "after", title="Greedy, means over up to 500 crystals")
+    for name, value in before.items():
+        table.add_row(name, f"{value:.4f}", f"{after[name]:.4f}")
+    return table

@@ -1,0 +1,238 @@
+"""A run of online learning: resumable, with a curve, and a policy at the end."""
+
+import contextlib
+import csv
+import json
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+from crystal_agents.online.warm_start import learned_policy
+from crystal_agents.policy import SkeletonPolicy
+from crystal_gym.errors import CrystalGymError, DamagedFileError
+from crystal_gym.files import written_beside
+from crystal_gym.generator import InstanceGenerator
+from crystal_gym.progress import progress_bar
+from crystal_gym.rewards import Reward
+from crystal_gym.vector_env import CrystalSkeletonVectorEnv
+
+CHECKPOINT_FILE = "model.zip"
+SETTINGS_FILE = "settings.json"
+CURVE_FILE = "curve.csv"
+
+# Rollouts between two of Stable-Baselines3's own tables.
+_NEVER = 10**9
+# Steps between two rows of the curve.
+_ROW = 2560
+
+
+def fine_tune(
+    model: BaseAlgorithm,
+    steps: int,
+    run: Path,
+    settings: Mapping[str, Any],
+    *,
+    seed: int = 0,
+    checkpoint_seconds: float = 60.0,
+    progress: bool = True,
+) -> SkeletonPolicy:
+    """Let a model learn in its environment; go on from the run's checkpoint if there is one.
+
+    What is kept are weights, the optimizer and the number of steps. A run that goes on draws other
+    random numbers than one that was never stopped, and DQN begins with an empty replay buffer.
+
+    Args:
+        model: of ``crystal_agents.warm_start`` or ``from_scratch``.
+        steps: of all environments, in all.
+        run: folder of the checkpoint, the learning curve and the policy.
+        settings: what decides the outcome, as JSON values; a run goes on with the same only.
+        seed: of the random numbers after a stop.
+        checkpoint_seconds: time between checkpoints.
+        progress: show a progress bar.
+
+    Returns:
+        The policy that was learned, also saved in the folder.
+
+    Raises:
+        CrystalGymError: the folder holds a run with other settings, or ``steps`` is below 1.
+        DamagedFileError: a file of the run is damaged.
+        StorageError: the folder cannot be written.
+    """
+    if steps < 1:
+        raise CrystalGymError(f"steps must be at least 1, not {steps}.")
+    identity = json.loads(json.dumps({**settings, "steps": steps}))
+    _same_settings(run / SETTINGS_FILE, identity)
+    done = _resume(model, run / CHECKPOINT_FILE, seed)
+    curve = [row for row in _read_curve(run / CURVE_FILE) if row["steps"] <= done]
+    if done < steps:
+        with progress_bar("Learning", steps, shown=progress) as advance:
+            advance(done)
+            keeper = _Keeper(run, curve, advance, checkpoint_seconds)
+            model.learn(
+                steps - done, callback=keeper, log_interval=_NEVER, reset_num_timesteps=not done
+            )
+        keeper.save()
+    policy = learned_policy(model, **identity)
+    policy.save(run)
+    return policy
+
+
+class _Keeper(BaseCallback):
+    """Writes the curve and the checkpoints, and moves the progress bar."""
+
+    def __init__(
+        self,
+        run: Path,
+        curve: list[dict[str, float]],
+        advance: Callable[..., None],
+        checkpoint_seconds: float,
+    ) -> None:
+        super().__init__()
+        self.run = run
+        self.curve = curve
+        self.advance = advance
+        self.checkpoint_seconds = checkpoint_seconds
+        self.saved_at = time.monotonic()
+        self.row_at = 0
+        # Figures of the episodes since the last row.
+        self.episodes: list[dict[str, float]] = []
+
+    def _on_training_start(self) -> None:
+        self.row_at = self.num_timesteps
+
+    def _on_rollout_start(self) -> None:
+        # Here all that was collected has been learned from.
+        if time.monotonic() - self.saved_at >= self.checkpoint_seconds:
+            self.save()
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            if "episode" in info:
+                figures = {
+                    name: value
+                    for name, value in info.items()
+                    if isinstance(value, float) and not isinstance(value, bool)
+                }
+                self.episodes.append({"return": info["episode"]["r"], **figures})
+        note = f"return {self.curve[-1]['return']:.3f}" if self.curve else ""
+        self.advance(self.training_env.num_envs, note)
+        if self.num_timesteps - self.row_at >= _ROW:
+            self._end_row()
+        return True
+
+    def _end_row(self) -> None:
+        self.row_at = self.num_timesteps
+        if not self.episodes:
+            return
+        names = dict.fromkeys(name for figures in self.episodes for name in figures)
+        means = {
+            name: float(np.mean([one[name] for one in self.episodes if name in one]))
+            for name in names
+        }
+        self.curve.append({"steps": self.num_timesteps, "episodes": len(self.episodes), **means})
+        self.episodes.clear()
+
+    def save(self) -> None:
+        """Replace checkpoint and curve by the present state."""
+        with written_beside(self.run / CHECKPOINT_FILE) as beside, beside.open("wb") as file:
+            self.model.save(file)
+        columns = list(dict.fromkeys(name for row in self.curve for name in row))
+        with (
+            written_beside(self.run / CURVE_FILE) as beside,
+            beside.open("w", newline="") as table,
+        ):
+            writer = csv.DictWriter(table, columns)
+            writer.writeheader()
+            writer.writerows(self.curve)
+        self.saved_at = time.monotonic()
+
+
+def _same_settings(path: Path, settings: dict[str, Any]) -> None:
+    """Write the settings of a new run; refuse to go on with others."""
+    if not path.is_file():
+        with written_beside(path) as beside:
+            beside.write_text(json.dumps(settings, indent=2) + "\n")
+        return
+    try:
+        before = json.loads(path.read_text())
+    except ValueError as error:
+        raise DamagedFileError(f"{path} is damaged. Delete the folder to begin anew.") from error
+    if before != settings:
+        other = [key for key in settings if before.get(key) != settings[key]]
+        raise CrystalGymError(
+            f"{path.parent} holds a run with other settings ({', '.join(other)}). Choose another "
+            "folder, or delete it to begin anew."
+        )
+
+
+def _resume(model: BaseAlgorithm, path: Path, seed: int) -> int:
+    """Put a checkpoint's weights and optimizer into the model; the steps that it has behind it."""
+    if not path.is_file():
+        return 0
+    try:
+        # The plain values of Stable-Baselines3's file, and its tensors; nothing is unpickled.
+        with zipfile.ZipFile(path) as archive:
+            data = json.loads(archive.read("data"))
+        done, updates = int(data["num_timesteps"]), int(data["_n_updates"])
+        model.set_parameters(str(path), device=model.device)
+    except Exception as error:  # readers raise whatever they stumble over
+        raise DamagedFileError(
+            f"{path} is damaged ({type(error).__name__}). Delete it to begin anew."
+        ) from error
+    model.num_timesteps, model._n_updates = done, updates  # noqa: SLF001 - SB3 names it no other way
+    model.set_random_seed((seed + done) % 2**31)
+    return done
+
+
+def _read_curve(path: Path) -> list[dict[str, float]]:
+    if not path.is_file():
+        return []
+    with contextlib.suppress(ValueError), path.open(newline="") as file:
+        return [
+            {name: float(value) for name, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]
+    raise DamagedFileError(f"{path} is damaged. Delete it: the curve goes on without it.")
+
+
+def greedy_figures(
+    policy: SkeletonPolicy,
+    generator: InstanceGenerator,
+    *,
+    reward: "str | Reward" = "match",
+    mask: str = "none",
+    crystals: int = 500,
+) -> dict[str, float]:
+    """Mean return and components where a policy always takes its most probable element.
+
+    Args:
+        policy: who fills.
+        generator: the crystals of its split, each once from site 0.
+        reward: of the environment.
+        mask: of the environment; what it forbids is not taken.
+        crystals: at most so many, spread evenly over the split.
+    """
+    rows = generator.rows
+    rows = rows[np.linspace(0, len(rows) - 1, min(crystals, len(rows))).astype(int)]
+    env = CrystalSkeletonVectorEnv(len(rows), generator=generator, reward=reward, mask=mask)
+    observations, _ = env.reset(seed=0, options={"crystal": rows, "source": 0})
+    returns, over = np.zeros(len(rows)), np.zeros(len(rows), bool)
+    ends: dict[str, list[float]] = {}
+    while not over.all():
+        allowed = np.where(env.action_masks(), policy.probabilities(observations), -1)
+        observations, rewards, ended, _, infos = env.step(allowed.argmax(1))
+        returns += np.where(over, 0, rewards)
+        first = ended & ~over
+        for name, values in infos.items():
+            if np.asarray(values).dtype == np.float64:
+                ends.setdefault(name, []).extend(values[first & infos[f"_{name}"]].tolist())
+        over |= ended
+    return {"return": float(returns.mean())} | {
+        name: float(np.mean(values)) for name, values in ends.items()
+    }

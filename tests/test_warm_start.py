@@ -1,0 +1,480 @@
+"""Online learning from a cloned policy: the same actions at first, and what changes after."""
+
+import itertools
+import json
+import subprocess
+import sys
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3.common.utils import ConstantSchedule
+
+from crystal_agents import (
+    PolicyConfig,
+    SkeletonPolicy,
+    SkeletonVecEnv,
+    cli,
+    from_scratch,
+    learned_policy,
+    load_policy,
+    warm_start,
+)
+from crystal_agents.online import extractor
+from crystal_agents.online.algorithms import ALGORITHMS, SkeletonPPO, extractor_of
+from crystal_agents.online.fine_tuning import fine_tune, greedy_figures
+from crystal_agents.online.heads import SkeletonActorCritic
+from crystal_agents.online.rollout_buffers import SkeletonRolloutBuffer
+from crystal_gym import CrystalSkeletonVectorEnv
+from crystal_gym.errors import CrystalGymError, DamagedFileError, UnknownNameError
+from crystal_gym.generator import InstanceGenerator
+
+SMALL = {"hidden": 16, "vectors": 4, "geometry_layers": 1, "filling_layers": 1, "dropout": 0.3}
+B = 8
+
+
+def policy_for(toy, network="egnn", settings=SMALL, *, symbols=None, max_sites=None):
+    torch.manual_seed(0)
+    config = PolicyConfig(
+        network, symbols or toy.vocabulary.symbols, max_sites or toy.max_sites, settings
+    )
+    return SkeletonPolicy(config).eval()
+
+
+def envs_for(toy, n=B, **keywords):
+    return CrystalSkeletonVectorEnv(
+        n, collection=toy, **{"split": "all", "autoreset_mode": "SameStep", **keywords}
+    )
+
+
+def states(envs, n, seed=0):
+    """About n states of random play, in batches."""
+    envs.seed(seed)
+    observations, seen = envs.reset(), 0
+    rng = np.random.default_rng(seed)
+    while seen < n:
+        yield observations
+        seen += envs.num_envs
+        actions = rng.integers(0, envs.action_space.n, envs.num_envs)
+        observations = envs.step(actions)[0]
+
+
+def weights(module):
+    return {key: value.clone() for key, value in module.state_dict().items()}
+
+
+def equal(one, other):
+    return all(torch.equal(value, other[key]) for key, value in one.items())
+
+
+@pytest.fixture(scope="module")
+def gold():
+    return load_policy("goldschmidt/egnn")
+
+
+def agreement(model, policy, n):
+    """Share of n states in which greedy actions are the policy's."""
+    same = [
+        model.predict(batch, deterministic=True)[0] == policy.act(batch)
+        for batch in states(model.get_env(), n)
+    ]
+    return np.mean(np.concatenate(same)[:n])
+
+
+def first_actions_are_the_policys(policy, envs):
+    batches = list(states(SkeletonVecEnv(envs), 1000))
+    wanted = np.concatenate([policy.act(batch) for batch in batches])
+    assert len(wanted) == 1000
+    for algorithm in ALGORITHMS:
+        model = warm_start(policy, algorithm, envs)
+        chosen = [model.predict(batch, deterministic=True)[0] for batch in batches]
+        np.testing.assert_array_equal(np.concatenate(chosen), wanted)
+
+
+def test_first_actions_are_the_policys_on_goldschmidt(gold):
+    envs = CrystalSkeletonVectorEnv(250, collection="goldschmidt", autoreset_mode="SameStep")
+    first_actions_are_the_policys(gold, envs)
+
+
+@pytest.mark.real
+def test_first_actions_are_the_policys_on_perov5(perov5):
+    policy = load_policy("perov-5/egnn")
+    envs = envs_for(perov5, 250, vocabulary=policy.config.symbols)
+    first_actions_are_the_policys(policy, envs)
+
+
+@pytest.mark.parametrize("network", ["egnn", "egnn-paper", "gcn"])
+def test_actors_have_the_policys_very_probabilities(toy, network):
+    settings = SMALL if network == "egnn" else {"hidden": 16}
+    policy = policy_for(toy, network, settings)
+    model = warm_start(policy, "ppo", envs_for(toy))
+    for batch in states(model.get_env(), 40):
+        tensors, _ = model.policy.obs_to_tensor(batch)
+        with torch.no_grad():
+            ours = model.policy.get_distribution(tensors).distribution.probs
+            # No dropout while it learns.
+            model.policy.set_training_mode(True)
+            learning = model.policy.get_distribution(tensors).distribution.probs
+        np.testing.assert_allclose(ours, policy.probabilities(batch), rtol=1e-4, atol=1e-6)
+        assert torch.equal(ours, learning)
+
+
+def test_observations_reach_the_network_unharmed(toy, monkeypatch):
+    """Coordinates as they are; edges, elements and focus as the integers that they were."""
+    model = warm_start(policy_for(toy), "ppo", envs_for(toy))
+    model.learn(model.n_steps * B)
+    data = next(model.rollout_buffer.get(16)).observations
+    seen = {}
+    store = extractor.SkeletonStore
+    monkeypatch.setattr(
+        extractor, "SkeletonStore", lambda arrays, _: seen.update(arrays) or store(arrays)
+    )
+    model.policy.predict_values(data)
+    assert torch.equal(seen["frac_coords"], data["frac_coords"])
+    table = model.get_env().env.table
+    for row in range(16):
+        known = [
+            crystal
+            for crystal in range(len(toy))
+            if np.array_equal(table.edges[crystal], seen["edges"][row].numpy())
+            and np.array_equal(table.frac_coords[crystal], seen["frac_coords"][row].numpy())
+        ]
+        assert len(known) == 1
+
+
+def test_states_of_one_skeleton_are_read_together_and_answered_apart(toy, monkeypatch):
+    model = warm_start(policy_for(toy), "ppo", envs_for(toy, 16))
+    model.learn(model.n_steps * 16)
+    data = next(model.rollout_buffer.get(96)).observations
+    features = extractor_of(model.policy)
+
+    def read():
+        with torch.no_grad():
+            return model.policy.extract_features(data)
+
+    grids = []
+    make = extractor._grid
+    monkeypatch.setattr(extractor, "_grid", lambda keys: grids.append(make(keys)) or grids[-1])
+    together = read()
+    assert 1 < len(grids[0].states) < 96
+    assert grids[0].states.shape[1] < 96 / 2
+    each = torch.arange(96)
+    monkeypatch.setattr(extractor, "_grid", lambda _: extractor._Grid(each[None], each))
+    torch.testing.assert_close(together, read(), rtol=1e-4, atol=1e-5)
+    assert together.shape[1] == features.features_dim
+
+
+def test_a_rollout_is_cut_into_blocks_and_nothing_is_lost(toy):
+    envs = SkeletonVecEnv(envs_for(toy, 3))
+    buffer = SkeletonRolloutBuffer(7, envs.observation_space, envs.action_space, n_envs=3)
+    observations = envs.reset()
+    for step in range(7):
+        number = 10 * np.arange(3) + step
+        buffer.add(observations, np.zeros(3), number, np.zeros(3), torch.zeros(3), torch.zeros(3))
+    buffer.returns = buffer.rewards.copy()
+    parts = [part.returns.tolist() for part in buffer.get(6)]
+    assert [len(part) for part in parts] == [6, 6, 6, 3]
+    flat = [number for part in parts for number in part]
+    assert sorted(flat) == sorted(10.0 * env + step for env in range(3) for step in range(7))
+    together = sum(b - a == 1 for a, b in itertools.pairwise(flat))
+    assert together >= 14
+
+
+FRESH = """
+import sys, json, numpy as np
+from crystal_agents.online import algorithms
+model = getattr(algorithms, sys.argv[1]).load(sys.argv[2])
+batch = dict(np.load(sys.argv[3]))
+print(json.dumps(model.predict(batch, deterministic=True)[0].tolist()))
+"""
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_is_saved_acts_the_same_once_loaded(toy, tmp_path, algorithm):
+    model = warm_start(policy_for(toy), algorithm, envs_for(toy), critic_warm_up=30)
+    model.save(tmp_path / "model")
+    loaded = type(model).load(tmp_path / "model", env=model.get_env())
+    assert equal(weights(model.policy), weights(loaded.policy))
+    assert loaded.critic_warm_up == 30
+    if ALGORITHMS[algorithm].can_be_anchored:
+        assert loaded.anchor(1.0) == model.anchor(1.0) > 0
+    loaded.learn(60)
+    assert loaded.num_timesteps >= 60
+
+
+def test_what_is_saved_acts_the_same_in_another_process(toy, tmp_path):
+    model = warm_start(policy_for(toy), "ppo", envs_for(toy))
+    batch = next(states(model.get_env(), 1))
+    model.save(tmp_path / "model.zip")
+    np.savez(tmp_path / "batch.npz", **batch)
+    answer = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            FRESH,
+            "SkeletonPPO",
+            tmp_path / "model.zip",
+            tmp_path / "batch.npz",
+        ],
+        capture_output=True,
+        check=True,
+        text=True,
+    ).stdout
+    assert json.loads(answer) == model.predict(batch, deterministic=True)[0].tolist()
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_actor_rests_while_the_critic_warms_up(toy, algorithm):
+    model = warm_start(policy_for(toy), algorithm, envs_for(toy), critic_warm_up=100_000)
+    if algorithm == "dqn":
+        model.learning_starts = 10
+    network = extractor_of(model.policy).network
+    before, whole = weights(network), weights(model.policy)
+    model.learn(300)
+    assert equal(before, weights(network))
+    assert not equal(whole, weights(model.policy))
+    model.critic_warm_up = 0
+    model.learn(300)
+    assert not equal(before, weights(network))
+
+
+def divergence(model, policy, n=100):
+    """Mean KL divergence of the model from a policy."""
+    total = []
+    for batch in states(model.get_env(), n):
+        tensors, _ = model.policy.obs_to_tensor(batch)
+        with torch.no_grad():
+            logits = model.policy.get_distribution(tensors).distribution.logits
+        reference = torch.as_tensor(policy.probabilities(batch)).log()
+        total.append((logits.exp() * (logits - reference)).sum(-1))
+    return float(torch.cat(total).mean())
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "a2c", "maskable-ppo"])
+def test_an_anchor_holds_the_actor(toy, algorithm):
+    policy = policy_for(toy)
+    moved = {}
+    for strength in (0.0, 1000.0):
+        model = warm_start(
+            policy,
+            algorithm,
+            envs_for(toy),
+            critic_warm_up=0,
+            anchor=ConstantSchedule(strength),
+            learning_rate=3e-4,
+        )
+        before = model.ent_coef
+        model.learn(1500)
+        assert model.ent_coef == before
+        moved[strength] = divergence(model, policy)
+    assert moved[1000.0] < 0.2 * moved[0.0]
+    assert agreement(model, policy, 200) > 0.98
+
+
+def test_the_anchor_is_the_divergence_from_the_first_policy(toy):
+    """What the loss subtracts, against the formula."""
+    policy = policy_for(toy)
+    model = warm_start(policy, "ppo", envs_for(toy), critic_warm_up=0, anchor=0.0)
+    model.learn(1000)
+    learned = learned_policy(model)
+    anchored = warm_start(policy, "ppo", envs_for(toy), anchor=0.5)
+    extractor_of(anchored.policy).network.load_state_dict(learned.state_dict())
+    batch = next(states(anchored.get_env(), 1))
+    tensors, _ = anchored.policy.obs_to_tensor(batch)
+    actions = torch.zeros(B, dtype=torch.int64)
+    _, _, entropy = anchored.policy.evaluate_actions(tensors, actions)
+    anchored.policy.regularization = (0.3, 0.5)
+    _, _, term = anchored.policy.evaluate_actions(tensors, actions)
+    p, q = (torch.as_tensor(one.probabilities(batch)).double() for one in (learned, policy))
+    wanted = 0.3 * entropy - 0.5 * (p * (p / q).log()).sum(-1)
+    torch.testing.assert_close(term.double(), wanted, rtol=1e-3, atol=1e-5)
+    assert (wanted - 0.3 * entropy).abs().max() > 1e-4
+
+
+def test_with_both_off_it_is_plain_ppo(toy):
+    policy = policy_for(toy)
+    ours = warm_start(policy, "ppo", envs_for(toy), critic_warm_up=0, anchor=0)
+    settings = {**ALGORITHMS["ppo"].settings, **ALGORITHMS["ppo"].sizes(B, toy.max_sites)}
+    plain = PPO(
+        SkeletonActorCritic,
+        SkeletonVecEnv(envs_for(toy)),
+        seed=0,
+        device="cpu",
+        policy_kwargs=ours.policy_kwargs,
+        **settings,
+    )
+    extractor_of(plain.policy).network.load_state_dict(policy.state_dict())
+    plain.policy.value_net.load_state_dict(ours.policy.value_net.state_dict())
+    for model in (ours, plain):
+        model.set_random_seed(1)
+        model.learn(2 * settings["n_steps"] * B)
+    assert type(plain) is PPO
+    assert equal(weights(ours.policy), weights(plain.policy))
+    assert not equal(policy.state_dict(), weights(extractor_of(ours.policy).network))
+
+
+def test_models_are_those_of_stable_baselines3(toy):
+    policy = policy_for(toy)
+    for name, kind in (("ppo", PPO), ("a2c", A2C), ("dqn", DQN)):
+        assert isinstance(warm_start(policy, name, envs_for(toy)), kind)
+
+
+def test_single_environments_serve_as_well(toy):
+    policy = policy_for(toy)
+    env = gym.make("CrystalSkeleton-v0", collection=toy, split="all")
+    model = warm_start(policy, "ppo", env, n_steps=30, batch_size=10)
+    assert agreement(model, policy, 20) == 1
+    model.learn(30)
+
+
+def test_from_scratch_is_the_same_network_with_other_weights(toy):
+    policy = policy_for(toy)
+    model = from_scratch(policy, "ppo", envs_for(toy), seed=4)
+    network = extractor_of(model.policy).network
+    assert network.config.settings == policy.config.settings
+    assert {k: v.shape for k, v in network.state_dict().items()} == {
+        k: v.shape for k, v in policy.state_dict().items()
+    }
+    assert not equal(policy.state_dict(), network.state_dict())
+    again = from_scratch(policy.config, "ppo", envs_for(toy), seed=4)
+    assert equal(network.state_dict(), extractor_of(again.policy).network.state_dict())
+    before = weights(network)
+    model.learn(model.n_steps * B)
+    assert not equal(before, weights(network))
+
+
+def test_a_short_run_does_not_collapse(gold):
+    """From the shipped policy, on the reward that it was cloned for."""
+    envs = CrystalSkeletonVectorEnv(64, collection="goldschmidt", autoreset_mode="SameStep")
+    model = warm_start(gold, "ppo", envs, critic_warm_up=1280, n_steps=10, batch_size=320)
+    model.learn(3200)
+    learned = learned_policy(model, steps=3200)
+    assert learned.config.training["finetuning"] == {"steps": 3200}
+    assert not equal(gold.state_dict(), learned.state_dict())
+    held_out = InstanceGenerator("goldschmidt", split="val")
+    before, after = (greedy_figures(policy, held_out) for policy in (gold, learned))
+    assert before["return"] == pytest.approx(before["match"])
+    assert after["match"] > before["match"] - 0.05
+
+
+def test_a_run_goes_on_from_its_checkpoint(toy, tmp_path):
+    def model():
+        return warm_start(policy_for(toy), "ppo", envs_for(toy), n_steps=12, batch_size=48)
+
+    class StoppedError(Exception):
+        pass
+
+    stopped = model()
+    real, calls = stopped.train, []
+
+    def train():
+        calls.append(real())
+        if len(calls) == 3:
+            raise StoppedError
+
+    stopped.train = train
+    with pytest.raises(StoppedError):
+        fine_tune(stopped, 480, tmp_path, {}, checkpoint_seconds=0, progress=False)
+    assert not (tmp_path / "policy.json").exists()
+    resumed = model()
+    policy = fine_tune(resumed, 480, tmp_path, {}, progress=False)
+    assert resumed.num_timesteps == 480
+    # Two of five updates were kept.
+    assert resumed._n_updates == 5 * resumed.n_epochs
+    assert equal(policy.state_dict(), load_policy(tmp_path).state_dict())
+    # A finished run only tells its result.
+    again = fine_tune(model(), 480, tmp_path, {}, progress=False)
+    assert equal(policy.state_dict(), again.state_dict())
+    with pytest.raises(CrystalGymError, match=r"other settings \(steps\)"):
+        fine_tune(model(), 500, tmp_path, {}, progress=False)
+    checkpoint = tmp_path / "model.zip"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-200])
+    with pytest.raises(DamagedFileError, match="Delete it to begin anew"):
+        fine_tune(model(), 480, tmp_path, {}, progress=False)
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(DamagedFileError, match=r"settings\.json is damaged"):
+        fine_tune(model(), 480, tmp_path, {}, progress=False)
+
+
+def test_the_command_line_finetunes(toy_folder, toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    policy_for(toy).save(tmp_path / "cloned")
+    line = ["finetune", "./cloned", "--collection", str(toy_folder), "--reward", "validity"]
+    line += ["--steps", "5200", "--num-envs", "64", "--run-folder", "there"]
+    assert cli.main(line) == 0
+    printed = capsys.readouterr().out
+    for word in ("before", "after", "return", "match", "validity", "Policy: there"):
+        assert word in printed
+    rows = (tmp_path / "there" / "curve.csv").read_text().splitlines()
+    assert rows[0].split(",")[:3] == ["steps", "episodes", "return"]
+    assert {"match", "validity"} <= set(rows[0].split(","))
+    assert int(rows[1].split(",")[0]) >= 2560
+    line = ["evaluate", "there", "--collection", str(toy_folder), "--json", "--no-floors"]
+    assert cli.main(line) == 0
+    assert cli.main(["finetune", "./cloned"]) == 2
+    assert "name it with --collection" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("algorithm", ["sac", "td3"])
+def test_algorithms_of_real_numbers_are_refused(toy, algorithm):
+    with pytest.raises(CrystalGymError, match="chooses real numbers"):
+        warm_start(policy_for(toy), algorithm, envs_for(toy))
+
+
+def test_bad_input_is_told(toy):
+    policy = policy_for(toy)
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'ppo'\?"):
+        warm_start(policy, "ppoo", envs_for(toy))
+    with pytest.raises(CrystalGymError, match="must be CrystalSkeleton-v0"):
+        warm_start(policy, "ppo", gym.make("CartPole-v1"))
+    with pytest.raises(CrystalGymError, match="CrystalSkeletonVectorEnv is needed"):
+        warm_start(policy, "ppo", gym.make_vec("CartPole-v1", 2))
+    for algorithm in ("dqn", "ppo", "a2c"):
+        with pytest.raises(CrystalGymError, match="take maskable-ppo"):
+            warm_start(policy, algorithm, envs_for(toy, mask="charge-neutral"))
+    with pytest.raises(CrystalGymError, match="nothing can anchor it"):
+        warm_start(policy, "dqn", envs_for(toy), anchor=0.1)
+    with pytest.raises(CrystalGymError, match="coefficient is a number from 0"):
+        warm_start(policy, "ppo", envs_for(toy), anchor=-1)
+    with pytest.raises(CrystalGymError, match="critic_warm_up"):
+        warm_start(policy, "ppo", envs_for(toy), critic_warm_up=-1)
+
+
+def test_another_vocabulary_or_too_many_sites_are_refused(toy):
+    other = policy_for(toy, symbols=("H", "O"))
+    for start in (warm_start, from_scratch):
+        with pytest.raises(CrystalGymError, match="chooses from 2 elements"):
+            start(other, "ppo", envs_for(toy))
+        # Networks that are told the focus as a number have a limit.
+        small = policy_for(toy, "egnn-paper", {"hidden": 16}, max_sites=4)
+        with pytest.raises(CrystalGymError, match="up to 4 sites; these have up to 6"):
+            start(small, "ppo", envs_for(toy))
+
+
+def test_masks_are_heeded_and_one_that_leaves_nothing_is_told(toy):
+    def first_two(table, state):
+        allowed = np.zeros((len(state.crystal), table.n_elements), bool)
+        allowed[:, :2] = True
+        return allowed
+
+    def nothing(table, state):
+        return np.zeros((len(state.crystal), table.n_elements), bool)
+
+    policy = policy_for(toy)
+    model = warm_start(policy, "maskable-ppo", envs_for(toy, mask=first_two), critic_warm_up=0)
+    model.learn(model.n_steps * B)
+    assert model.rollout_buffer.actions.max() <= 1
+    empty = warm_start(policy, "maskable-ppo", envs_for(toy, mask=nothing))
+    with pytest.raises(CrystalGymError, match="leaves no element"):
+        empty.learn(100)
+
+
+def test_a_damaged_file_is_refused(toy, tmp_path):
+    model = warm_start(policy_for(toy), "ppo", envs_for(toy))
+    path = tmp_path / "model.zip"
+    model.save(path)
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="zip"):
+        SkeletonPPO.load(path)
