@@ -78,6 +78,15 @@ def test_a_policy_is_watched(monkeypatch, capsys, tmp_path):
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_policy_learns_on(monkeypatch, capsys, tmp_path):
+    run(monkeypatch, "finetune.py")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("cloned: match ")
+    assert lines[2].startswith("finetuned: match ")
+    assert load_policy("finetuned").vocabulary == load_policy("goldschmidt/egnn").vocabulary
+    assert (tmp_path / "finetuned-ppo.zip").exists()
+
+
 def test_the_demonstration_goes_from_crystals_to_a_picture(monkeypatch, capsys, tmp_path):
     recipe = dataclasses.replace(demo.RECIPE, settings=SMALL, epochs=1)
     monkeypatch.setattr(demo, "RECIPE", recipe)
