@@ -353,6 +353,22 @@ def test_a_replay_equals_the_official_writer(toy, folder):
     assert_same_episodes(dataset, official("crystal-gym/toy/official-v0", dataset, single, told))
 
 
+def test_an_sb3_learner_is_recorded_through_its_adapter(toy):
+    from crystal_agents.online.vec_env import SkeletonVecEnv
+
+    native = CrystalSkeletonVectorEnv(3, collection=toy, autoreset_mode="SameStep")
+    recorder = EpisodeRecorder(native.table)
+    envs = SkeletonVecEnv(RecordEpisodes(native, recorder))
+    envs.reset()
+    returns = []
+    for step in range(25):
+        _, _, _, infos = envs.step(np.full(3, step % 5))
+        returns += [info["episode"]["r"] for info in infos if "episode" in info]
+    _, _, _, rewards = recorder.arrays()
+    assert len(recorder) == len(returns) > 10
+    assert np.allclose(rewards.sum(1), returns)
+
+
 def test_recorded_episodes_are_checked(toy, folder):
     table = EpisodeTable(toy)
     recorder = EpisodeRecorder(table)
