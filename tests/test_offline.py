@@ -345,7 +345,7 @@ def test_the_command_learns_and_evaluate_takes_the_result(
     build = ["build", "goldschmidt", "--splits", "train", "--trajectories", "1"]
     assert cli.main([*build, "--behaviour", "random", "--reward", "validity"]) == 0
     command = ["offline", "goldschmidt", "--behaviour", "random", "--reward", "validity"]
-    command += ["--accelerator", "cpu"]
+    command += ["--accelerator", "cpu", "--epochs", "1"]
     assert cli.main(command) == 0
     assert cli.main([*command, "--algorithm", "bc", "--top", "0.1"]) == 0
     told = capsys.readouterr().out

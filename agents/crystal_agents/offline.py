@@ -67,17 +67,16 @@ class CQL:
 
 
 def value_recipe(recipe: Recipe) -> Recipe:
-    """A recipe of behavioral cloning as one for Q-values, with the same network and batches.
+    """A recipe of behavioral cloning as one for Q-values: same network, batches and optimizer.
 
     Dropout would add noise to every bootstrapped value, and synthetic crystals have no rewards.
+    Values come back from an episode's end step by step, so a few passes are not enough.
     """
     settings = recipe.settings | ({"dropout": 0.0} if "dropout" in recipe.settings else {})
     return dataclasses.replace(
         recipe,
         settings=settings,
-        optimizer="adamw",
-        learning_rate=1e-3,
-        weight_decay=1e-4,
+        epochs=max(recipe.epochs, 10),
         traversals="expert",
         average=0.0,
         synthetic=False,

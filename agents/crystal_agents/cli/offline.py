@@ -48,7 +48,7 @@ class Offline(Command):
     """For cql: weight of the conservative term beside the temporal difference."""
 
     recipe: str = "egnn"
-    """The network and the size of its batches, as in `crystal-gym train`."""
+    """The network, the size of its batches and the optimizer, as in `crystal-gym train`."""
 
     split_by: Literal["source", "composition"] = "source"
     """As the data set was built."""
@@ -61,10 +61,10 @@ class Offline(Command):
     """Of the weights, the batches, and the lot among episodes of equal return."""
 
     epochs: int | None = None
-    """Passes over the transitions (default: the recipe's)."""
+    """Passes over the transitions (default: the recipe's; for cql at least 10)."""
 
     learning_rate: float | None = None
-    """Highest learning rate (default: the algorithm's)."""
+    """Highest learning rate (default: the recipe's)."""
 
     checkpoint_seconds: float = 60.0
     """Time between checkpoints."""
