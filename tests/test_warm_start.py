@@ -33,6 +33,8 @@ from crystal_gym.generator import InstanceGenerator
 
 SMALL = {"hidden": 16, "vectors": 4, "geometry_layers": 1, "filling_layers": 1, "dropout": 0.3}
 B = 8
+# Rollouts of 96 steps.
+SHORT = {"n_steps": 12, "batch_size": 48}
 
 
 def policy_for(toy, network="egnn", settings=SMALL, *, symbols=None, max_sites=None):
@@ -59,6 +61,12 @@ def states(envs, n, seed=0):
         seen += envs.num_envs
         actions = rng.integers(0, envs.action_space.n, envs.num_envs)
         observations = envs.step(actions)[0]
+
+
+def short(algorithm):
+    """Settings of short rollouts, for algorithms that have any."""
+    known = {"ppo": SHORT, "maskable-ppo": SHORT, "a2c": {"n_steps": 12}}
+    return known.get(algorithm, {})
 
 
 def weights(module):
@@ -123,8 +131,8 @@ def test_actors_have_the_policys_very_probabilities(toy, network):
 
 def test_observations_reach_the_network_unharmed(toy, monkeypatch):
     """Coordinates as they are; edges, elements and focus as the integers that they were."""
-    model = warm_start(policy_for(toy), "ppo", envs_for(toy))
-    model.learn(model.n_steps * B)
+    model = warm_start(policy_for(toy), "ppo", envs_for(toy), **SHORT)
+    model.learn(1)
     data = next(model.rollout_buffer.get(16)).observations
     seen = {}
     store = extractor.SkeletonStore
@@ -145,8 +153,8 @@ def test_observations_reach_the_network_unharmed(toy, monkeypatch):
 
 
 def test_states_of_one_skeleton_are_read_together_and_answered_apart(toy, monkeypatch):
-    model = warm_start(policy_for(toy), "ppo", envs_for(toy, 16))
-    model.learn(model.n_steps * 16)
+    model = warm_start(policy_for(toy), "ppo", envs_for(toy, 16), **SHORT)
+    model.learn(1)
     data = next(model.rollout_buffer.get(96)).observations
     features = extractor_of(model.policy)
 
@@ -193,7 +201,9 @@ print(json.dumps(model.predict(batch, deterministic=True)[0].tolist()))
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_what_is_saved_acts_the_same_once_loaded(toy, tmp_path, algorithm):
-    model = warm_start(policy_for(toy), algorithm, envs_for(toy), critic_warm_up=30)
+    model = warm_start(
+        policy_for(toy), algorithm, envs_for(toy), critic_warm_up=30, **short(algorithm)
+    )
     model.save(tmp_path / "model")
     loaded = type(model).load(tmp_path / "model", env=model.get_env())
     assert equal(weights(model.policy), weights(loaded.policy))
@@ -227,9 +237,9 @@ def test_what_is_saved_acts_the_same_in_another_process(toy, tmp_path):
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_actor_rests_while_the_critic_warms_up(toy, algorithm):
-    model = warm_start(policy_for(toy), algorithm, envs_for(toy), critic_warm_up=100_000)
-    if algorithm == "dqn":
-        model.learning_starts = 10
+    model = warm_start(
+        policy_for(toy), algorithm, envs_for(toy), critic_warm_up=100_000, **short(algorithm)
+    )
     network = extractor_of(model.policy).network
     before, whole = weights(network), weights(model.policy)
     model.learn(300)
@@ -264,9 +274,10 @@ def test_an_anchor_holds_the_actor(toy, algorithm):
             critic_warm_up=0,
             anchor=ConstantSchedule(strength),
             learning_rate=3e-4,
+            **short(algorithm),
         )
         before = model.ent_coef
-        model.learn(1500)
+        model.learn(700)
         assert model.ent_coef == before
         moved[strength] = divergence(model, policy)
     assert moved[1000.0] < 0.2 * moved[0.0]
@@ -276,8 +287,8 @@ def test_an_anchor_holds_the_actor(toy, algorithm):
 def test_the_anchor_is_the_divergence_from_the_first_policy(toy):
     """What the loss subtracts, against the formula."""
     policy = policy_for(toy)
-    model = warm_start(policy, "ppo", envs_for(toy), critic_warm_up=0, anchor=0.0)
-    model.learn(1000)
+    model = warm_start(policy, "ppo", envs_for(toy), critic_warm_up=0, anchor=0.0, **SHORT)
+    model.learn(300)
     learned = learned_policy(model)
     anchored = warm_start(policy, "ppo", envs_for(toy), anchor=0.5)
     extractor_of(anchored.policy).network.load_state_dict(learned.state_dict())
@@ -295,8 +306,8 @@ def test_the_anchor_is_the_divergence_from_the_first_policy(toy):
 
 def test_with_both_off_it_is_plain_ppo(toy):
     policy = policy_for(toy)
-    ours = warm_start(policy, "ppo", envs_for(toy), critic_warm_up=0, anchor=0)
-    settings = {**ALGORITHMS["ppo"].settings, **ALGORITHMS["ppo"].sizes(B, toy.max_sites)}
+    ours = warm_start(policy, "ppo", envs_for(toy), critic_warm_up=0, anchor=0, **SHORT)
+    settings = {**ALGORITHMS["ppo"].settings, **SHORT}
     plain = PPO(
         SkeletonActorCritic,
         SkeletonVecEnv(envs_for(toy)),
@@ -309,7 +320,7 @@ def test_with_both_off_it_is_plain_ppo(toy):
     plain.policy.value_net.load_state_dict(ours.policy.value_net.state_dict())
     for model in (ours, plain):
         model.set_random_seed(1)
-        model.learn(2 * settings["n_steps"] * B)
+        model.learn(180)
     assert type(plain) is PPO
     assert equal(weights(ours.policy), weights(plain.policy))
     assert not equal(policy.state_dict(), weights(extractor_of(ours.policy).network))
@@ -331,7 +342,7 @@ def test_single_environments_serve_as_well(toy):
 
 def test_from_scratch_is_the_same_network_with_other_weights(toy):
     policy = policy_for(toy)
-    model = from_scratch(policy, "ppo", envs_for(toy), seed=4)
+    model = from_scratch(policy, "ppo", envs_for(toy), seed=4, **SHORT)
     network = extractor_of(model.policy).network
     assert network.config.settings == policy.config.settings
     assert {k: v.shape for k, v in network.state_dict().items()} == {
@@ -341,7 +352,7 @@ def test_from_scratch_is_the_same_network_with_other_weights(toy):
     again = from_scratch(policy.config, "ppo", envs_for(toy), seed=4)
     assert equal(network.state_dict(), extractor_of(again.policy).network.state_dict())
     before = weights(network)
-    model.learn(model.n_steps * B)
+    model.learn(1)
     assert not equal(before, weights(network))
 
 
@@ -359,24 +370,24 @@ def test_a_short_run_does_not_collapse(gold):
     assert after["match"] > before["match"] - 0.05
 
 
-def test_a_run_goes_on_from_its_checkpoint(toy, tmp_path):
+def test_a_run_goes_on_from_its_checkpoint(toy, tmp_path, monkeypatch):
     def model():
-        return warm_start(policy_for(toy), "ppo", envs_for(toy), n_steps=12, batch_size=48)
+        return warm_start(policy_for(toy), "ppo", envs_for(toy), **SHORT)
 
     class StoppedError(Exception):
         pass
 
-    stopped = model()
-    real, calls = stopped.train, []
+    real, calls = SkeletonPPO.train, []
 
-    def train():
-        calls.append(real())
+    def train(self):
+        calls.append(real(self))
         if len(calls) == 3:
             raise StoppedError
 
-    stopped.train = train
-    with pytest.raises(StoppedError):
-        fine_tune(stopped, 480, tmp_path, {}, checkpoint_seconds=0, progress=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(SkeletonPPO, "train", train)
+        with pytest.raises(StoppedError):
+            fine_tune(model(), 480, tmp_path, {}, checkpoint_seconds=0, progress=False)
     assert not (tmp_path / "policy.json").exists()
     resumed = model()
     policy = fine_tune(resumed, 480, tmp_path, {}, progress=False)
@@ -463,8 +474,10 @@ def test_masks_are_heeded_and_one_that_leaves_nothing_is_told(toy):
         return np.zeros((len(state.crystal), table.n_elements), bool)
 
     policy = policy_for(toy)
-    model = warm_start(policy, "maskable-ppo", envs_for(toy, mask=first_two), critic_warm_up=0)
-    model.learn(model.n_steps * B)
+    model = warm_start(
+        policy, "maskable-ppo", envs_for(toy, mask=first_two), critic_warm_up=0, **SHORT
+    )
+    model.learn(1)
     assert model.rollout_buffer.actions.max() <= 1
     empty = warm_start(policy, "maskable-ppo", envs_for(toy, mask=nothing))
     with pytest.raises(CrystalGymError, match="leaves no element"):

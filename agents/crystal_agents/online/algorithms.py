@@ -107,7 +107,7 @@ class Algorithm:
         settings: keyword arguments of the algorithm.
         from_scratch: those that differ where training begins from random weights.
         rollout: steps of all environments between updates, for on-policy algorithms.
-        minibatches: into how many parts a rollout is cut.
+        minibatches: into how many equal parts a rollout is cut, at most.
         critic_warm_up: steps in which only the critic learns, of a warm start.
         anchor: coefficient of the KL divergence at the beginning of a warm start.
     """
@@ -145,7 +145,9 @@ class Algorithm:
         n_steps = max(1, round(self.rollout / (num_envs * max_sites))) * max_sites
         if self.minibatches == 1:
             return {"n_steps": n_steps}
-        return {"n_steps": n_steps, "batch_size": max(2, n_steps * num_envs // self.minibatches)}
+        total = n_steps * num_envs
+        parts = next(parts for parts in range(self.minibatches, 0, -1) if total % parts == 0)
+        return {"n_steps": n_steps, "batch_size": total // parts}
 
 
 _PPO: dict[str, Any] = {
@@ -202,7 +204,8 @@ ALGORITHMS: dict[str, Algorithm] = {
             "gamma": 1.0,
             "learning_rate": 1e-4,
             "buffer_size": 50_000,
-            "learning_starts": 1_000,
+            # Until then Stable-Baselines3 draws at random.
+            "learning_starts": 0,
             "batch_size": 128,
             "train_freq": 1,
             "gradient_steps": 2,
@@ -210,7 +213,12 @@ ALGORITHMS: dict[str, Algorithm] = {
             "exploration_initial_eps": 0.05,
             "exploration_final_eps": 0.02,
         },
-        {"learning_rate": 3e-4, "exploration_initial_eps": 1.0, "exploration_fraction": 0.3},
+        {
+            "learning_rate": 3e-4,
+            "learning_starts": 1_000,
+            "exploration_initial_eps": 1.0,
+            "exploration_fraction": 0.3,
+        },
         critic_warm_up=5_000,
     ),
 }
