@@ -87,6 +87,17 @@ def test_a_policy_learns_on(monkeypatch, capsys, tmp_path):
     assert (tmp_path / "finetuned-ppo.zip").exists()
 
 
+def test_a_calculator_judges_fillings(monkeypatch, capsys):
+    run(monkeypatch, "dft_reward.py")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["AlAl", "AlNi", "NiAl", "NiNi"]
+    assert all(line.endswith("eV/atom") for line in lines)
+    monkeypatch.setitem(sys.modules, "gpaw", None)
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "dft_reward.py", "--calculator", "gpaw")
+    assert "GPAW is not installed; see https://" in capsys.readouterr().err
+
+
 def test_the_demonstration_goes_from_crystals_to_a_picture(monkeypatch, capsys, tmp_path):
     recipe = dataclasses.replace(demo.RECIPE, settings=SMALL, epochs=1)
     monkeypatch.setattr(demo, "RECIPE", recipe)

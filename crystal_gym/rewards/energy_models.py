@@ -25,8 +25,8 @@ _log = logging.getLogger(__name__)
 
 # The name of the potential that comes with the extra; all other names are ASE's.
 CHGNET = "chgnet"
-# Sites in one pass of CHGNet; on a processor's core larger batches gain nothing.
-_SITES_AT_ONCE = 128
+# Sites in one pass of CHGNet; more no longer fit the caches of a processor.
+_SITES_AT_ONCE = 64
 # Graphs that are remembered, about 50 kB each for cells of five sites.
 _GRAPHS = 2048
 
