@@ -19,7 +19,10 @@ PACKAGES = {
     "crystal_agents": ROOT / "agents" / "crystal_agents",
 }
 # Modules that are left to the functions that need them; the first three come with extras.
-HEAVY = {"torch", "minari", "h5py", "pymatgen", "smact", "matplotlib", "joblib", "pandas", "scipy"}
+HEAVY = {
+    *("torch", "minari", "h5py", "pymatgen", "smact", "matplotlib", "joblib", "pandas", "scipy"),
+    *("ase", "chgnet"),
+}
 
 
 @pytest.fixture(scope="module")
