@@ -14,6 +14,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LONG = (
     *("perov-5", "mp-20", "make ", "pip "),
     *("crystal-gym train", "crystal-gym demo", "crystal-gym reproduce"),
+    *("crystal-gym finetune", "crystal-gym benchmark"),
 )
 
 

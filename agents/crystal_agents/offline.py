@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from crystal_agents.batches import TransitionStore
 from crystal_agents.behavioral_cloning import teacher_forced_accuracy
+from crystal_agents.fillings import figures_of, fill_groups
 from crystal_agents.graphs import SkeletonStore
 from crystal_agents.policy import PolicyConfig, SkeletonPolicy
 from crystal_agents.recipes import Recipe
-from crystal_agents.rollouts import PolicyScorer, groups_of, roll_out
+from crystal_agents.rollouts import PolicyScorer, groups_of
 from crystal_agents.training import (
     HISTORY_FILE,
     Args,
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
     from crystal_datasets.transitions import Transitions
     from crystal_gym.collection import CrystalCollection
-    from crystal_gym.episode import EpisodeTable
     from crystal_gym.rewards import Reward
 
 # What the network is told of a state.
@@ -321,25 +321,9 @@ def mean_return(
     from crystal_gym.episode import EpisodeTable
 
     table = EpisodeTable(collection, policy.vocabulary)
-    scorer = PolicyScorer(policy, table)
-    returns = [
-        _returns(table, np.tile(group.crystals, len(group.sources)), filled.elements, reward)
-        for group in groups_of(table, collection.in_split(split), n_sources, seed)
-        for filled in [roll_out(table, group, scorer)]
-    ]
-    return float(np.nanmean(np.concatenate(returns)))
-
-
-def _returns(
-    table: "EpisodeTable", crystal: np.ndarray, elements: np.ndarray, reward: "Reward"
-) -> np.ndarray:
-    """Returns of finished crystals (B,), filled in any order."""
-    elements = elements.reshape(len(crystal), -1)
-    total, _ = reward.on_finish(table, crystal, elements)
-    for site in range(int(table.n_sites[crystal[0]])):
-        where = np.full(len(crystal), site)
-        total = total + reward.on_fill(table, crystal, where, elements[:, site])
-    return total
+    groups = groups_of(table, collection.in_split(split), n_sources, seed)
+    crystal, elements = fill_groups(table, groups, PolicyScorer(policy, table))
+    return float(np.nanmean(figures_of(table, crystal, elements, reward)["return"]))
 
 
 def _check(args: Args, settings: CQL, data: "Transitions") -> None:

@@ -144,7 +144,8 @@ def neutral_compositions(ions: Sequence[Ion], n_sites: int) -> np.ndarray:
     for n_cations in range(1, n_sites):
         anions = all_multisets(n_ions, n_sites - n_cations)
         charges = negative[n_sites - n_cations]
-        offset = sum(places[n_cations + i][anions[:, i]] for i in range(n_sites - n_cations))
+        above = [places[n_cations + i][anions[:, i]] for i in range(n_sites - n_cations)]
+        offset = np.sum(above, axis=0)
         for which in np.flatnonzero(charges):
             # All cations that are less electronegative than the least of these anions.
             count = n_multisets(first[anions[which, 0]], n_cations)

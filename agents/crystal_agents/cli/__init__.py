@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 
+from crystal_agents.cli.benchmark import Benchmark
 from crystal_agents.cli.build import Build
 from crystal_agents.cli.command import Command
 from crystal_agents.cli.crystals import Crystals
@@ -30,6 +31,7 @@ COMMANDS: dict[str, type[Command]] = {
     "finetune": Finetune,
     "evaluate": Evaluate,
     "reproduce": Reproduce,
+    "benchmark": Benchmark,
 }
 
 DESCRIPTION = "Fill crystal skeletons with elements: crystals, expert data, policies."

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from crystal_agents.tables import Table
+
 
 class Command(abc.ABC):
     """A command; its subclasses are dataclasses whose fields tyro turns into arguments.
@@ -36,3 +38,15 @@ def console(*, stderr: bool = False) -> "Console":
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 160
     return Console(stderr=stderr, width=width, markup=False, highlight=False)
+
+
+def print_table(table: "Table") -> None:
+    """Print a table of results, its notes below."""
+    import rich.table
+
+    shown = rich.table.Table(title=table.title, caption="\n".join(table.notes))
+    for i, heading in enumerate(table.headings):
+        shown.add_column(heading, justify="right" if i else "left", no_wrap=i > 0)
+    for row in table.rows:
+        shown.add_row(*row)
+    console().print(shown)

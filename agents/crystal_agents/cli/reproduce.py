@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import tyro
 
-from crystal_agents.cli.command import Command, console
+from crystal_agents.cli.command import Command, console, print_table
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 if TYPE_CHECKING:
     from crystal_agents.reproduction.experiment import Experiment
     from crystal_agents.reproduction.results import Record
-    from crystal_agents.reproduction.tables import Table
+    from crystal_agents.tables import Table
 
 
 @dataclass
@@ -107,7 +107,7 @@ def _show(
     command: Reproduce, experiment: "Experiment", table: "Table", figures: Sequence[Path] = ()
 ) -> None:
     """Print and save the table, and name all files."""
-    _print(table)
+    print_table(table)
     saved = table.save(command.folder / f"{experiment.name}.md")
     for written in (experiment.results(command.folder), saved, *figures):
         console().print(str(written), soft_wrap=True)
@@ -118,14 +118,3 @@ EXPERIMENTS: dict[str, Callable[[Reproduce], None]] = {
     "table-1": _table_1,
     "differences": _differences,
 }
-
-
-def _print(table: "Table") -> None:
-    import rich.table
-
-    shown = rich.table.Table(title=table.title, caption="\n".join(table.notes))
-    for i, heading in enumerate(table.headings):
-        shown.add_column(heading, justify="right" if i else "left", no_wrap=i > 0)
-    for row in table.rows:
-        shown.add_row(*row)
-    console().print(shown)

@@ -22,12 +22,11 @@ from crystal_agents.reproduction.table_1 import COLUMNS
 from crystal_agents.reproduction.tables import (
     INTERVALS,
     PAPER_COLLECTION,
-    Table,
     crystals_of,
     hardware_of,
     minutes,
-    percent,
 )
+from crystal_agents.tables import Table, percent
 
 BASE = "base"
 _PAPER = COLUMNS["egnn-5"]

@@ -12,12 +12,11 @@ from crystal_agents.reproduction.table_1 import COLUMNS, TABLE_1
 from crystal_agents.reproduction.tables import (
     INTERVALS,
     PAPER_COLLECTION,
-    Table,
     crystals_of,
     hardware_of,
     minutes,
-    percent,
 )
+from crystal_agents.tables import Table, percent
 from crystal_gym.files import written_beside
 
 if TYPE_CHECKING:

@@ -1,15 +1,13 @@
 """The results of an experiment: one record a run, all in one JSON file."""
 
-import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from crystal_agents import records
 from crystal_agents.evaluation import Estimate
-from crystal_gym.errors import CrystalGymError, DamagedFileError
-from crystal_gym.files import written_beside
+from crystal_gym.errors import CrystalGymError
 
 
 @dataclass(frozen=True)
@@ -88,22 +86,7 @@ def load_records(path: Path) -> list[Record]:
     Raises:
         DamagedFileError: the file is not one that ``append_record`` wrote.
     """
-    if not path.is_file():
-        return []
-    try:
-        return _parse(path.read_text())
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise DamagedFileError(
-            f"{path} is damaged ({type(error).__name__}: {error}). Mend it, or move it away: the "
-            "runs beside it are then evaluated anew, without being trained again."
-        ) from error
-
-
-def _parse(text: str) -> list[Record]:
-    entries = json.loads(text)
-    if not isinstance(entries, list):
-        raise TypeError("not a list of runs")
-    return [Record.from_json(entry) for entry in entries]
+    return records.load_records(path, Record.from_json)
 
 
 def append_record(path: Path, record: Record) -> None:
@@ -115,20 +98,18 @@ def append_record(path: Path, record: Record) -> None:
         StorageError: it cannot be written.
     """
     # Read anew: another process may have finished runs of its own meanwhile.
-    records = load_records(path)
-    require_same_crystals(path, records, record.collection_sha256)
-    lines = [json.dumps(dataclasses.asdict(entry)) for entry in [*records, record]]
-    with written_beside(path) as beside:
-        beside.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+    before = load_records(path)
+    require_same_crystals(path, before, record.collection_sha256)
+    records.save_records(path, [*before, record])
 
 
-def require_same_crystals(path: Path, records: list[Record], collection_sha256: str) -> None:
+def require_same_crystals(path: Path, before: list[Record], collection_sha256: str) -> None:
     """Results on different crystals are never brought together.
 
     Raises:
         CrystalGymError: the records are of other crystals.
     """
-    for record in records:
+    for record in before:
         if record.collection_sha256 != collection_sha256:
             raise CrystalGymError(
                 f"{path} holds results on other crystals ({record.collection}, SHA-256 "

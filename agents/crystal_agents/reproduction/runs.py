@@ -1,11 +1,9 @@
 """The runs of an experiment: learned or drawn at random, measured once on the test split."""
 
 import csv
-import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +13,7 @@ from minari.storage import get_dataset_path
 
 from crystal_agents.behavioral_cloning import train
 from crystal_agents.evaluation import Estimate, evaluate
+from crystal_agents.provenance import hardware, versions
 from crystal_agents.recipes import Recipe
 from crystal_agents.reproduction.results import Curve, Record
 from crystal_agents.reproduction.site_order import shuffled_sites
@@ -142,7 +141,7 @@ class Bench:
             transitions_per_second=round(
                 len(data) * training["epochs"] / max(training["seconds"], 0.1), 1
             ),
-            hardware=_hardware(device),
+            hardware=hardware(device),
         )
 
     def draw_uniformly(self, column: str, seed: int) -> Record:
@@ -160,7 +159,7 @@ class Bench:
             curve=None,
             seconds=0.0,
             transitions_per_second=0.0,
-            hardware=_hardware(torch.device("cpu")),
+            hardware=hardware(torch.device("cpu")),
         )
 
     def _record(self, *, figures: dict[str, Estimate], **run: Any) -> Record:
@@ -170,11 +169,7 @@ class Bench:
             collection=collection_address(self.source),
             collection_sha256=self.sha256,
             n_crystals=len(self.collection.in_split("test")),
-            versions={
-                "crystal-gym": version("crystal-gym"),
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
+            versions=versions(),
             date=datetime.now(UTC).isoformat(timespec="seconds"),
         )
 
@@ -194,20 +189,3 @@ def _curve(path: Path) -> Curve:
             f"{path} is missing or damaged ({type(error).__name__}). Delete {path.parent} to run "
             "it anew."
         ) from error
-
-
-def _hardware(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()

@@ -1,0 +1,1 @@
+"""The benchmark of behavioral cloning against reinforcement learning."""

@@ -1,0 +1,115 @@
+"""Where contestants meet: one reward, the crystals, and how fillings are measured."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from crystal_agents.benchmark.plan import Plan
+from crystal_agents.fillings import figures_of, fill_groups
+from crystal_agents.policy import SkeletonPolicy, load_policy
+from crystal_agents.rollouts import Scorer, groups_of
+from crystal_gym.collection import CrystalCollection
+from crystal_gym.collections import load_collection
+from crystal_gym.episode import EpisodeTable
+from crystal_gym.generator import InstanceGenerator
+from crystal_gym.masks import resolve_mask
+from crystal_gym.rewards import Reward, resolve_reward
+from crystal_gym.validity import is_valid
+from crystal_gym.vector_env import CrystalSkeletonVectorEnv
+
+
+@dataclass(frozen=True)
+class Arena:
+    """One reward of a plan.
+
+    Attributes:
+        plan: what is compared.
+        reward_name: of the reward.
+        folder: for data sets and checkpoints.
+    """
+
+    plan: Plan
+    reward_name: str
+    folder: Path
+
+    @cached_property
+    def policy(self) -> SkeletonPolicy:
+        """The cloned policy."""
+        return load_policy(self.plan.policy)
+
+    @cached_property
+    def collection(self) -> CrystalCollection:
+        """The crystals."""
+        return load_collection(self.plan.collection)
+
+    @cached_property
+    def reward(self) -> Reward:
+        """One object for all runs: what it remembers serves all of them."""
+        reward = resolve_reward(self.reward_name)
+        reward.prepare(self.table)
+        return reward
+
+    @cached_property
+    def table(self) -> EpisodeTable:
+        """The crystals in the policy's vocabulary."""
+        return EpisodeTable(self.collection, self.policy.vocabulary)
+
+    @cached_property
+    def known(self) -> set[tuple[int, ...]]:
+        """The compositions of the training crystals."""
+        train = self.collection.atomic_numbers[self.collection.in_split("train")]
+        return {_composition(row) for row in train}
+
+    def environment(self, mask: str) -> CrystalSkeletonVectorEnv:
+        """Training skeletons, for learners of Stable-Baselines3."""
+        generator = InstanceGenerator(
+            collection=self.plan.collection, split="train", vocabulary=self.policy.vocabulary
+        )
+        return CrystalSkeletonVectorEnv(
+            self.plan.num_envs,
+            autoreset_mode="SameStep",
+            generator=generator,
+            reward=self.reward,
+            mask=mask,
+        )
+
+    def measure(
+        self, score: Scorer, split: str, mask: str = "none", crystals: int | None = None
+    ) -> dict[str, float]:
+        """Means over the crystals of a split, each filled greedily from its first site.
+
+        Args:
+            score: who fills; the element with the highest score is taken.
+            split: ``val`` or ``test``.
+            mask: elements that it forbids are not taken.
+            crystals: at most so many, spread evenly over the split.
+
+        Returns:
+            ``return``; the reward's components, NaN left out; ``validity_strict``; ``unique``, the
+            share of distinct fillings; ``novel``, the share whose composition no training crystal
+            has.
+        """
+        rows = self.collection.in_split(split)
+        if crystals is not None and crystals < len(rows):
+            rows = rows[np.linspace(0, len(rows) - 1, crystals).astype(int)]
+        groups = groups_of(self.table, rows, n_sources=1)
+        crystal, elements = fill_groups(self.table, groups, score, resolve_mask(mask))
+        figures = figures_of(self.table, crystal, elements, self.reward)
+        numbers = self.table.vocabulary.decode(elements)
+        return {
+            **{name: _mean(values) for name, values in figures.items()},
+            "validity_strict": float(is_valid(numbers, "strict").mean()),
+            "unique": len(np.unique(elements, axis=0)) / len(elements),
+            "novel": float(np.mean([_composition(row) not in self.known for row in numbers])),
+        }
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _composition(numbers: np.ndarray) -> tuple[int, ...]:
+    return tuple(sorted(number for number in numbers.tolist() if number > 0))

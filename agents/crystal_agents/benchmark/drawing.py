@@ -1,0 +1,223 @@
+"""The benchmark's table and its curves, drawn from the results alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crystal_agents.benchmark.contestants import CONTESTANTS
+from crystal_agents.benchmark.results import Record
+from crystal_agents.benchmark.statistics import aggregate, interquartile_mean
+from crystal_agents.evaluation import Estimate
+from crystal_agents.tables import Table, percent
+from crystal_gym.files import written_beside
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Figures of the table, where the reward tells them, with their headings.
+_SHARES = {
+    "match": "match",
+    "validity_strict": "valid strict",
+    "unique": "unique",
+    "novel": "novel",
+    "labelled": "labelled",
+}
+_CLONED = "bc"
+_INTERVALS = (
+    "Greedy fillings from the first site; interquartile means over the runs, ± half the 95 % "
+    "bootstrap interval. Shares in percent."
+)
+_AGAINST_BC = (
+    "Steps to BC: sites filled until the return on val is that of BC. Lowest against BC: the "
+    "lowest point of the curve after the first, less BC's return; means over the runs."
+)
+_NORMALISED = (
+    "0 is uniform, 1 is BC. Interquartile means over all runs, ± half the 95 % bootstrap interval, "
+    "stratified by reward."
+)
+
+
+def table_of(records: Sequence[Record]) -> list[Table]:
+    """A table for each reward, and one over all rewards.
+
+    Args:
+        records: at least one, all of one plan.
+    """
+    tables = [
+        _reward_table(reward, [r for r in records if r.reward == reward])
+        for reward in dict.fromkeys(record.reward for record in records)
+    ]
+    over_all = _over_all(records)
+    return tables if over_all is None else [*tables, over_all]
+
+
+def _runs(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """By contestant, in the order of ``CONTESTANTS``."""
+    return {
+        name: runs
+        for name in CONTESTANTS
+        if (runs := [record for record in records if record.contestant == name])
+    }
+
+
+def _figure(runs: Sequence[Record], name: str) -> Estimate | None:
+    values = [run.figures[name] for run in runs if run.figures.get(name) is not None]
+    return aggregate([np.array(values)]) if values else None
+
+
+def _reward_table(reward: str, records: Sequence[Record]) -> Table:
+    runs = _runs(records)
+    shares = {
+        name: heading
+        for name, heading in _SHARES.items()
+        if any(name in record.figures for record in records)
+    }
+    regret = any("regret" in record.figures for record in records)
+    cloned = _level(runs)
+    rows = []
+    for name, some in runs.items():
+        curves = _curves(some)
+        rows.append(
+            (
+                CONTESTANTS[name].title,
+                str(len(some)),
+                _number(_figure(some, "return")),
+                *((_number(_figure(some, "regret")),) if regret else ()),
+                *(percent(_figure(some, share)) for share in shares),
+                _steps_to(curves, cloned),
+                _worst(curves, cloned) if CONTESTANTS[name].online else "",
+            )
+        )
+    plan = records[0].plan
+    hardware = "; ".join(sorted({record.hardware for record in records}))
+    return Table(
+        f"{reward} on {Path(plan['collection']).name}: test crystals, {plan['steps']:,} steps",
+        (
+            *("", "runs", "return"),
+            *(("regret",) if regret else ()),
+            *shares.values(),
+            *("steps to BC", "lowest against BC"),
+        ),
+        rows,
+        [
+            _INTERVALS,
+            _AGAINST_BC,
+            f"Hardware: {hardware}.",
+        ],
+    )
+
+
+def _over_all(records: Sequence[Record]) -> Table | None:
+    """Returns on the scale from uniform (0) to BC (1), all rewards together."""
+    rewards = list(dict.fromkeys(record.reward for record in records))
+    by_reward = {r: _runs([one for one in records if one.reward == r]) for r in rewards}
+    if len(rewards) < 2 or not all(
+        {"uniform", _CLONED} <= set(runs) for runs in by_reward.values()
+    ):
+        return None
+    rows = []
+    for name in CONTESTANTS:
+        if not all(name in runs for runs in by_reward.values()):
+            continue
+        strata = []
+        for runs in by_reward.values():
+            floor, top = (
+                interquartile_mean(np.array([run.figures["return"] for run in runs[one]]))
+                for one in ("uniform", _CLONED)
+            )
+            returns = np.array([run.figures["return"] for run in runs[name]])
+            strata.append((returns - floor) / (top - floor))
+        rows.append((CONTESTANTS[name].title, _number(aggregate(strata))))
+    return Table(
+        "All rewards together",
+        ("", "normalised return"),
+        rows,
+        [_NORMALISED, f"Rewards: {', '.join(rewards)}."],
+    )
+
+
+def _number(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return ""
+    half = (estimate.high - estimate.low) / 2
+    return f"{estimate.mean:.3f}" + (f" ± {half:.3f}" if half else "")
+
+
+def _curves(runs: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
+    """Steps (P,) that all runs have, and their returns (runs, P)."""
+    by_step = [dict(run.curve) for run in runs]
+    steps = sorted(set.intersection(*map(set, by_step)))
+    return np.array(steps), np.array([[one[step] for step in steps] for one in by_step])
+
+
+def _level(runs: dict[str, list[Record]]) -> float | None:
+    """BC's return on val: where warm starts begin."""
+    for name in ("ppo-warm", "ppo-warm-anchored", "dqn-warm"):
+        if name in runs:
+            return runs[name][0].curve[0][1]
+    return None
+
+
+def _steps_to(curves: tuple[np.ndarray, np.ndarray], level: float | None) -> str:
+    steps, returns = curves
+    if level is None or not len(steps):
+        return ""
+    above = np.flatnonzero(interquartile_mean(returns, axis=0) >= level)
+    return f"{steps[above[0]]:,}" if len(above) else "not reached"
+
+
+def _worst(curves: tuple[np.ndarray, np.ndarray], level: float | None) -> str:
+    _, returns = curves
+    if level is None or returns.shape[1] < 2:
+        return ""
+    return f"{returns[:, 1:].min(1).mean() - level:+.3f}"
+
+
+def save_curves(records: Sequence[Record], path: Path) -> Path:
+    """Draw the return on val against the steps of the environment, a panel a reward, as PNG.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    rewards = list(dict.fromkeys(record.reward for record in records))
+    figure = Figure(figsize=(4.6 * len(rewards), 4.4), dpi=150, layout="constrained")
+    panels = figure.subplots(1, len(rewards), squeeze=False)[0]
+    for axes, reward in zip(panels, rewards, strict=True):
+        _draw(axes, reward, _runs([record for record in records if record.reward == reward]))
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=3, fontsize="small", frameon=False
+    )
+    with written_beside(path) as beside:
+        figure.savefig(beside, format="png")
+    return path
+
+
+def _draw(axes: "Axes", reward: str, runs: dict[str, list[Record]]) -> None:
+    for name, some in runs.items():
+        steps, returns = _curves(some)
+        if len(steps):
+            colour = f"C{list(CONTESTANTS).index(name) % 10}"
+            axes.plot(
+                steps, interquartile_mean(returns, axis=0), color=colour, label=_title(name, some)
+            )
+            axes.fill_between(
+                steps, returns.min(0), returns.max(0), color=colour, alpha=0.15, linewidth=0
+            )
+    level = _level(runs)
+    if level is not None:
+        axes.axhline(level, color="black", linestyle=":", label="BC")
+    axes.set_title(reward)
+    axes.set_xlabel("steps of the environment")
+    axes.set_ylabel("return on val")
+    axes.grid(visible=True, alpha=0.3)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _title(name: str, runs: Sequence[Record]) -> str:
+    return f"{CONTESTANTS[name].title} ({len(runs)} runs)"

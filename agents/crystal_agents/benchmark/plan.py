@@ -1,0 +1,85 @@
+"""Plans: what a benchmark compares, as committed files."""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crystal_agents.benchmark.contestants import CONTESTANTS
+from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.rewards import REWARDS
+
+# Plans that come with the package.
+_FOLDER = Path(__file__).parent / "plans"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared, and for how long.
+
+    Attributes:
+        collection: name or path of the crystals.
+        policy: the cloned policy: a name of ``crystal_agents.shipped_policies()``, or a folder.
+        rewards: names of ``crystal_gym.rewards.REWARDS``.
+        contestants: names of ``crystal_agents.benchmark.contestants.CONTESTANTS``.
+        seeds: one run of each learner for each.
+        steps: sites that an online learner fills.
+        num_envs: crystals filled side by side.
+        every: steps between two points of a curve.
+        curve_crystals: crystals of val on which these are measured.
+        offline_epochs: passes of offline learners over their data.
+        offline_trajectories: episodes of each training crystal in these data.
+    """
+
+    collection: str
+    policy: str
+    rewards: tuple[str, ...]
+    contestants: tuple[str, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    num_envs: int
+    every: int
+    curve_crystals: int
+    offline_epochs: int
+    offline_trajectories: int
+
+    def __post_init__(self) -> None:
+        for kind, names, known in (
+            ("reward", self.rewards, REWARDS),
+            ("contestant", self.contestants, CONTESTANTS),
+        ):
+            for name in names:
+                if name not in known:
+                    raise UnknownNameError(kind, name, known)
+        for name in ("steps", "num_envs", "every", "curve_crystals", "offline_epochs"):
+            if getattr(self, name) < 1:
+                raise CrystalGymError(f"{name} of a plan must be at least 1.")
+
+
+def load_plan(source: str | Path) -> Plan:
+    """A plan by its name, or from a TOML file.
+
+    Raises:
+        UnknownNameError: neither a plan nor a file; or an unknown reward or contestant in it.
+        CrystalGymError: the file is no plan.
+    """
+    known = {path.stem: path for path in sorted(_FOLDER.glob("*.toml"))}
+    path = known.get(str(source), Path(source))
+    if not path.is_file():
+        raise UnknownNameError("plan (nor is it a file)", str(source), known)
+    try:
+        raw: dict[str, Any] = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CrystalGymError(f"{path} is no TOML file: {error}.") from error
+    fields = {field.name for field in dataclasses.fields(Plan)}
+    if set(raw) != fields:
+        missing, strange = sorted(fields - set(raw)), sorted(set(raw) - fields)
+        raise CrystalGymError(
+            f"{path} is no plan: missing {', '.join(missing) or 'nothing'}; "
+            f"unknown {', '.join(strange) or 'nothing'}."
+        )
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()
+    }
+    return Plan(**values)

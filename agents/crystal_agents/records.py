@@ -1,0 +1,52 @@
+"""Results as a JSON list, one record a run, to which finished runs are appended."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from crystal_gym.errors import DamagedFileError
+from crystal_gym.files import written_beside
+
+RecordT = TypeVar("RecordT")
+
+
+def load_records(path: Path, parse: Callable[[Mapping[str, Any]], RecordT]) -> list[RecordT]:
+    """All records, in the order of their runs; none where there is no file yet.
+
+    Args:
+        path: of the file.
+        parse: from an entry, as ``dataclasses.asdict`` gave it, to a record; ``TypeError`` or
+            alike where it is none.
+
+    Raises:
+        DamagedFileError: the file is not one that ``save_records`` wrote.
+    """
+    if not path.is_file():
+        return []
+    try:
+        return _parsed(path.read_text(), parse)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DamagedFileError(
+            f"{path} is damaged ({type(error).__name__}: {error}). Mend it, or move it away: the "
+            "runs beside it are then evaluated anew, without being trained again."
+        ) from error
+
+
+def _parsed(text: str, parse: Callable[[Mapping[str, Any]], RecordT]) -> list[RecordT]:
+    entries = json.loads(text)
+    if not isinstance(entries, list):
+        raise TypeError("not a list of runs")
+    return [parse(entry) for entry in entries]
+
+
+def save_records(path: Path, records: Sequence[Any]) -> None:
+    """Write records, instances of dataclasses, a line each: the whole file or nothing.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    lines = [json.dumps(dataclasses.asdict(record)) for record in records]
+    with written_beside(path) as beside:
+        beside.write_text("[\n" + ",\n".join(lines) + "\n]\n")

@@ -1,0 +1,168 @@
+"""The benchmark: its statistics, its plans, and a run of every kind."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crystal_agents.benchmark.contestants import CONTESTANTS
+from crystal_agents.benchmark.drawing import table_of
+from crystal_agents.benchmark.plan import Plan, load_plan
+from crystal_agents.benchmark.results import RESULTS_FILE, load_results, run_plan
+from crystal_agents.benchmark.statistics import aggregate, interquartile_mean
+from crystal_agents.cli import main
+from crystal_gym.errors import CrystalGymError, DamagedFileError, UnknownNameError
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"),
+    # Of n values a quarter, rounded down, is left out at each end.
+    [([1, 2, 3, 4, 100], 3), ([0, 10, 20, 30], 15), ([7], 7), ([0, 0, 1, 1, 1, 1, 9, 9], 1)],
+)
+def test_interquartile_means(values, mean):
+    assert interquartile_mean(np.array(values, float)) == pytest.approx(mean)
+
+
+@given(
+    st.lists(st.lists(st.floats(-5, 5), min_size=2, max_size=6), min_size=1, max_size=3),
+    st.floats(-3, 3),
+)
+def test_the_interval_holds_the_mean_and_moves_with_the_scores(strata, shift):
+    strata = [np.array(stratum) for stratum in strata]
+    one = aggregate(strata)
+    other = aggregate([stratum + shift for stratum in strata])
+    assert one.low - 1e-9 <= one.mean <= one.high + 1e-9
+    moved = [one.mean + shift, one.low + shift, one.high + shift]
+    np.testing.assert_allclose([other.mean, other.low, other.high], moved, atol=1e-6)
+
+
+def test_resamples_keep_every_stratum():
+    # Drawn from all runs alike, the mean of two distant tasks would vary by far more.
+    far = aggregate([np.array([0.0, 0.1] * 3), np.array([100.0, 100.1] * 3)])
+    assert far.high - far.low < 0.2
+
+
+def test_every_plan_that_is_shipped_can_be_loaded():
+    plan = load_plan("perov-5")
+    assert set(plan.contestants) == set(CONTESTANTS)
+    assert len(plan.seeds) == 5
+    assert load_plan("smoke").steps < plan.steps
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"rewards": ["wealth"]}, "wealth"),
+        ({"contestants": ["a2c"]}, "a2c"),
+        ({"steps": 0}, "steps"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_plans_that_cannot_be_are_refused(tmp_path, change, told):
+    raw = json.loads(json.dumps(dataclasses.asdict(load_plan("smoke")))) | change
+    path = tmp_path / "plan.toml"
+    # JSON's numbers, texts and lists are TOML's.
+    path.write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in raw.items()))
+    with pytest.raises(CrystalGymError, match=told):
+        load_plan(path)
+
+
+def test_an_unknown_plan_names_the_known_ones():
+    with pytest.raises(UnknownNameError, match="smoke"):
+        load_plan("perov5")
+
+
+@pytest.fixture(scope="module")
+def small() -> Plan:
+    contestants = (
+        "uniform",
+        "most-frequent",
+        "bc",
+        "maskable-ppo",
+        "ppo-warm-anchored",
+        "dqn-warm",
+    )
+    return dataclasses.replace(load_plan("smoke"), contestants=contestants)
+
+
+@pytest.fixture(scope="module")
+def folder(small, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmark")
+    made = list(run_plan(small, folder, rewards=["validity-strict"]))
+    assert len(made) == len(small.contestants)
+    return folder
+
+
+def test_runs_are_measured_and_not_repeated(small, folder):
+    records = {record.contestant: record for record in load_results(folder)}
+    assert list(run_plan(small, folder, rewards=["validity-strict"])) == []
+    for record in records.values():
+        assert {"return", "match", "validity_strict", "unique", "novel"} <= set(record.figures)
+        assert record.figures["return"] == pytest.approx(record.figures["validity_strict"])
+    assert records["bc"].figures["validity_strict"] > records["uniform"].figures["validity_strict"]
+    # Whoever keeps to the mask ends valid, learned or not.
+    assert records["maskable-ppo"].figures["validity_strict"] == 1
+    for name, record in records.items():
+        steps = [step for step, _ in record.curve]
+        if CONTESTANTS[name].online:
+            # PPO learns from whole rollouts, of which one is more than the plan asks for.
+            assert steps == ([0, 160, 320] if name == "dqn-warm" else [0, 2560])
+        else:
+            assert not steps
+    # A warm start begins as the cloned policy, whatever the algorithm.
+    assert records["dqn-warm"].curve[0] == records["ppo-warm-anchored"].curve[0]
+
+
+def test_the_table_has_a_line_for_every_contestant(small, folder):
+    (table,) = table_of(load_results(folder))
+    assert [row[0] for row in table.rows] == [
+        CONTESTANTS[name].title for name in CONTESTANTS if name in small.contestants
+    ]
+    text = table.markdown()
+    assert "validity-strict on goldschmidt" in text
+    assert "steps to BC" in text
+
+
+def test_rewards_are_brought_together_on_one_scale(small, folder):
+    records = load_results(folder)
+    other = [dataclasses.replace(record, reward="match") for record in records]
+    together = table_of([*records, *other])[-1]
+    scale = {row[0]: row[1] for row in together.rows}
+    assert scale["uniform"].startswith("0.000")
+    assert scale["BC"].startswith("1.000")
+
+
+def test_results_of_another_plan_are_not_mixed_in(small, folder):
+    with pytest.raises(CrystalGymError, match="another plan"):
+        next(run_plan(dataclasses.replace(small, steps=640), folder))
+    with pytest.raises(CrystalGymError, match="seeds"):
+        next(run_plan(small, folder, seeds=[7]))
+
+
+def test_damaged_results_are_told(tmp_path):
+    (tmp_path / RESULTS_FILE).write_text('{"contestant": 1}')
+    with pytest.raises(DamagedFileError, match="damaged"):
+        load_results(tmp_path)
+
+
+def test_the_command_runs_offline_learners_and_draws(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "elsewhere"))
+    where = ("--folder", str(tmp_path / "out"))
+    few = ("--rewards", "match", "--contestants", "uniform", "bc", "cql")
+    assert main(["benchmark", "smoke", *few, *where]) == 0
+    shown = capsys.readouterr().out
+    assert "match, cql, seed 0: return" in shown
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"benchmark.json", "benchmark.md", "curves.png", "minari"} <= written
+    assert not (tmp_path / "elsewhere").exists()
+    (tmp_path / "out" / "curves.png").unlink()
+    assert main(["benchmark", "smoke", "--draw-only", *where]) == 0
+    assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_to_draw_is_told(tmp_path, capsys):
+    assert main(["benchmark", "smoke", "--draw-only", "--folder", str(tmp_path)]) == 2
+    assert "no results" in capsys.readouterr().err
