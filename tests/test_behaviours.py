@@ -369,6 +369,29 @@ def test_an_sb3_learner_is_recorded_through_its_adapter(toy):
     assert np.allclose(rewards.sum(1), returns)
 
 
+def test_recorded_episodes_survive_a_stop(toy, tmp_path):
+    recorder = EpisodeRecorder(EpisodeTable(toy))
+    path = tmp_path / "episodes.npz"
+    recorder.save(path)
+    again = EpisodeRecorder(recorder.table)
+    again.load(path)
+    assert len(again) == 0
+    native = CrystalSkeletonVectorEnv(8, collection=toy, autoreset_mode="SameStep")
+    env = RecordEpisodes(native, recorder)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    for _ in range(12):
+        env.step(env.action_space.sample())
+    recorder.save(path)
+    again.load(path)
+    assert len(again) == len(recorder) > 8
+    for one, other in zip(again.arrays(), recorder.arrays(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DamagedFileError, match="begin anew"):
+        again.load(path)
+
+
 def test_recorded_episodes_are_checked(toy, folder):
     table = EpisodeTable(toy)
     recorder = EpisodeRecorder(table)

@@ -75,7 +75,7 @@ def test_every_shipped_policy_is_whole_and_described():
         policy = load_policy(name)
         assert name == f"{policy.config.training['collection']}/{policy.config.network}"
         card = (folder / "README.md").read_text()
-        for told in ("## Scores", "crystal-gym train", "seed", "licence", "limits"):
+        for told in ("## Scores", "| command | `crystal-gym ", "seed", "licence", "limits"):
             assert told in card
         assert "NaN" not in card
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import subprocess
 import sys
 
@@ -27,6 +28,7 @@ from crystal_agents.online.algorithms import ALGORITHMS, SkeletonPPO, extractor_
 from crystal_agents.online.fine_tuning import fine_tune, greedy_figures
 from crystal_agents.online.heads import SkeletonActorCritic
 from crystal_agents.online.rollout_buffers import SkeletonRolloutBuffer
+from crystal_datasets import load_transitions
 from crystal_gym import CrystalSkeletonVectorEnv
 from crystal_gym.errors import CrystalGymError, DamagedFileError, UnknownNameError
 from crystal_gym.generator import InstanceGenerator
@@ -413,17 +415,23 @@ def test_the_command_line_finetunes(toy_folder, toy, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     policy_for(toy).save(tmp_path / "cloned")
     line = ["finetune", "./cloned", "--collection", str(toy_folder), "--reward", "validity"]
-    line += ["--steps", "5200", "--num-envs", "64", "--run-folder", "there"]
+    line += ["--steps", "5200", "--num-envs", "64", "--run-folder", "there", "--record"]
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     assert cli.main(line) == 0
     printed = capsys.readouterr().out
+    replayed = load_transitions(re.search(r"Data set: (\S+)", printed)[1])
+    assert len(replayed) >= 5200 - 64 * toy.max_sites
+    assert 0 < replayed.returns.mean() < 1
     for word in ("before", "after", "return", "match", "validity", "Policy: there"):
         assert word in printed
     rows = (tmp_path / "there" / "curve.csv").read_text().splitlines()
     assert rows[0].split(",")[:3] == ["steps", "episodes", "return"]
     assert {"match", "validity"} <= set(rows[0].split(","))
     assert int(rows[1].split(",")[0]) >= 2560
-    line = ["evaluate", "there", "--collection", str(toy_folder), "--json", "--no-floors"]
-    assert cli.main(line) == 0
+    evaluate = ["evaluate", "there", "--collection", str(toy_folder), "--json", "--no-floors"]
+    assert cli.main(evaluate) == 0
+    assert cli.main([*line[:6], "--record", "--run-folder", "elsewhere"]) == 2
+    assert "exists already" in capsys.readouterr().err
     assert cli.main(["finetune", "./cloned"]) == 2
     assert "name it with --collection" in capsys.readouterr().err
 

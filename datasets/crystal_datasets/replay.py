@@ -1,5 +1,6 @@
 """What an online learner saw, as a behaviour data set."""
 
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,14 @@ from crystal_datasets.trajectories import Episodes, replay
 from crystal_gym.collection import CrystalCollection
 from crystal_gym.collections import load_collection
 from crystal_gym.episode import EpisodeTable
-from crystal_gym.errors import CrystalGymError
+from crystal_gym.errors import CrystalGymError, DamagedFileError
+from crystal_gym.files import written_beside
 
 if TYPE_CHECKING:
     from crystal_datasets.minari_writer import NamedReward
 
+# In a file of episodes, in the order of `EpisodeRecorder.arrays`.
+_KEPT = ("crystal", "order", "actions", "rewards")
 # Episodes made anew together while they are written.
 _BATCH = 640
 
@@ -97,6 +101,32 @@ class EpisodeRecorder:
         kept = (self._crystal, self._order, self._actions, self._rewards)
         crystal, order, actions, rewards = (np.concatenate(chunks) for chunks in kept)
         return crystal.astype(np.int64), order.astype(np.int64), actions.astype(np.int64), rewards
+
+    def save(self, path: Path) -> None:
+        """Write everything so far into a file of NumPy's, whole or not at all.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        kept = dict(zip(_KEPT, self.arrays(), strict=True)) if len(self) else {}
+        with written_beside(path) as beside, beside.open("wb") as file:
+            np.savez_compressed(file, **kept)
+
+    def load(self, path: Path) -> None:
+        """Add the episodes that ``save`` wrote.
+
+        Raises:
+            DamagedFileError: the file is damaged, or of other crystals.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                if file.files:
+                    self.add(*(file[name] for name in _KEPT))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, CrystalGymError) as error:
+            raise DamagedFileError(
+                f"{path} holds no episodes of these crystals ({type(error).__name__}). Delete the "
+                "run's folder to begin anew."
+            ) from error
 
 
 class RecordEpisodes(VectorWrapper):

@@ -59,6 +59,9 @@ class Finetune(Command):
     """Coefficient of the KL divergence from the first policy, which falls to 0 over the run; 0: no
     anchor (default: the algorithm's)."""
 
+    record: bool = False
+    """Write all episodes as the behaviour data set `replay`, for offline learners."""
+
     from_scratch: bool = False
     """Begin with random weights in the same network, for comparison."""
 
@@ -74,9 +77,13 @@ class Finetune(Command):
 
     def run(self) -> None:
         """Learn, and print the figures before and after."""
+        from minari.storage import get_dataset_path
+
         from crystal_agents.online.fine_tuning import fine_tune, greedy_figures
+        from crystal_agents.online.vec_env import SkeletonVecEnv
         from crystal_agents.online.warm_start import from_scratch, warm_start
         from crystal_agents.policy import load_policy
+        from crystal_datasets import EpisodeRecorder, RecordEpisodes, dataset_id, write_replay
         from crystal_gym.collections import collection_address, load_collection
         from crystal_gym.errors import CrystalGymError
         from crystal_gym.generator import InstanceGenerator
@@ -100,6 +107,13 @@ class Finetune(Command):
             reward=self.reward,
             mask=self.mask,
         )
+        name = dataset_id(collection.name, "train", "replay", self.reward)
+        if self.record and get_dataset_path(name).is_dir():
+            raise CrystalGymError(
+                f"The data set {name} exists already; remove it first (minari delete {name})."
+            )
+        recorder = EpisodeRecorder(env.table) if self.record else None
+        envs = SkeletonVecEnv(env if recorder is None else RecordEpisodes(env, recorder))
         settings = {
             "policy": self.policy,
             "collection": collection_address(source),
@@ -112,18 +126,19 @@ class Finetune(Command):
             "critic_warm_up": self.critic_warm_up,
             "anchor": self.anchor,
             "from_scratch": self.from_scratch,
+            "record": self.record,
             "seed": self.seed,
         }
         changes: dict[str, Any] = {}
         if self.learning_rate is not None:
             changes["learning_rate"] = self.learning_rate
         if self.from_scratch:
-            model = from_scratch(policy, self.algorithm, env, seed=self.seed, **changes)
+            model = from_scratch(policy, self.algorithm, envs, seed=self.seed, **changes)
         else:
             model = warm_start(
                 policy,
                 self.algorithm,
-                env,
+                envs,
                 critic_warm_up=self.critic_warm_up,
                 anchor=self.anchor,
                 seed=self.seed,
@@ -140,6 +155,7 @@ class Finetune(Command):
             folder,
             settings,
             seed=self.seed,
+            recorder=recorder,
             checkpoint_seconds=self.checkpoint_seconds,
         )
         held_out = "val" if len(collection.in_split("val")) else "train"
@@ -151,6 +167,10 @@ class Finetune(Command):
         out = console()
         out.print(_table(held_out, *figures))
         out.print(f"Policy: {folder}", soft_wrap=True)
+        if recorder is not None:
+            told = f"{self.algorithm}, {self.steps:,} steps, seed {self.seed}"
+            write_replay(recorder, source, "train", told, reward=self.reward, split_by=split_by)
+            out.print(f"Data set: {name}", soft_wrap=True)
 
 
 def _table(split: str, before: dict[str, float], after: dict[str, float]) -> "Table":

@@ -13,18 +13,22 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
+from crystal_agents.fillings import figures_of, fill_groups
 from crystal_agents.online.warm_start import learned_policy
 from crystal_agents.policy import SkeletonPolicy
+from crystal_agents.rollouts import PolicyScorer, groups_of
+from crystal_datasets.replay import EpisodeRecorder
 from crystal_gym.errors import CrystalGymError, DamagedFileError
 from crystal_gym.files import written_beside
 from crystal_gym.generator import InstanceGenerator
+from crystal_gym.masks import resolve_mask
 from crystal_gym.progress import progress_bar
-from crystal_gym.rewards import Reward
-from crystal_gym.vector_env import CrystalSkeletonVectorEnv
+from crystal_gym.rewards import Reward, resolve_reward
 
 CHECKPOINT_FILE = "model.zip"
 SETTINGS_FILE = "settings.json"
 CURVE_FILE = "curve.csv"
+EPISODES_FILE = "episodes.npz"
 
 # Rollouts between two of Stable-Baselines3's own tables.
 _NEVER = 10**9
@@ -39,6 +43,7 @@ def fine_tune(
     settings: Mapping[str, Any],
     *,
     seed: int = 0,
+    recorder: EpisodeRecorder | None = None,
     checkpoint_seconds: float = 60.0,
     progress: bool = True,
 ) -> SkeletonPolicy:
@@ -53,6 +58,7 @@ def fine_tune(
         run: folder of the checkpoint, the learning curve and the policy.
         settings: what decides the outcome, as JSON values; a run goes on with the same only.
         seed: of the random numbers after a stop.
+        recorder: of the environment's episodes; what it holds is kept with the checkpoint.
         checkpoint_seconds: time between checkpoints.
         progress: show a progress bar.
 
@@ -69,11 +75,13 @@ def fine_tune(
     identity = json.loads(json.dumps({**settings, "steps": steps}))
     _same_settings(run / SETTINGS_FILE, identity)
     done = _resume(model, run / CHECKPOINT_FILE, seed)
+    if done and recorder is not None:
+        recorder.load(run / EPISODES_FILE)
     curve = [row for row in _read_curve(run / CURVE_FILE) if row["steps"] <= done]
     if done < steps:
         with progress_bar("Learning", steps, shown=progress) as advance:
             advance(done)
-            keeper = _Keeper(run, curve, advance, checkpoint_seconds)
+            keeper = _Keeper(run, curve, recorder, advance, checkpoint_seconds)
             model.learn(
                 steps - done, callback=keeper, log_interval=_NEVER, reset_num_timesteps=not done
             )
@@ -90,12 +98,14 @@ class _Keeper(BaseCallback):
         self,
         run: Path,
         curve: list[dict[str, float]],
+        recorder: EpisodeRecorder | None,
         advance: Callable[..., None],
         checkpoint_seconds: float,
     ) -> None:
         super().__init__()
         self.run = run
         self.curve = curve
+        self.recorder = recorder
         self.advance = advance
         self.checkpoint_seconds = checkpoint_seconds
         self.saved_at = time.monotonic()
@@ -139,7 +149,9 @@ class _Keeper(BaseCallback):
         self.episodes.clear()
 
     def save(self) -> None:
-        """Replace checkpoint and curve by the present state."""
+        """Replace checkpoint, curve and episodes by the present state."""
+        if self.recorder is not None:
+            self.recorder.save(self.run / EPISODES_FILE)
         with written_beside(self.run / CHECKPOINT_FILE) as beside, beside.open("wb") as file:
             self.model.save(file)
         columns = list(dict.fromkeys(name for row in self.curve for name in row))
@@ -213,26 +225,16 @@ def greedy_figures(
 
     Args:
         policy: who fills.
-        generator: the crystals of its split, each once from site 0.
+        generator: the crystals of its split, each once, breadth first from one site.
         reward: of the environment.
         mask: of the environment; what it forbids is not taken.
         crystals: at most so many, spread evenly over the split.
     """
-    rows = generator.rows
+    table, rows = generator.table, generator.rows
     rows = rows[np.linspace(0, len(rows) - 1, min(crystals, len(rows))).astype(int)]
-    env = CrystalSkeletonVectorEnv(len(rows), generator=generator, reward=reward, mask=mask)
-    observations, _ = env.reset(seed=0, options={"crystal": rows, "source": 0})
-    returns, over = np.zeros(len(rows)), np.zeros(len(rows), bool)
-    ends: dict[str, list[float]] = {}
-    while not over.all():
-        allowed = np.where(env.action_masks(), policy.probabilities(observations), -1)
-        observations, rewards, ended, _, infos = env.step(allowed.argmax(1))
-        returns += np.where(over, 0, rewards)
-        first = ended & ~over
-        for name, values in infos.items():
-            if np.asarray(values).dtype == np.float64:
-                ends.setdefault(name, []).extend(values[first & infos[f"_{name}"]].tolist())
-        over |= ended
-    return {"return": float(returns.mean())} | {
-        name: float(np.mean(values)) for name, values in ends.items()
-    }
+    earned = resolve_reward(reward)
+    earned.prepare(table)
+    score = PolicyScorer(policy, table)
+    crystal, elements = fill_groups(table, groups_of(table, rows, 1), score, resolve_mask(mask))
+    figures = figures_of(table, crystal, elements, earned)
+    return {name: float(np.nanmean(values)) for name, values in figures.items()}
