@@ -11,7 +11,6 @@ from crystal_agents.fillings import figures_of, fill_groups
 from crystal_agents.policy import SkeletonPolicy, load_policy
 from crystal_agents.rollouts import Scorer, groups_of
 from crystal_gym.collection import CrystalCollection
-from crystal_gym.collections import load_collection
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.generator import InstanceGenerator
 from crystal_gym.masks import resolve_mask
@@ -39,10 +38,10 @@ class Arena:
         """The cloned policy."""
         return load_policy(self.plan.policy)
 
-    @cached_property
+    @property
     def collection(self) -> CrystalCollection:
         """The crystals."""
-        return load_collection(self.plan.collection)
+        return self.table.collection
 
     @cached_property
     def reward(self) -> Reward:
@@ -52,9 +51,16 @@ class Arena:
         return reward
 
     @cached_property
+    def skeletons(self) -> InstanceGenerator:
+        """Those of train, from which learners draw."""
+        return InstanceGenerator(
+            collection=self.plan.collection, split="train", vocabulary=self.policy.vocabulary
+        )
+
+    @property
     def table(self) -> EpisodeTable:
         """The crystals in the policy's vocabulary."""
-        return EpisodeTable(self.collection, self.policy.vocabulary)
+        return self.skeletons.table
 
     @cached_property
     def known(self) -> set[tuple[int, ...]]:
@@ -64,13 +70,10 @@ class Arena:
 
     def environment(self, mask: str) -> CrystalSkeletonVectorEnv:
         """Training skeletons, for learners of Stable-Baselines3."""
-        generator = InstanceGenerator(
-            collection=self.plan.collection, split="train", vocabulary=self.policy.vocabulary
-        )
         return CrystalSkeletonVectorEnv(
             self.plan.num_envs,
             autoreset_mode="SameStep",
-            generator=generator,
+            generator=self.skeletons,
             reward=self.reward,
             mask=mask,
         )
