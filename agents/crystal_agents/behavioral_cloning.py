@@ -21,11 +21,13 @@ from crystal_agents.training import (
     Progress,
     check_args,
     generator,
+    highest_rates,
     make_fabric,
     make_optimizers,
     mixed_seed,
     rate_at,
     running_average,
+    set_rates,
     tensorboard,
     write_history,
 )
@@ -74,7 +76,7 @@ def train(
     config = PolicyConfig(recipe.network, symbols, data.frac_coords.shape[1], recipe.settings)
     policy = SkeletonPolicy(config)
     model, *optimizers = fabric.setup(policy, *make_optimizers(policy, recipe))
-    highest = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    highest = highest_rates(optimizers)
     average = AveragedModel(policy, avg_fn=running_average(recipe.average))
     # What is judged and kept in the end.
     final = cast(SkeletonPolicy, average.module) if recipe.average else policy
@@ -105,9 +107,7 @@ def train(
                 began = time.perf_counter()
                 model.train()
                 rate = rate_at(recipe, state.step, last_step)
-                for optimizer, rates in zip(optimizers, highest, strict=True):
-                    for group, value in zip(optimizer.param_groups, rates, strict=True):
-                        group["lr"] = rate * value
+                set_rates(optimizers, highest, rate)
                 # Dropout differs between processes; all else does not depend on their number.
                 torch.manual_seed(mixed_seed(args.seed, state.step, fabric.global_rank))
                 share = slice(fabric.global_rank, None, fabric.world_size)

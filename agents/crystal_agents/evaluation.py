@@ -195,7 +195,7 @@ class _Evaluation:
     ) -> None:
         self.table = table
         self.symmetries = symmetries
-        self.known = {_composition(row) for row in table.collection.atomic_numbers[train]}
+        self.known = {composition(row) for row in table.collection.atomic_numbers[train]}
 
     def row(
         self, scorers: Sequence[Scorer], groups: Sequence[Group], advance: Callable[[int], None]
@@ -264,7 +264,7 @@ class _Evaluation:
         n = int(self.table.n_sites[filled.group.crystals[0]])
         right = (filled.elements == true)[..., :n]
         numbers = self.table.vocabulary.decode(filled.elements)
-        novel = [_composition(row) not in self.known for row in numbers.reshape(-1, true.shape[1])]
+        novel = [composition(row) not in self.known for row in numbers.reshape(-1, true.shape[1])]
         return {
             "accuracy": right.mean((0, 2)),
             "exact": right.all(2).mean(0),
@@ -303,7 +303,8 @@ def _calibration_error(gaps: np.ndarray) -> np.ndarray:
     return np.abs(gaps).sum(-1)
 
 
-def _composition(numbers: np.ndarray) -> tuple[int, ...]:
+def composition(numbers: np.ndarray) -> tuple[int, ...]:
+    """The atomic numbers of a crystal's sites, sorted; 0, where there is no site, left out."""
     return tuple(sorted(number for number in numbers.tolist() if number > 0))
 
 

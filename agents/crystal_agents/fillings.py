@@ -1,6 +1,6 @@
 """What finished fillings earn."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -32,6 +32,19 @@ def figures_of(
         paid = reward.on_fill(table, crystal[there], where, elements[there, site])
         total[there] = total[there] + paid
     return {"return": total, **components}
+
+
+def means_of(figures: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Mean of each figure over the crystals that have it, NaN left out; NaN where none has."""
+    return {
+        name: float(np.nanmean(values)) if (~np.isnan(values)).any() else float("nan")
+        for name, values in figures.items()
+    }
+
+
+def spread_over(rows: np.ndarray, at_most: int) -> np.ndarray:
+    """At most so many of the rows, spread evenly."""
+    return rows[np.linspace(0, len(rows) - 1, min(at_most, len(rows))).astype(int)]
 
 
 def fill_groups(

@@ -29,10 +29,12 @@ from crystal_agents.training import (
     Progress,
     check_args,
     generator,
+    highest_rates,
     make_fabric,
     make_optimizers,
     mixed_seed,
     rate_at,
+    set_rates,
     write_history,
 )
 from crystal_gym.errors import CrystalGymError
@@ -137,7 +139,7 @@ def train_cql(
 
     target = SoftUpdate(loss_module, tau=settings.tau)
     optimizers = make_optimizers(policy, recipe)
-    highest = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    highest = highest_rates(optimizers)
     held_out = None if validation is None else TransitionStore(validation, fabric.device)
 
     parts: dict[str, Any] = {"policy": policy, "target": TargetState(loss_module)}
@@ -156,9 +158,7 @@ def train_cql(
                 began = time.perf_counter()
                 policy.train()
                 rate = rate_at(recipe, state.step, last_step)
-                for optimizer, rates in zip(optimizers, highest, strict=True):
-                    for group, value in zip(optimizer.param_groups, rates, strict=True):
-                        group["lr"] = rate * value
+                set_rates(optimizers, highest, rate)
                 torch.manual_seed(mixed_seed(args.seed, state.step))
                 batch = store.batch(groups)
                 with fabric.autocast():

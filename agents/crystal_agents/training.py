@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -156,6 +156,20 @@ def rate_at(recipe: Recipe, step: int, last_step: int) -> float:
     warm_up = min(_WARM_UP, max(1, last_step // 10))
     cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / last_step)).item())
     return min(1.0, (step + 1) / warm_up) * max(cosine, 0.01)
+
+
+def highest_rates(optimizers: Sequence[torch.optim.Optimizer]) -> list[list[float]]:
+    """The learning rates with which optimizers were made, by optimizer and group."""
+    return [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+
+
+def set_rates(
+    optimizers: Sequence[torch.optim.Optimizer], highest: list[list[float]], share: float
+) -> None:
+    """Set all learning rates to a share of their highest values."""
+    for optimizer, rates in zip(optimizers, highest, strict=True):
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = share * rate
 
 
 def running_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:

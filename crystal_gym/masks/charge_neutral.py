@@ -28,7 +28,7 @@ def charge_neutral(table: EpisodeTable, state: EpisodeState) -> np.ndarray:
         bool (V,) or (B, V).
     """
     elements, n_sites = np.atleast_2d(state.elements), np.atleast_1d(state.n_sites)
-    sizes = {int(state.n_sites)} if not state.rows else set(n_sites.tolist())
+    sizes = set(n_sites.tolist())
     if len(sizes) == 1:
         allowed = _answers(table.vocabulary, sizes.pop())(elements)
     else:

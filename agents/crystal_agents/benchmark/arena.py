@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from crystal_agents.benchmark.plan import Plan
-from crystal_agents.fillings import figures_of, fill_groups
+from crystal_agents.evaluation import composition
+from crystal_agents.fillings import figures_of, fill_groups, means_of, spread_over
 from crystal_agents.policy import SkeletonPolicy, load_policy
 from crystal_agents.rollouts import Scorer, groups_of
 from crystal_gym.collection import CrystalCollection
@@ -66,7 +67,7 @@ class Arena:
     def known(self) -> set[tuple[int, ...]]:
         """The compositions of the training crystals."""
         train = self.collection.atomic_numbers[self.collection.in_split("train")]
-        return {_composition(row) for row in train}
+        return {composition(row) for row in train}
 
     def environment(self, mask: str) -> CrystalSkeletonVectorEnv:
         """Training skeletons, for learners of Stable-Baselines3."""
@@ -95,24 +96,15 @@ class Arena:
             has.
         """
         rows = self.collection.in_split(split)
-        if crystals is not None and crystals < len(rows):
-            rows = rows[np.linspace(0, len(rows) - 1, crystals).astype(int)]
+        if crystals is not None:
+            rows = spread_over(rows, crystals)
         groups = groups_of(self.table, rows, n_sources=1)
         crystal, elements = fill_groups(self.table, groups, score, resolve_mask(mask))
         figures = figures_of(self.table, crystal, elements, self.reward)
         numbers = self.table.vocabulary.decode(elements)
         return {
-            **{name: _mean(values) for name, values in figures.items()},
+            **means_of(figures),
             "validity_strict": float(is_valid(numbers, "strict").mean()),
             "unique": len(np.unique(elements, axis=0)) / len(elements),
-            "novel": float(np.mean([_composition(row) not in self.known for row in numbers])),
+            "novel": float(np.mean([composition(row) not in self.known for row in numbers])),
         }
-
-
-def _mean(values: np.ndarray) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def _composition(numbers: np.ndarray) -> tuple[int, ...]:
-    return tuple(sorted(number for number in numbers.tolist() if number > 0))

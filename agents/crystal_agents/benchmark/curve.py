@@ -8,10 +8,9 @@ from stable_baselines3.common.callbacks import BaseCallback
 from crystal_agents.benchmark.arena import Arena
 from crystal_agents.benchmark.contestants import Curve, Outcome
 from crystal_agents.online.algorithms import extractor_of
+from crystal_agents.online.fine_tuning import NEVER
 from crystal_agents.rollouts import PolicyScorer
 from crystal_gym.progress import progress_bar
-
-_NEVER = 10**9
 
 
 def learn_with_curve(arena: Arena, model: BaseAlgorithm, mask: str) -> Outcome:
@@ -26,7 +25,7 @@ def learn_with_curve(arena: Arena, model: BaseAlgorithm, mask: str) -> Outcome:
     score = PolicyScorer(extractor_of(model.policy).network, arena.table)
     with progress_bar("Learning", arena.plan.steps, shown=True) as advance:
         watch = _Watch(arena, score, mask, advance)
-        model.learn(arena.plan.steps, callback=watch, log_interval=_NEVER)
+        model.learn(arena.plan.steps, callback=watch, log_interval=NEVER)
     watch.measure()
     return Outcome(score, watch.curve)
 

@@ -1,6 +1,7 @@
 """``crystal-gym offline NAME``: learn a policy from the rewards in a behaviour data set."""
 
 import dataclasses
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -127,7 +128,7 @@ class Offline(Command):
         if self.algorithm == "bc" and self.alpha is not None:
             raise CrystalGymError("--alpha is for --algorithm cql.")
         if self.algorithm == "cql":
-            import torchrl  # noqa: F401 - asked whether it is there
+            importlib.import_module("torchrl")
 
     def _run_name(self, collection: str) -> str:
         reward = "" if self.reward == "match" else f"-{self.reward}"

@@ -150,36 +150,33 @@ class Algorithm:
         return {"n_steps": n_steps, "batch_size": total // parts}
 
 
-_PPO: dict[str, Any] = {
-    # Rewards come within one short episode: none is discounted.
-    "gamma": 1.0,
-    "gae_lambda": 0.95,
-    "learning_rate": 1e-4,
-    "n_epochs": 4,
-    "clip_range": 0.2,
-    "ent_coef": 0.0,
-}
+def _ppo(model: type[BaseAlgorithm], policy: type[BasePolicy], buffer: type) -> Algorithm:
+    """PPO, with and without masks."""
+    return Algorithm(
+        model,
+        policy,
+        {
+            # Rewards come within one short episode: none is discounted.
+            "gamma": 1.0,
+            "gae_lambda": 0.95,
+            "learning_rate": 1e-4,
+            "n_epochs": 4,
+            "clip_range": 0.2,
+            "ent_coef": 0.0,
+            "rollout_buffer_class": buffer,
+        },
+        {"learning_rate": 3e-4, "ent_coef": 0.01},
+        rollout=2560,
+        minibatches=4,
+        critic_warm_up=10_240,
+        anchor=0.1,
+    )
+
 
 ALGORITHMS: dict[str, Algorithm] = {
-    "ppo": Algorithm(
-        SkeletonPPO,
-        SkeletonActorCritic,
-        {**_PPO, "rollout_buffer_class": SkeletonRolloutBuffer},
-        {"learning_rate": 3e-4, "ent_coef": 0.01},
-        rollout=2560,
-        minibatches=4,
-        critic_warm_up=10_240,
-        anchor=0.1,
-    ),
-    "maskable-ppo": Algorithm(
-        SkeletonMaskablePPO,
-        MaskableSkeletonActorCritic,
-        {**_PPO, "rollout_buffer_class": MaskableSkeletonRolloutBuffer},
-        {"learning_rate": 3e-4, "ent_coef": 0.01},
-        rollout=2560,
-        minibatches=4,
-        critic_warm_up=10_240,
-        anchor=0.1,
+    "ppo": _ppo(SkeletonPPO, SkeletonActorCritic, SkeletonRolloutBuffer),
+    "maskable-ppo": _ppo(
+        SkeletonMaskablePPO, MaskableSkeletonActorCritic, MaskableSkeletonRolloutBuffer
     ),
     "a2c": Algorithm(
         SkeletonA2C,

@@ -13,10 +13,11 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from crystal_agents.fillings import figures_of, fill_groups
+from crystal_agents.fillings import figures_of, fill_groups, means_of, spread_over
 from crystal_agents.online.warm_start import learned_policy
 from crystal_agents.policy import SkeletonPolicy
 from crystal_agents.rollouts import PolicyScorer, groups_of
+from crystal_agents.training import write_history
 from crystal_datasets.replay import EpisodeRecorder
 from crystal_gym.errors import CrystalGymError, DamagedFileError
 from crystal_gym.files import written_beside
@@ -31,7 +32,7 @@ CURVE_FILE = "curve.csv"
 EPISODES_FILE = "episodes.npz"
 
 # Rollouts between two of Stable-Baselines3's own tables.
-_NEVER = 10**9
+NEVER = 10**9
 # Steps between two rows of the curve.
 _ROW = 2560
 
@@ -83,7 +84,7 @@ def fine_tune(
             advance(done)
             keeper = _Keeper(run, curve, recorder, advance, checkpoint_seconds)
             model.learn(
-                steps - done, callback=keeper, log_interval=_NEVER, reset_num_timesteps=not done
+                steps - done, callback=keeper, log_interval=NEVER, reset_num_timesteps=not done
             )
         keeper.save()
     policy = learned_policy(model, **identity)
@@ -124,11 +125,7 @@ class _Keeper(BaseCallback):
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
             if "episode" in info:
-                figures = {
-                    name: value
-                    for name, value in info.items()
-                    if isinstance(value, float) and not isinstance(value, bool)
-                }
+                figures = {name: x for name, x in info.items() if isinstance(x, float)}
                 self.episodes.append({"return": info["episode"]["r"], **figures})
         note = f"return {self.curve[-1]['return']:.3f}" if self.curve else ""
         self.advance(self.training_env.num_envs, note)
@@ -154,14 +151,7 @@ class _Keeper(BaseCallback):
             self.recorder.save(self.run / EPISODES_FILE)
         with written_beside(self.run / CHECKPOINT_FILE) as beside, beside.open("wb") as file:
             self.model.save(file)
-        columns = list(dict.fromkeys(name for row in self.curve for name in row))
-        with (
-            written_beside(self.run / CURVE_FILE) as beside,
-            beside.open("w", newline="") as table,
-        ):
-            writer = csv.DictWriter(table, columns)
-            writer.writeheader()
-            writer.writerows(self.curve)
+        write_history(self.run / CURVE_FILE, self.curve)
         self.saved_at = time.monotonic()
 
 
@@ -231,10 +221,9 @@ def greedy_figures(
         crystals: at most so many, spread evenly over the split.
     """
     table, rows = generator.table, generator.rows
-    rows = rows[np.linspace(0, len(rows) - 1, min(crystals, len(rows))).astype(int)]
+    rows = spread_over(rows, crystals)
     earned = resolve_reward(reward)
     earned.prepare(table)
     score = PolicyScorer(policy, table)
     crystal, elements = fill_groups(table, groups_of(table, rows, 1), score, resolve_mask(mask))
-    figures = figures_of(table, crystal, elements, earned)
-    return {name: float(np.nanmean(values)) for name, values in figures.items()}
+    return means_of(figures_of(table, crystal, elements, earned))
