@@ -109,7 +109,7 @@ def test_runs_are_measured_and_not_repeated(small, folder):
         steps = [step for step, _ in record.curve]
         if CONTESTANTS[name].online:
             # PPO learns from whole rollouts, of which one is more than the plan asks for.
-            assert steps == ([0, 160, 320] if name == "dqn-warm" else [0, 2560])
+            assert steps == ([0, 160, 320] if name == "dqn-warm" else [0, 640])
         else:
             assert not steps
     # A warm start begins as the cloned policy, whatever the algorithm.
@@ -124,6 +124,19 @@ def test_the_table_has_a_line_for_every_contestant(small, folder):
     text = table.markdown()
     assert "validity-strict on goldschmidt" in text
     assert "steps to BC" in text
+
+
+def test_the_steps_to_the_end_of_a_start_from_scratch_are_told(folder):
+    warm = next(r for r in load_results(folder) if r.contestant == "dqn-warm")
+    warm = dataclasses.replace(warm, curve=[(0, 0.5), (160, 0.6), (320, 0.9)])
+    runs = [
+        dataclasses.replace(warm, contestant="dqn", seed=seed, curve=[(0, 0.0), (320, end)])
+        for seed, end in enumerate((0.55, 0.6, 0.65))
+    ]
+    (table,) = table_of([warm, *runs])
+    by_title = {row[0]: dict(zip(table.headings, row, strict=True)) for row in table.rows}
+    assert by_title["DQN, warm start"]["to scratch"] == "160"
+    assert by_title["DQN from scratch"]["to scratch"] == ""
 
 
 def test_rewards_are_brought_together_on_one_scale(small, folder):

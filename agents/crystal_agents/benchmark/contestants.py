@@ -43,6 +43,7 @@ class Contestant:
         mask: under which it learns and fills.
         seeded: whether the seed matters.
         online: whether it learns in the environment.
+        scratch: of a warm start, the contestant that begins with random weights.
     """
 
     title: str
@@ -50,6 +51,7 @@ class Contestant:
     mask: str = "none"
     seeded: bool = True
     online: bool = False
+    scratch: str = ""
 
 
 def _uniform(_arena: "Arena", seed: int) -> Outcome:
@@ -147,12 +149,19 @@ CONTESTANTS: dict[str, Contestant] = {
         mask="charge-neutral",
         online=True,
     ),
-    "ppo-warm": Contestant("PPO, warm start", _online("ppo", warm=True), online=True),
+    "ppo-warm": Contestant(
+        "PPO, warm start", _online("ppo", warm=True), online=True, scratch="ppo"
+    ),
     "ppo-warm-anchored": Contestant(
-        "PPO, warm start, anchored", _online("ppo", warm=True, anchored=True), online=True
+        "PPO, warm start, anchored",
+        _online("ppo", warm=True, anchored=True),
+        online=True,
+        scratch="ppo",
     ),
     "dqn": Contestant("DQN from scratch", _online("dqn"), online=True),
-    "dqn-warm": Contestant("DQN, warm start", _online("dqn", warm=True), online=True),
+    "dqn-warm": Contestant(
+        "DQN, warm start", _online("dqn", warm=True), online=True, scratch="dqn"
+    ),
     "cql": Contestant("CQL, offline from mixed", _cql),
     "bc-top": Contestant("BC on the best quarter of mixed", _best_cloned),
 }

@@ -30,8 +30,9 @@ _INTERVALS = (
     "bootstrap interval. Shares in percent."
 )
 _AGAINST_BC = (
-    "Steps to BC: sites filled until the return on val is that of BC. Lowest against BC: the "
-    "lowest point of the curve after the first, less BC's return; means over the runs."
+    "Steps to BC: sites filled until the return on val is that of BC; to scratch: until it is what "
+    "the same algorithm ends with that began with random weights. Lowest against BC: the lowest "
+    "point of the curve after the first, less BC's return; means over the runs."
 )
 _NORMALISED = (
     "0 is uniform, 1 is BC. Interquartile means over all runs, ± half the 95 % bootstrap interval, "
@@ -87,6 +88,7 @@ def _reward_table(reward: str, records: Sequence[Record]) -> Table:
                 *((_number(_figure(some, "regret")),) if regret else ()),
                 *(percent(_figure(some, share)) for share in shares),
                 _steps_to(curves, cloned),
+                _steps_to(curves, _end(runs.get(CONTESTANTS[name].scratch, []))),
                 _worst(curves, cloned) if CONTESTANTS[name].online else "",
             )
         )
@@ -98,7 +100,7 @@ def _reward_table(reward: str, records: Sequence[Record]) -> Table:
             *("", "runs", "return"),
             *(("regret",) if regret else ()),
             *shares.values(),
-            *("steps to BC", "lowest against BC"),
+            *("steps to BC", "to scratch", "lowest against BC"),
         ),
         rows,
         [
@@ -158,6 +160,11 @@ def _level(runs: dict[str, list[Record]]) -> float | None:
         if name in runs:
             return runs[name][0].curve[0][1]
     return None
+
+
+def _end(runs: Sequence[Record]) -> float | None:
+    """The last return on val."""
+    return float(interquartile_mean(_curves(runs)[1][:, -1])) if runs else None
 
 
 def _steps_to(curves: tuple[np.ndarray, np.ndarray], level: float | None) -> str:

@@ -166,9 +166,9 @@ def _ppo(model: type[BaseAlgorithm], policy: type[BasePolicy], buffer: type) -> 
             "rollout_buffer_class": buffer,
         },
         {"learning_rate": 3e-4, "ent_coef": 0.01},
-        rollout=2560,
+        rollout=640,
         minibatches=4,
-        critic_warm_up=10_240,
+        critic_warm_up=1_280,
         anchor=0.1,
     )
 
