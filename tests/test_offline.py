@@ -16,6 +16,7 @@ from crystal_agents.offline import (
     RewardedStore,
     cql_loss,
     mean_return,
+    on_unit_scale,
     train_cql,
     value_recipe,
 )
@@ -203,11 +204,28 @@ def test_cql_beats_its_behaviour_and_cloning_where_the_frequent_action_is_not_th
 
 def test_without_conservatism_at_discount_0_the_values_are_the_rewards(random, tmp_path):
     recipe = dataclasses.replace(RECIPE, epochs=120, skeletons=60, learning_rate=1e-2)
-    policy = run(tmp_path, random, CQL(alpha=0.0, gamma=0.0), recipe)
+    policy = run(tmp_path, random, CQL(alpha=0.0, gamma=0.0, unit_scale=False), recipe)
     values = q_values(policy, random, random.elements, random.focus)
     chosen = values[torch.arange(len(random)), torch.as_tensor(random.action, dtype=torch.int64)]
     error = (chosen - torch.as_tensor(random.reward)).abs().mean()
     assert error < 0.1 * random.reward.max()
+
+
+def test_returns_come_to_the_scale_from_0_to_1(biased):
+    reward = 40 * biased.reward.astype(np.float64)
+    reward[biased.done] -= 50
+    scaled = on_unit_scale(dataclasses.replace(biased, reward=reward.astype(np.float32)))
+    low, high = np.percentile(scaled.returns, (1, 99))
+    assert (low, high) == pytest.approx((0, 1), abs=1e-5)
+    assert np.corrcoef(scaled.returns, biased.returns)[0, 1] == pytest.approx(1)
+    equal = dataclasses.replace(biased, reward=np.where(biased.done, -4.98, 0).astype(np.float32))
+    assert not on_unit_scale(equal).reward.any()
+
+
+def test_a_reward_on_another_scale_teaches_the_same(biased, tmp_path):
+    # A power of two, so that rounding is the same.
+    other = dataclasses.replace(biased, reward=8 * biased.reward)
+    assert same_weights(run(tmp_path / "one", biased), run(tmp_path / "other", other))
 
 
 class Stopped(Exception):  # noqa: N818 - a signal, no error
@@ -250,7 +268,7 @@ def test_a_result_is_a_policy_that_remembers_how_it_was_made(random, tmp_path):
     assert same_weights(policy, loaded)
     record = loaded.config.training
     assert record["algorithm"] == "cql"
-    assert record["cql"] == {"alpha": 0.3, "gamma": 1.0, "tau": CQL().tau}
+    assert record["cql"] == dataclasses.asdict(CQL(alpha=0.3))
     assert record["epochs"] == 3
     assert 0 <= record["val_accuracy"] <= 1
 

@@ -61,11 +61,14 @@ class CQL:
             behavioral cloning, 0 is Q-learning, which overrates what the data never show.
         gamma: discount; episodes are finite and short, so returns are undiscounted by default.
         tau: share of the network in its slowly following target at each step.
+        unit_scale: bring the returns of the data to the scale from 0 to 1 before learning, see
+            ``on_unit_scale``; without it, one ``alpha`` means something else for every reward.
     """
 
     alpha: float = 0.1
     gamma: float = 1.0
     tau: float = 0.01
+    unit_scale: bool = True
 
 
 def value_recipe(recipe: Recipe) -> Recipe:
@@ -92,6 +95,24 @@ def cloning_recipe(recipe: Recipe) -> Recipe:
     traversal, is true of an expert alone, who fills a crystal in one way only.
     """
     return dataclasses.replace(recipe, traversals="expert", synthetic=False)
+
+
+def on_unit_scale(data: "Transitions") -> "Transitions":
+    """The same transitions, with rewards such that returns are mostly from 0 to 1.
+
+    Returns at the 1st and the 99th percentile become 0 and 1: a few extreme ones do not count. All
+    rewards are divided by the range; the offset is part of an episode's last reward. Episodes of
+    a skeleton are equally long, so that what is best stays best.
+
+    Args:
+        data: transitions with finite rewards; where all returns are equal, these become 0.
+    """
+    low, high = np.percentile(data.returns, (1, 99))
+    if low == high:
+        low, high = data.returns.min(), data.returns.max()
+    reward = data.reward.astype(np.float64)
+    reward[data.done] -= low
+    return dataclasses.replace(data, reward=(reward / ((high - low) or 1)).astype(np.float32))
 
 
 def train_cql(
@@ -128,6 +149,8 @@ def train_cql(
     recipe = args.recipe
     check_args(args, validation)
     _check(args, settings, data)
+    if settings.unit_scale:
+        data = on_unit_scale(data)
     fabric = make_fabric(args)
     torch.manual_seed(args.seed)
     max_sites = data.frac_coords.shape[1]
