@@ -164,7 +164,7 @@ def test_damaged_results_are_told(tmp_path):
 def test_the_command_runs_offline_learners_and_draws(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "elsewhere"))
     where = ("--folder", str(tmp_path / "out"))
-    few = ("--rewards", "match", "--contestants", "uniform", "bc", "cql")
+    few = ("--rewards", "match", "--contestants", "uniform", "constant", "bc", "cql")
     assert main(["benchmark", "smoke", *few, *where]) == 0
     shown = capsys.readouterr().out
     assert "match, cql, seed 0: return" in shown

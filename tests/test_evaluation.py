@@ -25,6 +25,7 @@ from crystal_agents.rollouts import EnsembleScorer, PolicyScorer, groups_of, rol
 from crystal_gym.elements import Vocabulary
 from crystal_gym.episode import EpisodeTable, start
 from crystal_gym.errors import CrystalGymError
+from crystal_gym.rewards import resolve_reward
 
 
 def small_policy(collection, seed=0, symbols=None):
@@ -295,6 +296,28 @@ def test_frequency_floors_choose_what_they_count(toy):
         for site in range(n):
             expected = np.bincount(alike[:, site]).argmax()
             assert (by_site.elements[..., site] == expected).all()
+
+
+def test_the_best_constant_filling_is_that_with_the_highest_mean_return(toy):
+    table = EpisodeTable(toy)
+    rows = np.arange(len(toy))
+    score = baselines.best_constant(table, rows, table.true, resolve_reward("match"))
+    for group in groups_of(table, rows, 1):
+        n = int(table.n_sites[group.crystals[0]])
+        true = table.true[table.n_sites == n, :n]
+        by_hand = max((true == filling).mean() for filling in true)
+        filled = roll_out(table, group, score).elements[0, :, :n]
+        assert len(np.unique(filled, axis=0)) == 1
+        assert (true == filled[0]).mean() == by_hand
+
+
+def test_where_no_constant_filling_was_tried_there_is_no_preference(toy):
+    table = EpisodeTable(toy)
+    one = table.true[:1]
+    score = baselines.best_constant(table, np.arange(1), one, resolve_reward("match"))
+    other = np.flatnonzero(table.n_sites != table.n_sites[0])
+    for group in groups_of(table, other, 1):
+        assert (roll_out(table, group, score).elements <= 1).all()
 
 
 @pytest.mark.real

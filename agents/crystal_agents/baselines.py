@@ -3,8 +3,10 @@
 import numpy as np
 from scipy.spatial import KDTree
 
+from crystal_agents.fillings import figures_of
 from crystal_agents.rollouts import Scorer
 from crystal_gym.episode import EpisodeState, EpisodeTable
+from crystal_gym.rewards import Reward
 from crystal_gym.skeleton import lattice_matrix
 
 
@@ -46,6 +48,39 @@ def most_frequent_per_site(table: EpisodeTable, train: np.ndarray) -> Scorer:
         # Sizes of cell that training never saw: no preference.
         known = counts.get(n, np.zeros((n, v)))
         return known[state.focus]
+
+    return score
+
+
+def best_constant(
+    table: EpisodeTable, rows: np.ndarray, candidates: np.ndarray, reward: Reward
+) -> Scorer:
+    """One filling for all cells of a size: the candidate with the highest mean return.
+
+    Args:
+        table: the crystals.
+        rows: those on which candidates are tried, (C,).
+        candidates: codes, (k, N), padded with -1.
+        reward: what is earned.
+    """
+    constants = {}
+    sizes = (candidates >= 0).sum(1)
+    for n in np.unique(sizes):
+        crystals = rows[table.n_sites[rows] == n]
+        if not len(crystals):
+            continue
+        fillings = np.unique(candidates[sizes == n], axis=0)
+        earned = [
+            figures_of(table, crystals, np.tile(filling, (len(crystals), 1)), reward)["return"]
+            for filling in fillings
+        ]
+        best = fillings[np.mean(earned, axis=1).argmax(), :n]
+        constants[n] = _one_hot(best, len(table.vocabulary))
+
+    def score(table: EpisodeTable, state: EpisodeState, _n_sources: int) -> np.ndarray:
+        n = int(table.n_sites[state.crystal[0]])
+        # Sizes of cell without a candidate: no preference.
+        return constants.get(n, np.zeros((n, len(table.vocabulary))))[state.focus]
 
     return score
 

@@ -5,7 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from crystal_agents import baselines
+from crystal_agents.fillings import spread_over
 from crystal_agents.rollouts import PolicyScorer, Scorer
 
 if TYPE_CHECKING:
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
 
 # Of the episodes of a behaviour, those that `bc-top` clones.
 _TOP = 0.25
+# Of them, those whose fillings `constant` tries, and on how many skeletons.
+_CANDIDATES = 0.01
+_TRIALS = 100
 
 # (steps of the environment, mean return of val) while a contestant learns.
 Curve = list[tuple[int, float]]
@@ -61,6 +67,18 @@ def _uniform(_arena: "Arena", seed: int) -> Outcome:
 def _most_frequent(arena: "Arena", _seed: int) -> Outcome:
     train = arena.collection.in_split("train")
     return Outcome(baselines.most_frequent_per_site(arena.table, train))
+
+
+def _constant(arena: "Arena", seed: int) -> Outcome:
+    from crystal_datasets import best_episodes
+
+    best = best_episodes(_mixed_data(arena), _CANDIDATES, seed)
+    fillings = best.elements[best.done].astype(np.int32)
+    np.put_along_axis(fillings, best.focus[best.done, None], best.action[best.done, None] + 1, 1)
+    padding = arena.table.max_sites - fillings.shape[1]
+    fillings = np.pad(fillings, ((0, 0), (0, padding)), constant_values=-1)
+    rows = spread_over(arena.collection.in_split("train"), _TRIALS)
+    return Outcome(baselines.best_constant(arena.table, rows, fillings, arena.reward))
 
 
 def _cloned(arena: "Arena", _seed: int) -> Outcome:
@@ -141,6 +159,7 @@ def _mixed_data(arena: "Arena") -> "Transitions":
 CONTESTANTS: dict[str, Contestant] = {
     "uniform": Contestant("uniform", _uniform),
     "most-frequent": Contestant("most frequent per site", _most_frequent, seeded=False),
+    "constant": Contestant("one filling, the best of mixed", _constant),
     "bc": Contestant("BC", _cloned, seeded=False),
     "ppo": Contestant("PPO from scratch", _online("ppo"), online=True),
     "maskable-ppo": Contestant(
