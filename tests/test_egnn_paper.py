@@ -5,10 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch_geometric.data import Batch
 
 from crystal_agents.batches import TransitionStore
+from crystal_agents.encoders.egnn_paper import padded_size
 from crystal_agents.policy import PolicyConfig, SkeletonPolicy
 from crystal_datasets import build_dataset, load_transitions
 
@@ -79,6 +82,35 @@ def test_states_of_one_skeleton_together_are_as_each_alone(name, data, plain_pyg
         graphs = Batch.from_data_list(plain_pyg.data_objects(data, rows))
         torch.testing.assert_close(logits[state], plain(graphs), rtol=1e-4, atol=1e-4)
     assert logits.shape[0] == 3
+
+
+@given(st.integers(0, 10**7))
+def test_padded_sizes_are_few_and_near(n):
+    size = padded_size(n)
+    assert n <= size <= n * (1 + 1 / 64)
+    assert padded_size(size) == size
+    assert n >= 128 or size == n
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_the_edges_that_pad_a_batch_change_nothing(periodic, data):
+    torch.manual_seed(0)
+    settings = {**SMALL, "periodic": periodic}
+    sites = data.frac_coords.shape[1]
+    policy = SkeletonPolicy(PolicyConfig("egnn-paper", data.vocabulary, sites, settings))
+    for weight in policy.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    store = TransitionStore(data)
+    rows = torch.arange(66)[:, None] % len(data)
+    together = store.batch(rows)
+    edges = together.skeletons.edge_source if periodic else together.skeletons.in_cell_edges[0]
+    assert padded_size(len(edges)) > len(edges)
+    with torch.no_grad():
+        logits = policy(together.skeletons, together.elements, together.focus)
+        for i, row in enumerate(rows):
+            alone = store.batch(row[None])
+            expected = policy(alone.skeletons, alone.elements, alone.focus)
+            torch.testing.assert_close(logits[:, i], expected[:, 0], rtol=1e-4, atol=1e-4)
 
 
 def test_distances_are_not_rounded_by_mixed_precision(data, plain_pyg):
