@@ -82,7 +82,7 @@ class Arena:
     def measure(
         self, score: Scorer, split: str, mask: str = "none", crystals: int | None = None
     ) -> dict[str, float]:
-        """Means over the crystals of a split, each filled greedily from its first site.
+        """Means over the crystals of a split, each filled greedily from one drawn site.
 
         Args:
             score: who fills; the element with the highest score is taken.

@@ -26,7 +26,7 @@ _SHARES = {
 }
 _CLONED = "bc"
 _INTERVALS = (
-    "Greedy fillings from the first site; interquartile means over the runs, ± half the 95 % "
+    "Greedy fillings from one drawn site; interquartile means over the runs, ± half the 95 % "
     "bootstrap interval. Shares in percent."
 )
 _AGAINST_BC = (
