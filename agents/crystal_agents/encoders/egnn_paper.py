@@ -13,7 +13,7 @@ from crystal_agents.readouts import GraphReadout
 
 
 def padded_size(n: int) -> int:
-    """N rounded up to seven significant bits: as it is below 128, else by 1.6 % at most."""
+    """Round up to seven significant bits: as it is below 128, else by 1.6 % at most."""
     step = 1 << max(0, n.bit_length() - 7)
     return -(-n // step) * step
 
