@@ -57,7 +57,18 @@ def test_every_plan_that_is_shipped_can_be_loaded():
     [
         ({"rewards": ["wealth"]}, "wealth"),
         ({"contestants": ["a2c"]}, "a2c"),
-        ({"steps": 0}, "steps"),
+        ({"steps": 0}, "steps of a plan: a whole number from 1, not 0"),
+        ({"steps": "a"}, "steps"),
+        ({"steps": 1.5}, "steps"),
+        ({"offline_trajectories": True}, "offline_trajectories"),
+        ({"rewards": []}, "rewards of a plan: a list of at least one"),
+        ({"rewards": [1]}, "Unknown reward '1'"),
+        ({"contestants": "bc"}, "contestants"),
+        ({"contestants": ["bc", "bc"]}, "none of them twice"),
+        ({"seeds": 0}, "seeds"),
+        ({"seeds": [-1]}, "seeds of a plan: whole numbers from 0"),
+        ({"seeds": ["a"]}, "seeds"),
+        ({"collection": 5}, "collection of a plan: a text"),
         ({"colour": "red"}, "colour"),
     ],
 )
@@ -108,12 +119,13 @@ def test_runs_are_measured_and_not_repeated(small, folder):
     for name, record in records.items():
         steps = [step for step, _ in record.curve]
         if CONTESTANTS[name].online:
-            # PPO learns from whole rollouts, of which one is more than the plan asks for.
-            assert steps == ([0, 160, 320] if name == "dqn-warm" else [0, 640])
+            assert steps == [0, 2_560, 5_120]
         else:
             assert not steps
-    # A warm start begins as the cloned policy, whatever the algorithm.
+    # A warm start begins as the cloned policy, whatever the algorithm, and does not stay it.
     assert records["dqn-warm"].curve[0] == records["ppo-warm-anchored"].curve[0]
+    for name in ("dqn-warm", "ppo-warm-anchored"):
+        assert records[name].figures != records["bc"].figures
 
 
 def test_the_table_has_a_line_for_every_contestant(small, folder):
@@ -157,7 +169,7 @@ def test_results_of_another_plan_are_not_mixed_in(small, folder):
 
 def test_damaged_results_are_told(tmp_path):
     (tmp_path / RESULTS_FILE).write_text('{"contestant": 1}')
-    with pytest.raises(DamagedFileError, match="damaged"):
+    with pytest.raises(DamagedFileError, match="online learners then learn anew"):
         load_results(tmp_path)
 
 

@@ -445,6 +445,15 @@ def test_policies_are_averaged_only_over_seeds(toy, tmp_path):
     named = {name: len(group) for name, group in runs_by_name(runs).items()}
     assert named == {"egnn, a": 2, "egnn, c": 1}
 
+    # Of fine-tuned ones the seed stands with the fine-tuning, and so does what each began from.
+    def tuned(folder, policy, seed, steps):
+        stage = {"policy": policy, "seed": seed, "steps": steps}
+        return trained(folder, seed=seed, finetuning=[stage])
+
+    runs = dict([tuned("d", "a", 0, 9), tuned("e", "b", 1, 9), tuned("f", "b", 1, 8)])
+    named = {name: len(group) for name, group in runs_by_name(runs).items()}
+    assert named == {"egnn, d": 2, "egnn, f": 1}
+
 
 def test_an_empty_split_is_told(toy):
     only_train = toy.take(toy.in_split("train"))

@@ -1,5 +1,6 @@
 """Online learning from a cloned policy: the same actions at first, and what changes after."""
 
+import csv
 import itertools
 import json
 import re
@@ -32,6 +33,7 @@ from crystal_datasets import load_transitions
 from crystal_gym import CrystalSkeletonVectorEnv
 from crystal_gym.errors import CrystalGymError, DamagedFileError, UnknownNameError
 from crystal_gym.generator import InstanceGenerator
+from crystal_gym.rewards import Reward
 
 SMALL = {"hidden": 16, "vectors": 4, "geometry_layers": 1, "filling_layers": 1, "dropout": 0.3}
 B = 8
@@ -133,7 +135,7 @@ def test_actors_have_the_policys_very_probabilities(toy, network):
 
 def test_observations_reach_the_network_unharmed(toy, monkeypatch):
     """Coordinates as they are; edges, elements and focus as the integers that they were."""
-    model = warm_start(policy_for(toy), "ppo", envs_for(toy), **SHORT)
+    model = warm_start(policy_for(toy), "ppo", envs_for(toy), critic_warm_up=0, **SHORT)
     model.learn(1)
     data = next(model.rollout_buffer.get(16)).observations
     seen = {}
@@ -155,7 +157,7 @@ def test_observations_reach_the_network_unharmed(toy, monkeypatch):
 
 
 def test_states_of_one_skeleton_are_read_together_and_answered_apart(toy, monkeypatch):
-    model = warm_start(policy_for(toy), "ppo", envs_for(toy, 16), **SHORT)
+    model = warm_start(policy_for(toy), "ppo", envs_for(toy, 16), critic_warm_up=0, **SHORT)
     model.learn(1)
     data = next(model.rollout_buffer.get(96)).observations
     features = extractor_of(model.policy)
@@ -212,6 +214,7 @@ def test_what_is_saved_acts_the_same_once_loaded(toy, tmp_path, algorithm):
     assert loaded.critic_warm_up == 30
     if ALGORITHMS[algorithm].can_be_anchored:
         assert loaded.anchor(1.0) == model.anchor(1.0) > 0
+    loaded.critic_warm_up = 0
     loaded.learn(60)
     assert loaded.num_timesteps >= 60
 
@@ -244,12 +247,66 @@ def test_the_actor_rests_while_the_critic_warms_up(toy, algorithm):
     )
     network = extractor_of(model.policy).network
     before, whole = weights(network), weights(model.policy)
-    model.learn(300)
+    with pytest.warns(UserWarning, match="only the critic learned"):
+        model.learn(300)
     assert equal(before, weights(network))
     assert not equal(whole, weights(model.policy))
     model.critic_warm_up = 0
     model.learn(300)
     assert not equal(before, weights(network))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_the_actor_rests_in_one_update_however_long_the_rollout(toy, algorithm):
+    model = warm_start(
+        policy_for(toy), algorithm, envs_for(toy), critic_warm_up=1, **short(algorithm)
+    )
+    network = extractor_of(model.policy).network
+    before, whole = weights(network), weights(model.policy)
+    with pytest.warns(UserWarning, match="at least one update"):
+        model.learn(1)
+    assert model.num_timesteps > model.critic_warm_up
+    assert equal(before, weights(network))
+    assert not equal(whole, weights(model.policy))
+    # DQN's actor is told nothing by its own greedy actions.
+    model.learn(300, reset_num_timesteps=False)
+    assert not equal(before, weights(network))
+
+
+def test_a_training_within_the_warm_up_is_told(toy):
+    model = warm_start(policy_for(toy), "ppo", envs_for(toy), critic_warm_up=200, **SHORT)
+    with pytest.warns(UserWarning, match=r"96 steps, in which only the critic.*critic_warm_up=200"):
+        model.learn(96)
+    # Without a warning from here on: they are errors.
+    model.learn(192, reset_num_timesteps=False)
+    from_scratch(policy_for(toy), "ppo", envs_for(toy), **SHORT).learn(96)
+
+
+def test_dqn_explores_in_each_environment_by_itself(toy):
+    """Stable-Baselines3 would explore in all of a vector or in none."""
+    envs = envs_for(toy, 500)
+    model = warm_start(policy_for(toy), "dqn", envs, seed=3)
+    batch = next(states(model.get_env(), 1))
+    greedy = model.predict(batch, deterministic=True)[0]
+    n = envs.single_action_space.n
+    model.exploration_rate = 0.2
+    chosen = np.stack([model.predict(batch)[0] for _ in range(40)])
+    shares = (chosen != greedy).mean(1)
+    # 500 draws each: three standard deviations are 0.054.
+    assert np.abs(shares - 0.2 * (1 - 1 / n)).max() < 0.07
+    assert shares.mean() == pytest.approx(0.2 * (1 - 1 / n), abs=0.01)
+    model.set_random_seed(3)
+    again = model.predict(batch)[0]
+    model.set_random_seed(3)
+    np.testing.assert_array_equal(again, model.predict(batch)[0])
+    model.exploration_rate = 0.0
+    np.testing.assert_array_equal(model.predict(batch)[0], greedy)
+    model.exploration_rate = 1.0
+    counts = np.bincount(np.concatenate([model.predict(batch)[0] for _ in range(4)]), minlength=n)
+    assert len(counts) == n
+    assert counts.min() > 0.7 * counts.mean()
+    one = {key: value[0] for key, value in batch.items()}
+    assert {int(model.predict(one)[0]) for _ in range(20 * n)} == set(range(n))
 
 
 def divergence(model, policy, n=100):
@@ -337,7 +394,7 @@ def test_models_are_those_of_stable_baselines3(toy):
 def test_single_environments_serve_as_well(toy):
     policy = policy_for(toy)
     env = gym.make("CrystalSkeleton-v0", collection=toy, split="all")
-    model = warm_start(policy, "ppo", env, n_steps=30, batch_size=10)
+    model = warm_start(policy, "ppo", env, critic_warm_up=0, n_steps=30, batch_size=10)
     assert agreement(model, policy, 20) == 1
     model.learn(30)
 
@@ -364,7 +421,7 @@ def test_a_short_run_does_not_collapse(gold):
     model = warm_start(gold, "ppo", envs, critic_warm_up=1280, n_steps=10, batch_size=320)
     model.learn(3200)
     learned = learned_policy(model, steps=3200)
-    assert learned.config.training["finetuning"] == {"steps": 3200}
+    assert learned.config.training["finetuning"] == [{"steps": 3200}]
     assert not equal(gold.state_dict(), learned.state_dict())
     held_out = InstanceGenerator("goldschmidt", split="val")
     before, after = (greedy_figures(policy, held_out) for policy in (gold, learned))
@@ -374,7 +431,7 @@ def test_a_short_run_does_not_collapse(gold):
 
 def test_a_run_goes_on_from_its_checkpoint(toy, tmp_path, monkeypatch):
     def model():
-        return warm_start(policy_for(toy), "ppo", envs_for(toy), **SHORT)
+        return warm_start(policy_for(toy), "ppo", envs_for(toy), critic_warm_up=96, **SHORT)
 
     class StoppedError(Exception):
         pass
@@ -434,6 +491,75 @@ def test_the_command_line_finetunes(toy_folder, toy, tmp_path, monkeypatch, caps
     assert "exists already" in capsys.readouterr().err
     assert cli.main(["finetune", "./cloned"]) == 2
     assert "name it with --collection" in capsys.readouterr().err
+
+
+class Labelled(Reward):
+    """Pays 1; of even rows a figure is known, which is 3, of others it is not."""
+
+    def on_finish(self, table, crystal, elements):
+        return np.ones(len(crystal)), {"label": np.where(crystal % 2 == 0, 3.0, np.nan)}
+
+
+def test_a_curve_leaves_out_what_is_unknown_and_ends_with_the_training(toy, tmp_path):
+    model = warm_start(
+        policy_for(toy), "ppo", envs_for(toy, reward=Labelled()), critic_warm_up=0, **SHORT
+    )
+    fine_tune(model, 192, tmp_path, {}, progress=False)
+    with (tmp_path / "curve.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert int(row["steps"]) == 192
+    assert int(row["episodes"]) > 192 / toy.max_sites - B
+    assert (float(row["return"]), float(row["label"])) == (1, 3)
+    assert 0 <= float(row["match"]) <= 1
+
+
+def test_finetuned_policies_tell_which_crystals_they_have_seen(tmp_path, monkeypatch, capsys):
+    def call(*line):
+        code = cli.main([*line])
+        printed = capsys.readouterr()
+        return code, printed.out, " ".join(printed.err.split())
+
+    monkeypatch.chdir(tmp_path)
+    cheap = ("--steps", "400", "--num-envs", "16", "--critic-warm-up", "0")
+    evaluate = ("--sources", "1", "--no-floors", "--json")
+    start = ("finetune", "goldschmidt/egnn", "--from-scratch", *cheap)
+    # Random weights have seen no crystals: any split will do.
+    assert call(*start, "--split-by", "composition", "--run-folder", "anew")[0] == 0
+    code, out, _ = call("evaluate", "anew", *evaluate)
+    assert (code, json.loads(out)["collection"]) == (0, "goldschmidt-by-composition")
+    code, _, err = call("evaluate", "anew", "--split-by", "source", *evaluate)
+    assert code == 2
+    assert "anew was trained on goldschmidt split by composition" in err
+    for policy, other in (("goldschmidt/egnn", "composition"), ("./anew", "source")):
+        code, _, err = call("finetune", policy, *cheap, "--split-by", other)
+        assert code == 2
+        assert "no split would tell what it has learned" in err
+    # What follows is appended, and the policy's own splits are taken.
+    assert call("finetune", "./anew", *cheap, "--run-folder", "on")[0] == 0
+    stages = load_policy(tmp_path / "on").config.training["finetuning"]
+    assert [(stage["policy"], stage["split_by"]) for stage in stages] == [
+        ("goldschmidt/egnn", "composition"),
+        ("./anew", "composition"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--seed", "-1"), "seed is a whole number from 0"),
+        (("--learning-rate", "-1"), "learning rate is a number above 0, not -1"),
+        (("--learning-rate", "nan"), "learning rate is a number above 0, not nan"),
+        (("--steps", "0"), "steps must be at least 1"),
+        (("--num-envs", "0"), "needs at least one, not 0"),
+        (("--anchor", "-1"), "coefficient is a number from 0"),
+        (("--critic-warm-up", "-1"), "critic_warm_up"),
+    ],
+)
+def test_numbers_that_cannot_be_end_with_2(tmp_path, monkeypatch, capsys, options, told):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["finetune", "goldschmidt/egnn", *options]) == 2
+    assert told in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("algorithm", ["sac", "td3"])

@@ -45,7 +45,8 @@ class PolicyConfig:
         max_sites: N, sites of the largest cell it was made for; a limit only to networks that are
             told the focus as a number.
         settings: keyword arguments of the encoder.
-        training: how it was trained, for the reader.
+        training: how it was trained: for the reader, but for ``collection``, ``split_by`` and
+            ``finetuning``, a list of the like for each online training that followed.
     """
 
     network: str
@@ -58,6 +59,16 @@ class PolicyConfig:
     def vocabulary(self) -> Vocabulary:
         """The elements of the action space."""
         return Vocabulary(tuple(self.symbols))
+
+    @property
+    def learned_from(self) -> dict[str, str]:
+        """The collections it has learned from, in that order, and what each was split by."""
+        stages = [self.training, *self.training.get("finetuning", [])]
+        return {
+            stage["collection"]: stage.get("split_by", "source")
+            for stage in stages
+            if "collection" in stage
+        }
 
 
 class SkeletonPolicy(nn.Module):

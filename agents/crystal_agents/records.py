@@ -12,13 +12,16 @@ from crystal_gym.files import written_beside
 RecordT = TypeVar("RecordT")
 
 
-def load_records(path: Path, parse: Callable[[Mapping[str, Any]], RecordT]) -> list[RecordT]:
+def load_records(
+    path: Path, parse: Callable[[Mapping[str, Any]], RecordT], *, without: str
+) -> list[RecordT]:
     """All records, in the order of their runs; none where there is no file yet.
 
     Args:
         path: of the file.
         parse: from an entry, as ``dataclasses.asdict`` gave it, to a record; ``TypeError`` or
             alike where it is none.
+        without: what follows where a damaged file is moved away, for the reader.
 
     Raises:
         DamagedFileError: the file is not one that ``save_records`` wrote.
@@ -29,8 +32,8 @@ def load_records(path: Path, parse: Callable[[Mapping[str, Any]], RecordT]) -> l
         return _parsed(path.read_text(), parse)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedFileError(
-            f"{path} is damaged ({type(error).__name__}: {error}). Mend it, or move it away: the "
-            "runs beside it are then evaluated anew, without being trained again."
+            f"{path} is damaged ({type(error).__name__}: {error}). Mend it, or move it away: "
+            f"{without}."
         ) from error
 
 

@@ -45,16 +45,33 @@ class Plan:
     offline_trajectories: int
 
     def __post_init__(self) -> None:
+        for name in ("collection", "policy"):
+            self._check(name, isinstance(getattr(self, name), str), "a text")
+        for name in ("rewards", "contestants", "seeds"):
+            value = getattr(self, name)
+            whole = isinstance(value, tuple) and value and len(set(map(str, value))) == len(value)
+            self._check(name, bool(whole), "a list of at least one, and none of them twice")
         for kind, names, known in (
             ("reward", self.rewards, REWARDS),
             ("contestant", self.contestants, CONTESTANTS),
         ):
             for name in names:
-                if name not in known:
-                    raise UnknownNameError(kind, name, known)
-        for name in ("steps", "num_envs", "every", "curve_crystals", "offline_epochs"):
-            if getattr(self, name) < 1:
-                raise CrystalGymError(f"{name} of a plan must be at least 1.")
+                if not isinstance(name, str) or name not in known:
+                    raise UnknownNameError(kind, str(name), known)
+        self._check("seeds", all(_is_whole(seed, 0) for seed in self.seeds), "whole numbers from 0")
+        for field in dataclasses.fields(self):
+            if field.type is int:
+                self._check(
+                    field.name, _is_whole(getattr(self, field.name), 1), "a whole number from 1"
+                )
+
+    def _check(self, name: str, fits: bool, wanted: str) -> None:
+        if not fits:
+            raise CrystalGymError(f"{name} of a plan: {wanted}, not {getattr(self, name)!r}.")
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return type(value) is int and least <= value < 2**32
 
 
 def load_plan(source: str | Path) -> Plan:

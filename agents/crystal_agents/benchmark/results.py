@@ -66,7 +66,11 @@ def load_results(folder: Path) -> list[Record]:
     Raises:
         DamagedFileError: the file is damaged.
     """
-    return load_records(folder / RESULTS_FILE, Record.from_json)
+    return load_records(
+        folder / RESULTS_FILE,
+        Record.from_json,
+        without="online learners then learn anew; of offline ones the checkpoints beside it serve",
+    )
 
 
 def run_plan(

@@ -55,7 +55,7 @@ class Evaluate(Command):
     them."""
 
     collection: str | None = None
-    """The crystals to fill (default: the collection that the first policy was trained on)."""
+    """The crystals to fill (default: the collection that the first policy learned from last)."""
 
     split: str = "test"
     """train, val, test or all. Choose between policies on val; report test once. On train and all
@@ -98,14 +98,14 @@ class Evaluate(Command):
             raise CrystalGymError("Name at least one trained policy, or its folder.")
         loaded = {Path(source): load_policy(source) for source in self.policies}
         first = next(iter(loaded.values()))
-        trained_on = first.config.training.get("collection")
-        source = self.collection or trained_on
+        learned_from = first.config.learned_from
+        source = self.collection or next(reversed(learned_from), None)
         if source is None:
             raise CrystalGymError(
                 f"{self.policies[0]} does not tell its collection; name it with --collection."
             )
         address = collection_address(source)
-        split_by = self.split_by or (_split_by(first) if address == trained_on else "source")
+        split_by = self.split_by or learned_from.get(address, "source")
         if self.split != "all":
             for folder, policy in loaded.items():
                 _refuse_other_splits(folder, policy, address, split_by)
@@ -147,10 +147,6 @@ class Evaluate(Command):
         return rules
 
 
-def _split_by(policy: "SkeletonPolicy") -> str:
-    return policy.config.training.get("split_by", "source")
-
-
 def _refuse_other_splits(
     folder: Path, policy: "SkeletonPolicy", address: str, split_by: str
 ) -> None:
@@ -161,16 +157,17 @@ def _refuse_other_splits(
     """
     from crystal_gym.errors import CrystalGymError
 
-    if policy.config.training.get("collection") == address and _split_by(policy) != split_by:
+    before = policy.config.learned_from.get(address, split_by)
+    if before != split_by:
         raise CrystalGymError(
-            f"{folder} was trained on {address} split by {_split_by(policy)}: it has seen many of "
+            f"{folder} was trained on {address} split by {before}: it has seen many of "
             f"the crystals that are held out by {split_by}. Evaluate it with --split-by "
-            f"{_split_by(policy)}, or train a policy with --split-by {split_by}."
+            f"{before}, or train a policy with --split-by {split_by}."
         )
 
 
-# What differs between the runs of one experiment.
-_OF_A_RUN = ("seed", "seconds", "train_accuracy", "val_accuracy")
+# What differs between the runs of one experiment; `policy`: what a fine-tuning began from.
+_OF_A_RUN = ("seed", "seconds", "train_accuracy", "val_accuracy", "policy")
 
 
 def runs_by_name(policies: Mapping[Path, "SkeletonPolicy"]) -> "dict[str, list[SkeletonPolicy]]":
@@ -181,9 +178,10 @@ def runs_by_name(policies: Mapping[Path, "SkeletonPolicy"]) -> "dict[str, list[S
     experiments: dict[str, list[Path]] = {}
     for folder, policy in policies.items():
         config = dataclasses.asdict(policy.config)
-        for key in _OF_A_RUN:
-            config["training"].pop(key, None)
-        config["training"]["split_by"] = _split_by(policy)
+        for stage in (config["training"], *config["training"].get("finetuning", [])):
+            for key in _OF_A_RUN:
+                stage.pop(key, None)
+            stage.setdefault("split_by", "source")
         experiments.setdefault(json.dumps(config, sort_keys=True), []).append(folder)
     networks = [policies[folders[0]].config.network for folders in experiments.values()]
     return {

@@ -28,11 +28,11 @@ class Finetune(Command):
     """The policy to begin from: a name from `crystal-gym list`, or a folder."""
 
     collection: str | None = None
-    """Whose skeletons are filled (default: the collection that the policy was trained on)."""
+    """Whose skeletons are filled (default: the collection that the policy learned from last)."""
 
     split_by: Literal["source", "composition"] | None = None
-    """The source's own splits, or those by composition (default: those that the policy was trained
-    on)."""
+    """The source's own splits, or those by composition (default: those that the policy learned
+    from, which alone keep its held-out crystals apart)."""
 
     algorithm: str = "ppo"
     """ppo, maskable-ppo, a2c or dqn."""
@@ -90,13 +90,22 @@ class Finetune(Command):
         from crystal_gym.vector_env import CrystalSkeletonVectorEnv
 
         policy = load_policy(self.policy)
-        trained = policy.config.training
-        source = self.collection or trained.get("collection")
+        learned_from = policy.config.learned_from
+        source = self.collection or next(reversed(learned_from), None)
         if source is None:
             raise CrystalGymError(
                 f"{self.policy} does not tell its collection; name it with --collection."
             )
-        split_by = self.split_by or trained.get("split_by", "source")
+        address = collection_address(source)
+        before = learned_from.get(address, "source")
+        split_by = self.split_by or before
+        if split_by != before and address in learned_from and not self.from_scratch:
+            raise CrystalGymError(
+                f"{self.policy} was trained on {address} split by {before}; split by {split_by}, "
+                "it would learn from crystals that are held out from it, and no split would tell "
+                f"what it has learned. Leave --split-by away, or begin with a policy trained with "
+                f"--split-by {split_by}."
+            )
         collection = load_collection(source, split_by=split_by)
         symbols = policy.config.symbols
         env = CrystalSkeletonVectorEnv(
@@ -116,7 +125,7 @@ class Finetune(Command):
         envs = SkeletonVecEnv(env if recorder is None else RecordEpisodes(env, recorder))
         settings = {
             "policy": self.policy,
-            "collection": collection_address(source),
+            "collection": address,
             "split_by": split_by,
             "algorithm": self.algorithm,
             "reward": self.reward,

@@ -1,13 +1,16 @@
 """The algorithms by name: those of Stable-Baselines3, with a start that spares the actor."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
+from gymnasium.spaces import Discrete
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 
@@ -29,30 +32,55 @@ def extractor_of(policy: BasePolicy) -> SkeletonFeatures:
     return cast(SkeletonFeatures, getattr(policy, "q_net", policy).features_extractor)
 
 
-class _CriticFirst:
+class _CriticFirst(BaseAlgorithm):
     """The critic learns by itself for some steps; the actor's weights stay as they are, bit by bit.
 
     Attributes:
-        critic_warm_up: steps of the environments, from the beginning of the training.
+        critic_warm_up: steps of the environments, from the beginning of the training. Above 0 it
+            covers at least the first update, however long a rollout is.
+        actor_has_learned: whether the last call of ``learn`` went beyond that.
     """
 
     critic_warm_up: int = 0
+    actor_has_learned: bool = False
 
     @property
     def actor_rests(self) -> bool:
         """Whether only the critic learns at present."""
-        return self.num_timesteps <= self.critic_warm_up  # type: ignore[attr-defined] - a mix-in before an algorithm
+        if not self.critic_warm_up:
+            return False
+        return self.num_timesteps <= self.critic_warm_up or self._n_updates == 0
 
     def train(self, *args: Any, **kwargs: Any) -> None:
         """Update from what was collected."""
         # Without gradients the optimizer leaves weights alone.
-        network = extractor_of(self.policy).network  # type: ignore[attr-defined] - as above
-        network.requires_grad_(not self.actor_rests)
-        super().train(*args, **kwargs)  # type: ignore[misc] - as above
+        network = extractor_of(self.policy).network
+        resting = self.actor_rests
+        network.requires_grad_(not resting)
+        super().train(*args, **kwargs)  # type: ignore[misc] - a mix-in before an algorithm
         network.requires_grad_(True)
+        self.actor_has_learned |= not resting
+
+    def learn(self, total_timesteps: int, *args: Any, **kwargs: Any) -> Self:
+        """Learn for so many steps of all environments.
+
+        Warns:
+            UserWarning: they were over before the actor learned anything.
+        """
+        self.actor_has_learned = False
+        super().learn(total_timesteps, *args, **kwargs)
+        if self.critic_warm_up and not self.actor_has_learned:
+            warnings.warn(
+                f"The actor is what it was: {self.num_timesteps:,} steps, in which only the critic "
+                f"learned (critic_warm_up={self.critic_warm_up:,}, and at least one update). Ask "
+                "for more steps, go on with learn(..., reset_num_timesteps=False), or give "
+                "critic_warm_up=0.",
+                stacklevel=2,
+            )
+        return self
 
 
-class _Anchored(_CriticFirst):
+class _Anchored(_CriticFirst, OnPolicyAlgorithm):
     r"""The loss has a term :math:`\beta\,KL(\pi \| \pi_0)` with the policy of the beginning.
 
     Attributes:
@@ -63,19 +91,20 @@ class _Anchored(_CriticFirst):
 
     def train(self) -> None:
         """Update from what was collected."""
-        strength = self.anchor(self._current_progress_remaining) if self.anchor else 0.0  # type: ignore[attr-defined] - as above
+        strength = self.anchor(self._current_progress_remaining) if self.anchor else 0.0
         if strength == 0 or self.actor_rests:
             return super().train()
-        policy, entropy_weight = self.policy, self.ent_coef  # type: ignore[attr-defined, has-type] - as above
+        policy: Any = self.policy
+        entropy_weight = self.ent_coef
         # The parent's loss subtracts `ent_coef` times what the policy returns as its entropy.
         policy.regularization, self.ent_coef = (entropy_weight, strength), 1.0
         try:
             super().train()
         finally:
             policy.regularization, self.ent_coef = None, entropy_weight
-        self.logger.record("train/anchor", strength)  # type: ignore[attr-defined] - as above
-        self.logger.record("train/anchor_kl", float(np.mean(policy.divergences)))  # type: ignore[attr-defined] - as above
-        self.logger.record("train/entropy_loss", -float(np.mean(policy.entropies)))  # type: ignore[attr-defined] - as above
+        self.logger.record("train/anchor", strength)
+        self.logger.record("train/anchor_kl", float(np.mean(policy.divergences)))
+        self.logger.record("train/entropy_loss", -float(np.mean(policy.entropies)))
         policy.divergences.clear()
         policy.entropies.clear()
         return None
@@ -94,7 +123,36 @@ class SkeletonMaskablePPO(_Anchored, MaskablePPO):
 
 
 class SkeletonDQN(_CriticFirst, DQN):
-    """DQN (Mnih et al., 2015) with a dueling head (Wang et al., 2016)."""
+    """DQN (Mnih et al., 2015) with a dueling head (Wang et al., 2016).
+
+    Each environment of a vector explores by itself. Stable-Baselines3 decides once for all of them,
+    so that with many side by side a run's share of exploration would be a matter of few draws.
+    """
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """Actions, each with probability ``exploration_rate`` any, all equally likely.
+
+        Args:
+            observation: of one environment or of B.
+            state: of recurrent policies; handed back.
+            episode_start: likewise.
+            deterministic: no exploration.
+
+        Returns:
+            Actions, () or (B,), and the state.
+        """
+        actions, state = self.policy.predict(observation, state, episode_start, deterministic)
+        if deterministic:
+            return actions, state
+        rng, n = self.action_space.np_random, cast(Discrete, self.action_space).n
+        explores = rng.random(actions.shape) < self.exploration_rate
+        return np.where(explores, rng.integers(n, size=actions.shape), actions), state
 
 
 @dataclass(frozen=True)

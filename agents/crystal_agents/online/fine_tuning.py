@@ -133,15 +133,18 @@ class _Keeper(BaseCallback):
             self._end_row()
         return True
 
+    def _on_training_end(self) -> None:
+        self._end_row()
+
     def _end_row(self) -> None:
+        """Add means over the episodes since the last row, each over those that have the figure."""
         self.row_at = self.num_timesteps
         if not self.episodes:
             return
         names = dict.fromkeys(name for figures in self.episodes for name in figures)
-        means = {
-            name: float(np.mean([one[name] for one in self.episodes if name in one]))
-            for name in names
-        }
+        means = means_of(
+            {name: np.array([one[name] for one in self.episodes if name in one]) for name in names}
+        )
         self.curve.append({"steps": self.num_timesteps, "episodes": len(self.episodes), **means})
         self.episodes.clear()
 

@@ -63,7 +63,8 @@ def warm_start(
     Raises:
         UnknownNameError: no algorithm of this name.
         CrystalGymError: the algorithm does not fit the actions or the mask, the environment is
-            another, or its vocabulary or number of sites is not the policy's.
+            another, its vocabulary or number of sites is not the policy's, or a number is none
+            that can be.
     """
     chosen = algorithm_named(algorithm)
     source = policy if isinstance(policy, SkeletonPolicy) else load_policy(policy)
@@ -134,10 +135,13 @@ def learned_policy(model: BaseAlgorithm, **training: Any) -> SkeletonPolicy:
 
     Args:
         model: of ``warm_start`` or ``from_scratch``, or loaded from its file.
-        training: how it learned, for the reader; kept as ``finetuning``.
+        training: how it learned; appended to ``finetuning`` of the policy's own record. With
+            ``collection`` and ``split_by`` commands know which crystals it has seen.
     """
     network = extractor_of(model.policy).network
-    record = {**network.config.training, **({"finetuning": training} if training else {})}
+    record = dict(network.config.training)
+    if training:
+        record["finetuning"] = [*record.get("finetuning", []), training]
     policy = SkeletonPolicy(dataclasses.replace(network.config, training=record))
     policy.load_state_dict(network.state_dict())
     return policy.eval()
@@ -154,6 +158,11 @@ def _make(
     critic_shapes_encoder: bool = False,
     anchored: bool = False,
 ) -> BaseAlgorithm:
+    if seed is not None and not 0 <= seed < 2**32:
+        raise CrystalGymError(f"A seed is a whole number from 0 to 2**32 - 1, not {seed}.")
+    rate = settings.get("learning_rate", 1.0)
+    if not callable(rate) and not 0 < rate < np.inf:
+        raise CrystalGymError(f"The learning rate is a number above 0, not {rate}.")
     envs = as_vec_env(env)
     table = _table(envs)
     if not chosen.masks and envs.get_attr("mask")[0] is not every_element:

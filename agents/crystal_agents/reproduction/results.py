@@ -86,7 +86,11 @@ def load_records(path: Path) -> list[Record]:
     Raises:
         DamagedFileError: the file is not one that ``append_record`` wrote.
     """
-    return records.load_records(path, Record.from_json)
+    return records.load_records(
+        path,
+        Record.from_json,
+        without="the runs beside it are then evaluated anew, without being trained again",
+    )
 
 
 def append_record(path: Path, record: Record) -> None:
