@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import torch
 from sb3_contrib.common.maskable.policies import MaskableMultiInputActorCriticPolicy
-from stable_baselines3.common.policies import MultiInputActorCriticPolicy
+from stable_baselines3.common.policies import BasePolicy, MultiInputActorCriticPolicy
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.dqn.policies import DQNPolicy, QNetwork
@@ -82,7 +82,7 @@ class Split(nn.Module):
         return features[:, self.latent_dim_pi :]
 
 
-class _Heads:
+class _Heads(BasePolicy):
     """What both actor-critics are: no layers but the policy's own, and a critic.
 
     With ``anchored`` a second copy of the policy is carried along, which never learns.
@@ -104,25 +104,26 @@ class _Heads:
         self.action_net = nn.Identity()
         self.value_net = Critic(self.mlp_extractor.latent_dim_vf)
         if self.anchored:
-            self.reference = self.make_features_extractor().requires_grad_(False)  # type: ignore[attr-defined] - a mix-in before a module
+            self.reference = self.make_features_extractor().requires_grad_(False)
         groups = [
             {"params": extractor.parameters(), "pace": 1.0},
             {"params": self.value_net.parameters(), "pace": _CRITIC_PACE},
         ]
-        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[attr-defined] - as above
+        arguments = {"lr": lr_schedule(1), **self.optimizer_kwargs}
+        self.optimizer = self.optimizer_class(groups, **arguments)
         # Stable-Baselines3 sets one learning rate for all, before every update.
         self.optimizer.register_step_pre_hook(_faster)
         self.optimizer.register_step_post_hook(_as_before)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
-        return super()._get_constructor_parameters() | {"anchored": self.anchored}  # type: ignore[misc] - as above
+        return super()._get_constructor_parameters() | {"anchored": self.anchored}
 
     def evaluate_actions(self, obs: Any, actions: Tensor, **masks: Any) -> tuple[Any, ...]:
         r"""Values, log-probabilities and what the loss subtracts: entropy, or the regularization.
 
         While ``regularization`` is set, the last is :math:`c\,H(\pi) - \beta\,KL(\pi \| \pi_0)`.
         """
-        values, log_prob, entropy = super().evaluate_actions(obs, actions, **masks)  # type: ignore[misc] - as above
+        values, log_prob, entropy = super().evaluate_actions(obs, actions, **masks)  # type: ignore[misc] - a mix-in before a policy
         if self.regularization is None:
             return values, log_prob, entropy
         divergence = self._divergence(obs)
@@ -133,9 +134,9 @@ class _Heads:
 
     def _divergence(self, obs: Any) -> Tensor:
         """KL divergence of the policy from its reference in the states just evaluated, (B,)."""
-        current = self.action_dist.distribution  # type: ignore[attr-defined] - as above
+        current = cast(Any, self.action_dist).distribution
         with torch.no_grad():
-            states = preprocess_obs(obs, self.observation_space)  # type: ignore[attr-defined] - as above
+            states = preprocess_obs(obs, self.observation_space)
             logits = self.mlp_extractor.forward_actor(self.reference(states))
             allowed = getattr(current, "masks", None)
             if allowed is not None:
