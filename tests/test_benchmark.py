@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,6 +188,21 @@ def test_the_command_runs_offline_learners_and_draws(tmp_path, monkeypatch, caps
     (tmp_path / "out" / "curves.png").unlink()
     assert main(["benchmark", "smoke", "--draw-only", *where]) == 0
     assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_documents_show_the_committed_runs():
+    """Each row that the records give stands in the document, under its own heading."""
+    docs = Path(__file__).parents[1] / "docs"
+    shown = (docs / "benchmark.md").read_text().split("<!-- table ")[1:]
+    tables = table_of(load_results(docs / "data" / "benchmark-perov-5"))
+    assert [part.split()[0] for part in shown] == [*load_plan("perov-5").rewards, "all"]
+    for text, table in zip(shown, tables, strict=True):
+        lines = [line for line in text.splitlines() if line.startswith("| ")]
+        first = 2 if "runs" in table.headings else 1
+        for row in table.rows:
+            cells = [cell.replace("-", "−").replace("−0.000", "0.000") for cell in row[first:]]
+            end = " | ".join(cell for cell in cells if cell) + " |"
+            assert any(re.sub(r"\| (?=\|)", "", line).endswith(f"| {end}") for line in lines), end
 
 
 def test_nothing_to_draw_is_told(tmp_path, capsys):
