@@ -181,6 +181,7 @@ def test_files_that_are_no_reports_are_refused(args, content):
     [
         ({"collection": "/my/cifs"}, "only policies of a named collection"),
         ({"split_by": "composition"}, "split by composition"),
+        ({"finetuning": [{"steps": 640}]}, "was fine-tuned"),
         ({"recipe": TRAINING["recipe"] | {"clip": 3.0}}, "--command"),
     ],
 )

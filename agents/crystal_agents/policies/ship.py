@@ -59,9 +59,9 @@ def ship(args: Args) -> str:
     policy says so.
 
     Raises:
-        CrystalGymError: the policy is not of a named collection and its own splits, the reports
-            are of another one or lack the row, the training cannot be told as a command, or the
-            package becomes too large.
+        CrystalGymError: the policy is not of a named collection and its own splits or was
+            fine-tuned, the reports are of another one or lack the row, the training cannot be told
+            as a command, or the package becomes too large.
         DamagedFileError: a report cannot be read.
         StorageError: the package cannot be written.
     """
@@ -78,6 +78,8 @@ def ship(args: Args) -> str:
             f"{args.run} was trained on {collection!r} split by {training['split_by']}; only "
             "policies of a collection's own splits are shipped."
         )
+    if training.get("finetuning"):
+        raise CrystalGymError(f"{args.run} was fine-tuned; cards tell only of cloned policies.")
     name = f"{collection}/{policy.config.network}"
     row = args.row or policy.config.network
     reports = [_report(path, collection, row) for path in args.reports]
