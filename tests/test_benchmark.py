@@ -191,13 +191,14 @@ def test_the_command_runs_offline_learners_and_draws(tmp_path, monkeypatch, caps
 
 
 def test_the_documents_show_the_committed_runs():
-    """Each row that the records give stands in the document, under its own heading."""
+    """The rows that the records give stand in the document under their headings, and no others."""
     docs = Path(__file__).parents[1] / "docs"
     shown = (docs / "benchmark.md").read_text().split("<!-- table ")[1:]
     tables = table_of(load_results(docs / "data" / "benchmark-perov-5"))
     assert [part.split()[0] for part in shown] == [*load_plan("perov-5").rewards, "all"]
     for text, table in zip(shown, tables, strict=True):
         lines = [line for line in text.splitlines() if line.startswith("| ")]
+        assert len(lines) == 2 + len(table.rows)
         first = 2 if "runs" in table.headings else 1
         for row in table.rows:
             cells = [cell.replace("-", "−").replace("−0.000", "0.000") for cell in row[first:]]
