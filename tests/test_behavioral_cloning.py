@@ -308,6 +308,8 @@ def test_patience_stops_and_keeps_the_best_weights(data, tmp_path):
     [
         {"validate_every": 0},
         {"devices": 0},
+        {"seed": -1},
+        {"seed": 2**64},
         {"accelerator": "abacus"},
         {"patience": -1},
         {"recipe": dataclasses.replace(SMALL, epochs=0)},
@@ -315,7 +317,7 @@ def test_patience_stops_and_keeps_the_best_weights(data, tmp_path):
     ],
 )
 def test_settings_that_cannot_be_are_told(data, tmp_path, change):
-    with pytest.raises(CrystalGymError, match=r"must be at least|Cannot train"):
+    with pytest.raises(CrystalGymError, match=r"must be at least|Cannot train|seed is a whole"):
         run(tmp_path, data, **({"recipe": SMALL} | change))
     assert not list(tmp_path.iterdir())
 

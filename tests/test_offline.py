@@ -305,6 +305,8 @@ def test_the_best_episodes_are_whole_and_ties_go_by_lot(biased):
     for fraction in (0, -1, 1.5, np.nan):
         with pytest.raises(CrystalGymError, match="above 0 and at most 1"):
             best_episodes(biased, fraction)
+    with pytest.raises(CrystalGymError, match="seed is 0 or more, not -1"):
+        best_episodes(biased, 0.5, seed=-1)
 
 
 def test_random_traversals_are_refused_for_data_of_several_fillings(random, tmp_path):

@@ -61,6 +61,16 @@ class Args:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
+def check_seed(seed: int) -> None:
+    """Refuse what numpy and torch do not both take.
+
+    Raises:
+        CrystalGymError: not a number from 0 to 2³² − 1.
+    """
+    if not 0 <= seed < 2**32:
+        raise CrystalGymError(f"A seed is a whole number from 0 to 2**32 - 1, not {seed}.")
+
+
 def check_args(args: Args, validation: "Transitions | None") -> None:
     """Refuse settings that cannot be.
 
@@ -80,6 +90,7 @@ def check_args(args: Args, validation: "Transitions | None") -> None:
     for name, (value, lowest) in least.items():
         if not value >= lowest:
             raise CrystalGymError(f"{name} must be at least {lowest}, not {value}.")
+    check_seed(args.seed)
     if args.patience and validation is None:
         raise CrystalGymError(
             "Stopping early needs validation transitions; give them or patience 0."

@@ -142,10 +142,12 @@ def best_episodes(transitions: Transitions, fraction: float, seed: int = 0) -> T
         seed: of the lot.
 
     Raises:
-        CrystalGymError: the fraction is out of range.
+        CrystalGymError: the fraction is out of range, or ``seed`` below 0.
     """
     if not 0 < fraction <= 1:
         raise CrystalGymError(f"A fraction is above 0 and at most 1, not {fraction}.")
+    if seed < 0:
+        raise CrystalGymError(f"A seed is 0 or more, not {seed}.")
     # Equal returns must stay equal when they are sums of rounded rewards.
     returns = transitions.returns.round(6)
     lot = np.random.default_rng(seed).permutation(len(returns))

@@ -22,6 +22,7 @@ from crystal_agents.online.algorithms import (
 from crystal_agents.online.extractor import SkeletonFeatures
 from crystal_agents.online.vec_env import SkeletonVecEnv
 from crystal_agents.policy import PolicyConfig, SkeletonPolicy, load_policy
+from crystal_agents.training import check_seed
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError
 from crystal_gym.masks import every_element
@@ -158,8 +159,8 @@ def _make(
     critic_shapes_encoder: bool = False,
     anchored: bool = False,
 ) -> BaseAlgorithm:
-    if seed is not None and not 0 <= seed < 2**32:
-        raise CrystalGymError(f"A seed is a whole number from 0 to 2**32 - 1, not {seed}.")
+    if seed is not None:
+        check_seed(seed)
     rate = settings.get("learning_rate", 1.0)
     if not callable(rate) and not 0 < rate < np.inf:
         raise CrystalGymError(f"The learning rate is a number above 0, not {rate}.")
