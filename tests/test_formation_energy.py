@@ -311,6 +311,16 @@ def test_a_reference_that_cannot_be_computed_is_told():
         ReferenceEnergies(resolve_energy_model("emt")).require([84])
 
 
+def test_a_network_that_cannot_be_loaded_is_no_failure_of_a_crystal(toy, monkeypatch):
+    def absent(device: str) -> None:
+        raise OSError("no weights")
+
+    monkeypatch.setattr("crystal_gym.rewards.energy_models.load_chgnet", absent)
+    model = resolve_energy_model("chgnet")
+    with pytest.raises(OSError, match="no weights"):
+        model.energies([(toy.skeleton(0), toy.atomic_numbers[0, : toy.n_sites[0]])])
+
+
 def test_wrong_calculators_are_told():
     with pytest.raises(UnknownNameError, match=r"calculator 'chgnett'. Did you mean 'chgnet'"):
         FormationEnergyReward("chgnett")
@@ -327,6 +337,17 @@ def test_wrong_calculators_are_told():
         FormationEnergyReward("os:system")
     with pytest.raises(CrystalGymError, match=r"cannot be made with the settings .*'colour'"):
         FormationEnergyReward("chgnet", {"colour": 1})
+    for strange in ("gpu", "nowhere:0"):
+        with pytest.raises(CrystalGymError, match=f"cannot run on the device '{strange}'"):
+            FormationEnergyReward("chgnet", {"device": strange})
+    for strange in (":EMT", ".emt:EMT", "ase.calculators.emt:"):
+        with pytest.raises(CrystalGymError, match="written 'module:Class'"):
+            FormationEnergyReward(strange)
+    for strange in ([1], "x"):
+        with pytest.raises(CrystalGymError, match="mapping of names to values"):
+            FormationEnergyReward("emt", strange)
+        with pytest.raises(CrystalGymError, match="mapping of symbols"):
+            FormationEnergyReward("emt", references=strange)
     with pytest.raises(CrystalGymError, match="given as an object has its settings"):
         FormationEnergyReward(EMT(), {"asap_cutoff": True})
     with pytest.raises(CrystalGymError, match="fallback of a reward is a finite number"):

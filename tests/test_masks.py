@@ -35,21 +35,24 @@ def by_brute_force(vocabulary: Vocabulary, filled: tuple[int, ...], n_sites: int
 
 
 @st.composite
-def partly_filled(draw: st.DrawFn) -> tuple[Vocabulary, tuple[int, ...], int]:
+def partly_filled(draw: st.DrawFn) -> tuple[Vocabulary, tuple[int, ...], int, int]:
     symbols = draw(st.lists(st.sampled_from(ELEMENTS), min_size=1, max_size=4, unique=True))
     n_sites = draw(st.integers(1, 6))
     filled = draw(st.lists(st.integers(0, len(symbols) - 1), max_size=n_sites - 1))
-    return Vocabulary(tuple(symbols)), tuple(filled), n_sites
+    # Cells of fewer sites than the collection's largest are padded.
+    padding = draw(st.integers(0, 2))
+    return Vocabulary(tuple(symbols)), tuple(filled), n_sites, padding
 
 
 @pytest.mark.parametrize("answers", [AnswerTable, AnswerSearch])
 @settings(max_examples=150, deadline=None)
 @given(partly_filled())
 def test_the_mask_is_exact(
-    answers: type[AnswerTable | AnswerSearch], case: tuple[Vocabulary, tuple[int, ...], int]
+    answers: type[AnswerTable | AnswerSearch], case: tuple[Vocabulary, tuple[int, ...], int, int]
 ) -> None:
-    vocabulary, filled, n_sites = case
-    codes = np.zeros((1, n_sites), np.int32)
+    vocabulary, filled, n_sites, padding = case
+    codes = np.zeros((1, n_sites + padding), np.int32)
+    codes[0, n_sites:] = -1
     codes[0, : len(filled)] = np.array(filled, int) + 1
     found = answers(ions_of(vocabulary), len(vocabulary), n_sites)(codes)
     np.testing.assert_array_equal(found[0], by_brute_force(vocabulary, filled, n_sites))

@@ -157,6 +157,9 @@ def test_the_gap_reward_falls_off_as_a_gaussian_of_one_electronvolt(crystals, ta
 
 
 def test_bad_parameters_are_told():
+    for strange in (["direct"], {"gap": 1}):
+        with pytest.raises(UnknownNameError, match="band gap"):
+            Perov5GapReward(gap=strange)
     for wrong in (np.nan, np.inf, "stiff", True, None):
         with pytest.raises(CrystalGymError, match=r"A bulk modulus \(GPa\) is a finite number"):
             Perov5DftReward(bulk_modulus=wrong)
@@ -249,6 +252,20 @@ def labelled_perov5(perov5):
 
 
 @pytest.mark.real
+def test_of_crystals_with_the_same_elements_the_labelled_one_is_found(crystals):
+    heat = crystals.labels["heat_all"]
+    few = crystals.take([0, 1, 1, 2])
+    few.labels["heat_all"][:] = [heat[1], np.nan, 0.5, heat[2]]
+    few = dataclasses.replace(few, ids=np.array(list("abcd")))
+    table = EpisodeTable(few)
+    paid, told = Perov5DftReward().on_finish(table, np.array([2]), table.true[[1]])
+    assert paid == [-0.5]
+    assert told["labelled"] == [1]
+    few.labels["heat_all"][1] = 0.7
+    with pytest.raises(CrystalGymError, match=r"twice, by the crystals 'b' and 'c'.*Keep one"):
+        Perov5DftReward().prepare(EpisodeTable(few))
+
+
 def test_real_crystals_earn_minus_their_heat_and_no_strain(labelled_perov5):
     env = gym.make_vec(
         "CrystalSkeleton-v0",

@@ -230,6 +230,8 @@ def test_unknown_rewards_rules_and_parameters_are_named():
     for wrong in (MatchReward, None, 3, [("match", 1.0)]):
         with pytest.raises(CrystalGymError, match="A reward is a name, a mapping"):
             resolve_reward(wrong)
+    with pytest.raises(UnknownNameError, match=r"validity rule \['strict'\]"):
+        resolve_reward({"validity": {"rule": ["strict"]}})
     with pytest.raises(UnknownNameError, match="validity rule 'loose'"):
         ValidityReward("loose")
     with pytest.raises(UnknownNameError, match=r"reward 'validity': 'rul'. Did you mean 'rule'"):

@@ -10,6 +10,7 @@ from stable_baselines3.common.monitor import Monitor
 from crystal_agents import SkeletonVecEnv
 from crystal_gym import CrystalSkeletonVectorEnv
 from crystal_gym.errors import CrystalGymError
+from crystal_gym.rewards import Reward
 
 B = 6
 
@@ -94,6 +95,17 @@ def test_a_mask_that_leaves_nothing_is_told(toy):
     envs.reset()
     with pytest.raises(CrystalGymError, match="no element for environment 2"):
         envs.env_method("action_masks")
+
+
+def test_a_reward_that_is_nan_is_told(toy):
+    class Nowhere(Reward):
+        def on_fill(self, table, crystal, site, element):
+            return np.where(np.arange(len(crystal)) == 4, np.nan, 0.0)
+
+    envs = SkeletonVecEnv(native(toy, reward=Nowhere()))
+    envs.reset()
+    with pytest.raises(CrystalGymError, match=r"environment 4 is NaN.*take 'worst'"):
+        envs.step(np.zeros(B, np.int64))
 
 
 def test_attributes_are_shared(toy):

@@ -104,14 +104,14 @@ class AnswerTable:
         # The last row is for full cells, and for those with an element that is no ion.
         self._table = np.concatenate([*blocks, np.ones((1, n_elements), bool)])
         self._begin = np.cumsum([0, *map(len, blocks)])
-        # Codes as ions; then come "nothing", which adds 0 to a place, and "no ion", which leads out
-        # of the table.
-        nothing, no_ion = len(ions), len(ions) + 1
+        # Codes as ions; then come "no ion", which leads out of the table, and "nothing", which adds
+        # 0 to a place. Nothing is last, so that sites beyond the cell's stand behind all others.
+        no_ion, nothing = len(ions), len(ions) + 1
         self._ion = np.full(n_elements + 2, no_ion, np.int16)
         self._ion[actions + 1] = np.arange(len(ions))
         self._ion[[0, -1]] = nothing
         self._nothing = nothing
-        self._places = np.pad(places, ((0, 0), (0, 1)), constant_values=len(self._table))
+        self._places = np.insert(places, no_ion, len(self._table), axis=1)
 
     def __call__(self, elements: np.ndarray) -> np.ndarray:
         """Allowed elements, bool (B, V), for codes (B, N) of cells with n sites."""

@@ -54,13 +54,13 @@ class ChgnetEnergy:
     """CHGNet 0.3.0 (Deng et al., Nat. Mach. Intell. 5, 1031, 2023), weights from its package.
 
     Its graph knows the geometry alone, so it is made once a skeleton, and the elements are put on
-    it. Crystals whose sites are all further than 6 Å from each other have none, which is a failure.
+    it. Crystals with a site that has no other within 6 Å have none, which is a failure.
 
     Args:
         device: PyTorch's name of where the network runs.
 
     Raises:
-        CrystalGymError: the package is not installed.
+        CrystalGymError: the package is not installed, or there is no such device.
     """
 
     name = CHGNET
@@ -68,6 +68,7 @@ class ChgnetEnergy:
     def __init__(self, device: str = "cpu") -> None:
         if importlib.util.find_spec("chgnet") is None:
             raise CrystalGymError(_missing("CHGNet"))
+        _check_device(device)
         self.device = device
         self._model: CHGNet | None = None
         self._graphs = BoundedMemory(_GRAPHS)
@@ -78,6 +79,7 @@ class ChgnetEnergy:
         import torch
 
         values = np.full(len(crystals), np.nan)
+        model = self.model  # if it cannot be loaded, that is no failure of a crystal
         graphs: dict[int, CrystalGraph] = {}
         for index, (skeleton, numbers) in enumerate(crystals):
             with self._survived(numbers):
@@ -86,7 +88,7 @@ class ChgnetEnergy:
                 graphs[index] = graph.to(self.device)
         for some in _batches(graphs):
             with torch.no_grad():
-                energies = self.model([graphs[index] for index in some], task="e")["e"]
+                energies = model([graphs[index] for index in some], task="e")["e"]
             values[some] = energies.cpu().double().numpy()
         return values
 
@@ -106,6 +108,19 @@ class ChgnetEnergy:
             graph.atom_frac_coord = graph.atom_frac_coord.detach()
             self._graphs[key] = graph
         return self._graphs[key]
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    # PyTorch's errors for devices have no common base: RuntimeError, AssertionError and others.
+    except Exception as error:
+        raise CrystalGymError(
+            f"CHGNet cannot run on the device {device!r} here: {error} Take 'cpu', or the name of "
+            "a device that PyTorch finds."
+        ) from error
 
 
 def load_chgnet(device: str = "cpu") -> "CHGNet":
@@ -209,6 +224,10 @@ def resolve_energy_model(
         if settings:
             raise CrystalGymError("A calculator that is given as an object has its settings.")
         return AseEnergy(calculator)
+    if settings is not None and not isinstance(settings, Mapping):
+        raise CrystalGymError(
+            f"Settings of a calculator are a mapping of names to values, not {settings!r}."
+        )
     kind = ChgnetEnergy if calculator == CHGNET else _ase_class(calculator)
     try:
         made = kind(**(settings or {}))
@@ -234,6 +253,8 @@ def _ase_class(name: str) -> Any:
     except ModuleNotFoundError as error:
         raise CrystalGymError(_missing("ASE")) from error
     module, colon, attribute = name.partition(":")
+    if colon and not (attribute and all(part.isidentifier() for part in module.split("."))):
+        raise CrystalGymError(f"The place of a class is written 'module:Class', not {name!r}.")
     if not colon and name not in (*names, *external_calculators):
         raise UnknownNameError("calculator", name, (CHGNET, *names, *external_calculators))
     try:

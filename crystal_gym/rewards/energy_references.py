@@ -36,11 +36,15 @@ class ReferenceEnergies:
         given: symbols and energies in eV/atom, which go before all others.
 
     Raises:
-        CrystalGymError: a symbol is none, or an energy is no finite number.
+        CrystalGymError: they are no mapping, a symbol is none, or an energy is no finite number.
     """
 
     def __init__(self, model: EnergyModel, given: Mapping[str, float] | None = None) -> None:
         self.model = model
+        if given is not None and not isinstance(given, Mapping):
+            raise CrystalGymError(
+                f"Reference energies are a mapping of symbols to eV/atom, not {given!r}."
+            )
         known = {}
         if model.name == CHGNET:
             known = {symbol: entry["energy"] for symbol, entry in shipped_elements().items()}

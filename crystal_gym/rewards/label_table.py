@@ -34,7 +34,8 @@ class LabelTable:
         coverage: the share of crystals whose label is known.
 
     Raises:
-        CrystalGymError: the cells are not cubic with five sites.
+        CrystalGymError: the cells are not cubic with five sites, or two labelled crystals have the
+            same elements on the same sites.
         MissingDataError: no label is known.
     """
 
@@ -48,7 +49,12 @@ class LabelTable:
         self.coverage = float(self.labelled.mean())
         # Five codes as the digits of one number.
         self._base = (table.n_elements + 1) ** np.arange(N_SITES)
-        self._keys, self._rows = np.unique(self._key(table.true), return_index=True)
+        keys = self._key(table.true)
+        _check_labelled_once(collection, label, np.where(self.labelled, keys, -1))
+        # Of crystals with the same elements the labelled one is found.
+        first = np.argsort(~self.labelled, kind="stable")
+        self._keys, found = np.unique(keys[first], return_index=True)
+        self._rows = first[found]
         if self.coverage < 1:
             _log.warning(
                 "%s: %s is known for %s of %s crystals (%.0f %%); all others are missing, and "
@@ -184,6 +190,18 @@ def _check_cells(collection: CrystalCollection, label: str) -> None:
         raise CrystalGymError(
             f"{label!r} is looked up by the elements on the sites A, B, X1, X2, X3 of a cubic "
             f"cell, and {collection.name!r} has other cells. Use collection 'perov-5'."
+        )
+
+
+def _check_labelled_once(collection: CrystalCollection, label: str, keys: np.ndarray) -> None:
+    """Refuse two labels for the same elements; keys are (C,), -1 where there is no label."""
+    distinct, counts = np.unique(keys[keys >= 0], return_counts=True)
+    if (counts > 1).any():
+        one, other, *_ = np.flatnonzero(keys == distinct[np.argmax(counts > 1)])
+        raise CrystalGymError(
+            f"{collection.name!r} gives {label!r} of {collection.formula(int(one))} twice, by the "
+            f"crystals {str(collection.ids[one])!r} and {str(collection.ids[other])!r}: which is "
+            "meant? Keep one of them."
         )
 
 

@@ -30,7 +30,7 @@ class Perov5GapReward(LabelReward):
     """
 
     def __init__(self, target: float = 1.12, gap: str = "indirect", missing: str = "worst") -> None:
-        if gap not in GAPS:
+        if not isinstance(gap, str) or gap not in GAPS:
             raise UnknownNameError("band gap", gap, GAPS)
         super().__init__(GAPS[gap], missing)
         self.target = finite(target, "A wanted band gap (eV)")

@@ -17,7 +17,7 @@ class ValidityReward(Reward):
     """
 
     def __init__(self, rule: str = "smact14") -> None:
-        if rule not in RULES:
+        if not isinstance(rule, str) or rule not in RULES:
             raise UnknownNameError("validity rule", rule, RULES)
         self.rule = rule
 

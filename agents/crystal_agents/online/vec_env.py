@@ -72,8 +72,13 @@ class SkeletonVecEnv(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> tuple["VecEnvObs", np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        """Observations, rewards float32 (B,), ends of episodes bool (B,), and infos."""
+        """Observations, rewards float32 (B,), ends of episodes bool (B,), and infos.
+
+        Raises:
+            CrystalGymError: a reward is NaN.
+        """
         observations, rewards, ended, _, native = self._stepped.step(self._actions)
+        _refuse_nan(rewards)
         self._returns += rewards
         self._lengths += 1
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
@@ -162,6 +167,15 @@ def _joined(options: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Options of each environment as the vector takes them: a list of B by name."""
     options = list(options)
     return {name: [one.get(name) for one in options] for name in options[0]} or None
+
+
+def _refuse_nan(rewards: np.ndarray) -> None:
+    strange = np.isnan(rewards)
+    if strange.any():
+        raise CrystalGymError(
+            f"The reward of environment {int(np.argmax(strange))} is NaN; nothing can be learned "
+            "from it. Rewards of labels pay NaN with missing='nan': take 'worst'."
+        )
 
 
 def _refuse_empty(masks: np.ndarray) -> None:
