@@ -76,8 +76,8 @@ def adapter(args: Args, num_envs: int) -> dict[str, float]:
 
 def processor_seconds(model: BaseAlgorithm) -> float:
     """For a step: rollout and update, after one rollout that is not counted."""
-    model.learn(1)
     model.critic_warm_up = 0  # type: ignore[attr-defined] - the actor learns, too
+    model.learn(1)
     began = time.process_time()
     model.learn(1)
     return (time.process_time() - began) / model.num_timesteps

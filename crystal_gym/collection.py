@@ -158,6 +158,16 @@ class CrystalCollection:
             digest.update(np.ascontiguousarray(getattr(self, key)).tobytes())
         return digest.hexdigest()
 
+    def labels_fingerprint(self, names: Sequence[str]) -> str | None:
+        """SHA-256 of labels: what rewards that look them up are made from; ``None`` of none."""
+        if not names:
+            return None
+        digest = hashlib.sha256()
+        for name in sorted(names):
+            values = np.ascontiguousarray(self.labels.get(name, np.zeros(0)), np.float64)
+            digest.update(f"{name} {len(values)} ".encode() + values.tobytes())
+        return digest.hexdigest()
+
     def take(self, rows: Sequence[int] | np.ndarray) -> "CrystalCollection":
         """A smaller collection of these rows; array sizes N and E stay."""
         rows = np.asarray(rows)

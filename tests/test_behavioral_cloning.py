@@ -314,6 +314,7 @@ def test_patience_stops_and_keeps_the_best_weights(data, tmp_path):
         {"patience": -1},
         {"recipe": dataclasses.replace(SMALL, epochs=0)},
         {"recipe": dataclasses.replace(SMALL, learning_rate=-1.0)},
+        {"recipe": dataclasses.replace(SMALL, learning_rate=np.inf)},
     ],
 )
 def test_settings_that_cannot_be_are_told(data, tmp_path, change):

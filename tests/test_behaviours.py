@@ -476,6 +476,9 @@ def test_the_command_builds_mixtures_and_goes_on(folder, capsys, tmp_path):
     assert "--policy" in capsys.readouterr().err
     assert cli.main([*build, "--policy", "goldschmidt/egnn"]) == 2
     assert "no policy plays" in capsys.readouterr().err
+    for option in (("--shares", "1", "2", "1"), ("--temperature", "2")):
+        assert cli.main([*build, "--behaviour", "random", *option]) == 2
+        assert f"{option[0]} is for --behaviour mixed" in capsys.readouterr().err
     assert cli.main([*build, "--reward", "happiness"]) == 2
     assert "Unknown reward" in capsys.readouterr().err
     assert cli.main([*build, "--behaviour", "mixed", "--policy", "perov-5/egnn"]) == 2

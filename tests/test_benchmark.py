@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from crystal_agents.benchmark.contestants import CONTESTANTS
 from crystal_agents.benchmark.drawing import table_of
 from crystal_agents.benchmark.plan import Plan, load_plan
-from crystal_agents.benchmark.results import RESULTS_FILE, load_results, run_plan
+from crystal_agents.benchmark.results import RESULTS_FILE, load_results, run_plan, select
 from crystal_agents.benchmark.statistics import aggregate, interquartile_mean
 from crystal_agents.cli import main
+from crystal_agents.records import save_records
+from crystal_gym.collections import load_collection
 from crystal_gym.errors import CrystalGymError, DamagedFileError, UnknownNameError
 
 
@@ -162,6 +165,61 @@ def test_rewards_are_brought_together_on_one_scale(small, folder):
     assert scale["BC"].startswith("1.000")
 
 
+def test_rewards_on_which_cloning_is_not_above_chance_are_left_out_of_the_scale(folder):
+    def turned(record):
+        value = -record.figures["return"]
+        return dataclasses.replace(
+            record, reward="turned", figures=record.figures | {"return": value}
+        )
+
+    records = load_results(folder)
+    other = [dataclasses.replace(record, reward="match") for record in records]
+    strange = [turned(record) for record in records]
+    both = [*records, *other]
+    whole, without = (table_of(some)[-1] for some in (both, [*both, *strange]))
+    assert without.rows == whole.rows
+    assert without.notes[-1] == "Left out, for BC is not above uniform: turned."
+    # Of one reward there is no table of all.
+    assert len(table_of([*records, *strange])) == 2
+
+
+def test_results_with_other_labels_are_not_mixed_in(small, folder, tmp_path):
+    """Whoever fetches more labels later begins another folder."""
+    before = [dataclasses.replace(one, labels_sha256="ab" * 32) for one in load_results(folder)]
+    save_records(tmp_path / RESULTS_FILE, before)
+    with pytest.raises(CrystalGymError, match="'validity-strict' with other labels"):
+        next(run_plan(small, tmp_path, rewards=["validity-strict"]))
+
+
+def test_what_draws_nothing_runs_once_whatever_the_seeds(small, tmp_path):
+    plan = dataclasses.replace(small, seeds=(0, 1))
+    some = {"rewards": ["match"], "contestants": ["most-frequent", "uniform"]}
+    made = [
+        (record.contestant, record.seed)
+        for seed in (1, 0)
+        for record in run_plan(plan, tmp_path, seeds=[seed], **some)
+    ]
+    assert made == [("most-frequent", 1), ("uniform", 1), ("uniform", 0)]
+    drawn = select(load_results(tmp_path), plan, tmp_path, seeds=[0])
+    assert {(record.contestant, record.seed) for record in drawn} == {
+        ("most-frequent", 1),
+        ("uniform", 0),
+    }
+
+
+def test_what_is_missing_is_told_before_any_run(small, tmp_path, monkeypatch):
+    cifs, out = tmp_path / "cifs", tmp_path / "out"
+    cifs.mkdir()
+    load_collection("goldschmidt").structure(0).to(str(cifs / "one.cif"))
+    monkeypatch.setitem(sys.modules, "torchrl", None)
+    plan = dataclasses.replace(small, contestants=("uniform", "cql"))
+    with pytest.raises(ModuleNotFoundError, match="torchrl"):
+        list(run_plan(plan, out))
+    with pytest.raises(CrystalGymError, match="no crystals in val, test"):
+        list(run_plan(dataclasses.replace(small, collection=str(cifs)), out))
+    assert not out.exists()
+
+
 def test_results_of_another_plan_are_not_mixed_in(small, folder):
     with pytest.raises(CrystalGymError, match="another plan"):
         next(run_plan(dataclasses.replace(small, steps=640), folder))
@@ -187,6 +245,10 @@ def test_the_command_runs_offline_learners_and_draws(tmp_path, monkeypatch, caps
     assert not (tmp_path / "elsewhere").exists()
     (tmp_path / "out" / "curves.png").unlink()
     assert main(["benchmark", "smoke", "--draw-only", *where]) == 0
+    for strange in (("--rewards", "nosuch"), ("--seeds", "9")):
+        assert main(["benchmark", "smoke", "--draw-only", *where, *strange]) == 2
+    assert main(["benchmark", "perov-5", "--draw-only", *where]) == 2
+    assert "another plan" in capsys.readouterr().err
     assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -322,6 +322,7 @@ def test_random_traversals_are_refused_for_data_of_several_fillings(random, tmp_
         (CQL(gamma=1.5), {}, "gamma from 0 to 1"),
         (CQL(tau=0), {}, "tau above 0"),
         (CQL(alpha=float("nan")), {}, "alpha must be"),
+        (CQL(alpha=float("inf")), {}, "alpha must be at least 0 and finite"),
         (CQL(), {"devices": 2}, "devices must be 1"),
         (CQL(), {"precision": "16-mixed"}, "not in 16-mixed"),
         (CQL(), {"patience": 2}, "needs validation"),
@@ -381,8 +382,16 @@ def test_the_command_learns_and_evaluate_takes_the_result(
 
 def test_the_command_tells_what_is_amiss(tiny, capsys, minari_folder, monkeypatch):
     offline_ = ["offline", "goldschmidt", "--accelerator", "cpu"]
-    assert cli.main([*offline_, "--behaviour", "replay"]) == 2
-    assert "is not built yet" in capsys.readouterr().err
+    for behaviour, told in (
+        ("replay", "finetune POLICY --collection goldschmidt --reward match --record"),
+        ("mixed", "build goldschmidt --behaviour mixed --reward match --splits train --policy"),
+        ("nosuch", "Unknown behaviour 'nosuch'"),
+    ):
+        by = ["--split-by", "composition"]
+        assert cli.main([*offline_, "--behaviour", behaviour, *by]) == 2
+        err = " ".join(capsys.readouterr().err.split())
+        assert told in err
+        assert behaviour == "nosuch" or "--split-by composition` first" in err
     assert cli.main([*offline_, "--top", "0.5"]) == 2
     assert "--algorithm bc" in capsys.readouterr().err
     assert cli.main([*offline_, "--algorithm", "bc", "--alpha", "1"]) == 2

@@ -251,7 +251,6 @@ def labelled_perov5(perov5):
     return dataclasses.replace(perov5, labels=labels)
 
 
-@pytest.mark.real
 def test_of_crystals_with_the_same_elements_the_labelled_one_is_found(crystals):
     heat = crystals.labels["heat_all"]
     few = crystals.take([0, 1, 1, 2])
@@ -266,6 +265,21 @@ def test_of_crystals_with_the_same_elements_the_labelled_one_is_found(crystals):
         Perov5DftReward().prepare(EpisodeTable(few))
 
 
+def test_rewards_name_their_labels_and_collections_tell_when_they_change(crystals):
+    both = resolve_reward({"perov5-dft": 1, "perov5-gap": 0.5, "match": 1})
+    assert both.labels == ("heat_all", "ind_gap")
+    assert resolve_reward("match").labels == ()
+    assert crystals.labels_fingerprint(()) is None
+    before = {names: crystals.labels_fingerprint(names) for names in (both.labels, ("dir_gap",))}
+    heat = crystals.labels["heat_all"].copy()
+    heat[0] = 1.0  # was not known
+    changed = dataclasses.replace(crystals, labels=crystals.labels | {"heat_all": heat})
+    assert changed.fingerprint() == crystals.fingerprint()
+    assert changed.labels_fingerprint(both.labels) != before[both.labels]
+    assert changed.labels_fingerprint(("dir_gap",)) == before["dir_gap",]
+
+
+@pytest.mark.real
 def test_real_crystals_earn_minus_their_heat_and_no_strain(labelled_perov5):
     env = gym.make_vec(
         "CrystalSkeleton-v0",

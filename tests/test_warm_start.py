@@ -493,11 +493,20 @@ def test_the_command_line_finetunes(toy_folder, toy, tmp_path, monkeypatch, caps
     assert "name it with --collection" in capsys.readouterr().err
 
 
+def test_a_run_tells_the_steps_it_took_and_an_actor_that_never_moved(toy, tmp_path, caplog):
+    model = warm_start(policy_for(toy), "ppo", envs_for(toy), critic_warm_up=8, **SHORT)
+    policy = fine_tune(model, 10, tmp_path, {}, progress=False)
+    (stage,) = policy.config.training["finetuning"]
+    assert stage["steps"] == model.num_timesteps > 10
+    assert "The policy is what it was" in caplog.text
+
+
 class Labelled(Reward):
     """Pays 1; of even rows a figure is known, which is 3, of others it is not."""
 
     def on_finish(self, table, crystal, elements):
-        return np.ones(len(crystal)), {"label": np.where(crystal % 2 == 0, 3.0, np.nan)}
+        told = {"label": np.where(crystal % 2 == 0, 3.0, np.nan)}
+        return np.ones(len(crystal)), told | {"failures": np.full(len(crystal), 7.0)}
 
 
 def test_a_curve_leaves_out_what_is_unknown_and_ends_with_the_training(toy, tmp_path):
@@ -511,6 +520,8 @@ def test_a_curve_leaves_out_what_is_unknown_and_ends_with_the_training(toy, tmp_
     assert int(row["episodes"]) > 192 / toy.max_sites - B
     assert (float(row["return"]), float(row["label"])) == (1, 3)
     assert 0 <= float(row["match"]) <= 1
+    # A count that runs is not a figure of which there are means.
+    assert "failures" not in row
 
 
 def test_finetuned_policies_tell_which_crystals_they_have_seen(tmp_path, monkeypatch, capsys):
@@ -520,7 +531,8 @@ def test_finetuned_policies_tell_which_crystals_they_have_seen(tmp_path, monkeyp
         return code, printed.out, " ".join(printed.err.split())
 
     monkeypatch.chdir(tmp_path)
-    cheap = ("--steps", "400", "--num-envs", "16", "--critic-warm-up", "0")
+    cheap = ("--steps", "400", "--num-envs", "16")
+    spared = ("--critic-warm-up", "0")
     evaluate = ("--sources", "1", "--no-floors", "--json")
     start = ("finetune", "goldschmidt/egnn", "--from-scratch", *cheap)
     # Random weights have seen no crystals: any split will do.
@@ -531,11 +543,11 @@ def test_finetuned_policies_tell_which_crystals_they_have_seen(tmp_path, monkeyp
     assert code == 2
     assert "anew was trained on goldschmidt split by composition" in err
     for policy, other in (("goldschmidt/egnn", "composition"), ("./anew", "source")):
-        code, _, err = call("finetune", policy, *cheap, "--split-by", other)
+        code, _, err = call("finetune", policy, *cheap, *spared, "--split-by", other)
         assert code == 2
         assert "no split would tell what it has learned" in err
     # What follows is appended, and the policy's own splits are taken.
-    assert call("finetune", "./anew", *cheap, "--run-folder", "on")[0] == 0
+    assert call("finetune", "./anew", *cheap, *spared, "--run-folder", "on")[0] == 0
     stages = load_policy(tmp_path / "on").config.training["finetuning"]
     assert [(stage["policy"], stage["split_by"]) for stage in stages] == [
         ("goldschmidt/egnn", "composition"),
@@ -553,6 +565,9 @@ def test_finetuned_policies_tell_which_crystals_they_have_seen(tmp_path, monkeyp
         (("--num-envs", "0"), "needs at least one, not 0"),
         (("--anchor", "-1"), "coefficient is a number from 0"),
         (("--critic-warm-up", "-1"), "critic_warm_up"),
+        (("--steps", "640", "--critic-warm-up", "640"), "for the first 640 only the critic"),
+        (("--from-scratch", "--anchor", "0.5"), "--from-scratch begins with random weights"),
+        (("--from-scratch", "--critic-warm-up", "9"), "--from-scratch begins with random weights"),
     ],
 )
 def test_numbers_that_cannot_be_end_with_2(tmp_path, monkeypatch, capsys, options, told):

@@ -8,6 +8,7 @@ from crystal_agents.rollouts import Group, Scorer, roll_out
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.masks import Mask, every_element
 from crystal_gym.rewards import Reward, finish
+from crystal_gym.rewards.failures import COUNT
 
 
 def figures_of(
@@ -35,10 +36,14 @@ def figures_of(
 
 
 def means_of(figures: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Mean of each figure over the crystals that have it, NaN left out; NaN where none has."""
+    """Mean of each figure over the crystals that have it, NaN left out; NaN where none has.
+
+    The running count of a reward's failures is no figure of a crystal and is left out.
+    """
     return {
         name: float(np.nanmean(values)) if (~np.isnan(values)).any() else float("nan")
         for name, values in figures.items()
+        if name.rpartition("/")[2] != COUNT
     }
 
 

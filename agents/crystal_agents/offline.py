@@ -354,10 +354,10 @@ def _check(args: Args, settings: CQL, data: "Transitions") -> None:
         raise CrystalGymError("CQL learns in 32-true or bf16-mixed, not in 16-mixed.")
     if args.devices != 1:
         raise CrystalGymError(f"CQL learns in one process; devices must be 1, not {args.devices}.")
-    if not (settings.alpha >= 0 and 0 <= settings.gamma <= 1 and 0 < settings.tau <= 1):
+    if not (0 <= settings.alpha < np.inf and 0 <= settings.gamma <= 1 and 0 < settings.tau <= 1):
         raise CrystalGymError(
-            "alpha must be at least 0, gamma from 0 to 1 and tau above 0 and at most 1; not "
-            f"{settings.alpha}, {settings.gamma} and {settings.tau}."
+            "alpha must be at least 0 and finite, gamma from 0 to 1 and tau above 0 and at most 1; "
+            f"not {settings.alpha}, {settings.gamma} and {settings.tau}."
         )
     strange = int((~np.isfinite(data.reward)).sum())
     if strange:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import hashlib
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -88,8 +89,8 @@ def check_args(args: Args, validation: "Transitions | None") -> None:
         "devices": (args.devices, 1),
     }
     for name, (value, lowest) in least.items():
-        if not value >= lowest:
-            raise CrystalGymError(f"{name} must be at least {lowest}, not {value}.")
+        if not lowest <= value < math.inf:
+            raise CrystalGymError(f"{name} must be at least {lowest} and finite, not {value}.")
     check_seed(args.seed)
     if args.patience and validation is None:
         raise CrystalGymError(

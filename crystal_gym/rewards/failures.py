@@ -19,6 +19,10 @@ from crystal_gym.errors import CrystalGymError
 _log = logging.getLogger(__name__)
 
 
+# The component that tells how many there were so far; in a sum it follows the part's name and "/".
+COUNT = "failures"
+
+
 class RewardError(CrystalGymError):
     """A reward that fails on a crystal, which the message names."""
 
@@ -71,7 +75,7 @@ class Failures:
         self.count += int(failed.sum())
         return np.where(failed, self.fallback, values), {
             "failed": failed.astype(np.float64),
-            "failures": np.full(len(values), float(self.count)),
+            COUNT: np.full(len(values), float(self.count)),
         }
 
 

@@ -105,6 +105,7 @@ class LabelReward(Reward):
         if missing not in MISSING:
             raise UnknownNameError("policy for missing labels", missing, MISSING)
         self.label = label
+        self.labels = (label,)
         self.missing = missing
 
     def prepare(self, table: EpisodeTable) -> None:

@@ -12,7 +12,12 @@ class Reward:
 
     One object serves the single and the vector environment. Write your own by overriding one method
     or both, and pass an instance as ``reward`` to the environment.
+
+    Attributes:
+        labels: names of the collection's labels that decide what is paid.
     """
+
+    labels: tuple[str, ...] = ()
 
     def prepare(self, table: EpisodeTable) -> None:
         """What can be done before the first episode; an environment calls it with its crystals.

@@ -35,6 +35,8 @@ class WeightedSum(Reward):
                     "`resolve_reward` makes one of a name or a function."
                 )
             self.parts[name] = finite(weight, f"The weight of reward {name!r}"), reward
+        found = {label for _, reward in self.parts.values() for label in reward.labels}
+        self.labels = tuple(sorted(found))
 
     def prepare(self, table: EpisodeTable) -> None:
         """Prepare every part."""

@@ -125,7 +125,7 @@ def build_dataset(
     mixture = behaviour if isinstance(behaviour, Mixture) else None
     act = mixture or behaviour_named(str(behaviour))
     kind = "mixed" if mixture else str(behaviour)
-    reward_name, earned = _resolve(reward)
+    reward_name, earned = named_reward(reward)
     crystals = load_collection(collection, split_by=split_by, progress=progress)
     rows = crystals.in_split(split)
     if not len(rows):
@@ -141,6 +141,7 @@ def build_dataset(
         kind,
         _ALGORITHMS[kind] if mixture is None else f"each episode by one of: {mixture.describe()}",
         reward_name,
+        earned.labels,
         environment_spec(collection, split, split_by, table, reward),
         {
             "split_by": split_by,
@@ -172,6 +173,7 @@ class DatasetPlan:
         behaviour: ``expert``, ``random``, ``mixed`` or ``replay``.
         algorithm: who plays, in words.
         reward: its name.
+        labels: names of those that the reward looks up.
         environment: in which the episodes happen, where it can be written down.
         settings: what else goes into the section ``crystal_gym`` of the metadata.
     """
@@ -182,6 +184,7 @@ class DatasetPlan:
     behaviour: str
     algorithm: str
     reward: str
+    labels: tuple[str, ...]
     environment: EnvSpec | None
     settings: dict[str, Any]
 
@@ -197,6 +200,7 @@ class DatasetPlan:
                 "behaviour": self.behaviour,
                 "reward": self.reward,
                 "collection_sha256": collection.fingerprint(),
+                "labels_sha256": collection.labels_fingerprint(self.labels),
                 "vocabulary": list(vocabulary.symbols),
                 **self.settings,
             },
@@ -290,7 +294,12 @@ def _slug(name: str, otherwise: str) -> str:
     return re.sub(r"[^-a-zA-Z0-9_]+", "-", name).strip("-") or otherwise
 
 
-def _resolve(reward: "NamedReward") -> tuple[str, Reward]:
+def named_reward(reward: "NamedReward") -> tuple[str, Reward]:
+    """The name of a data set's reward, and the reward.
+
+    Raises:
+        CrystalGymError: another reward is given under the name of one of crystal-gym's.
+    """
     if isinstance(reward, str):
         return reward, resolve_reward(reward)
     name, given = reward

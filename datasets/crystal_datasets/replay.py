@@ -12,6 +12,7 @@ from crystal_datasets.minari_writer import (
     DatasetPlan,
     dataset_id,
     environment_spec,
+    named_reward,
     write_dataset,
 )
 from crystal_datasets.trajectories import Episodes, replay
@@ -226,7 +227,7 @@ def write_replay(
             f"{len(strange)} of the crystals that were recorded stand in other splits than "
             f"{split!r}; name the split of the run's environment."
         )
-    reward_name = reward if isinstance(reward, str) else reward[0]
+    reward_name, earned = named_reward(reward)
     plan = DatasetPlan(
         dataset_id(crystals.name, split, "replay", reward_name),
         table,
@@ -234,6 +235,7 @@ def write_replay(
         "replay",
         f"replay of an online learner: {algorithm}",
         reward_name,
+        earned.labels,
         environment_spec(collection, split, split_by, table, reward),
         {
             "split_by": split_by,

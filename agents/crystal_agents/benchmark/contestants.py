@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -50,6 +50,7 @@ class Contestant:
         seeded: whether the seed matters.
         online: whether it learns in the environment.
         scratch: of a warm start, the contestant that begins with random weights.
+        needs: a package that an extra installs.
     """
 
     title: str
@@ -58,6 +59,7 @@ class Contestant:
     seeded: bool = True
     online: bool = False
     scratch: str = ""
+    needs: str = ""
 
 
 def _uniform(_arena: "Arena", seed: int) -> Outcome:
@@ -138,13 +140,15 @@ def _filling(arena: "Arena", policy: "SkeletonPolicy") -> Outcome:
 
 def _mixed_data(arena: "Arena") -> "Transitions":
     """A third each by the expert, the cloned policy and uniformly at random; built when missing."""
-    from minari.storage import get_dataset_path
+    import minari
 
     from crystal_datasets import build_dataset, dataset_id, load_transitions, mixed
 
     plan = arena.plan
     name = dataset_id(arena.collection.name, "train", "mixed", arena.reward_name)
-    if not get_dataset_path(name).is_dir():
+    labels = arena.collection.labels_fingerprint(arena.reward.labels)
+    before: Any = minari.list_local_datasets(prefix=name).get(name)
+    if before is None or before["crystal_gym"].get("labels_sha256") != labels:
         build_dataset(
             plan.collection,
             "train",
@@ -152,6 +156,7 @@ def _mixed_data(arena: "Arena") -> "Transitions":
             reward=arena.reward_name,
             vocabulary=arena.policy.vocabulary,
             trajectories=plan.offline_trajectories,
+            overwrite=before is not None,
         )
     return load_transitions(name)
 
@@ -181,6 +186,6 @@ CONTESTANTS: dict[str, Contestant] = {
     "dqn-warm": Contestant(
         "DQN, warm start", _online("dqn", warm=True), online=True, scratch="dqn"
     ),
-    "cql": Contestant("CQL, offline from mixed", _cql),
+    "cql": Contestant("CQL, offline from mixed", _cql, needs="torchrl"),
     "bc-top": Contestant("BC on the best quarter of mixed", _best_cloned),
 }

@@ -112,32 +112,42 @@ def _reward_table(reward: str, records: Sequence[Record]) -> Table:
 
 
 def _over_all(records: Sequence[Record]) -> Table | None:
-    """Returns on the scale from uniform (0) to BC (1), all rewards together."""
+    """Returns on the scale from uniform (0) to BC (1), all rewards together.
+
+    A reward on which BC is not above uniform has no such scale and is left out.
+    """
     rewards = list(dict.fromkeys(record.reward for record in records))
     by_reward = {r: _runs([one for one in records if one.reward == r]) for r in rewards}
-    if len(rewards) < 2 or not all(
-        {"uniform", _CLONED} <= set(runs) for runs in by_reward.values()
-    ):
+    if not all({"uniform", _CLONED} <= set(runs) for runs in by_reward.values()):
+        return None
+    ends = {
+        reward: [interquartile_mean(_returns(runs[one])) for one in ("uniform", _CLONED)]
+        for reward, runs in by_reward.items()
+    }
+    left_out = [reward for reward, (floor, top) in ends.items() if not top > floor]
+    rewards = [reward for reward in rewards if reward not in left_out]
+    if len(rewards) < 2:
         return None
     rows = []
     for name in CONTESTANTS:
-        if not all(name in runs for runs in by_reward.values()):
+        if not all(name in by_reward[reward] for reward in rewards):
             continue
         strata = []
-        for runs in by_reward.values():
-            floor, top = (
-                interquartile_mean(np.array([run.figures["return"] for run in runs[one]]))
-                for one in ("uniform", _CLONED)
-            )
-            returns = np.array([run.figures["return"] for run in runs[name]])
-            strata.append((returns - floor) / (top - floor))
+        for reward in rewards:
+            floor, top = ends[reward]
+            strata.append((_returns(by_reward[reward][name]) - floor) / (top - floor))
         rows.append((CONTESTANTS[name].title, _number(aggregate(strata))))
+    told = f"Left out, for BC is not above uniform: {', '.join(left_out)}."
     return Table(
         "All rewards together",
         ("", "normalised return"),
         rows,
-        [_NORMALISED, f"Rewards: {', '.join(rewards)}."],
+        [_NORMALISED, f"Rewards: {', '.join(rewards)}.", *([told] if left_out else [])],
     )
+
+
+def _returns(runs: Sequence[Record]) -> np.ndarray:
+    return np.array([run.figures["return"] for run in runs])
 
 
 def _number(estimate: Estimate | None) -> str:

@@ -1,6 +1,7 @@
 """The runs of a benchmark: made once each, kept in one JSON file."""
 
 import dataclasses
+import importlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from crystal_agents.benchmark.contestants import CONTESTANTS
 from crystal_agents.benchmark.plan import Plan
 from crystal_agents.provenance import hardware, versions
 from crystal_agents.records import load_records, save_records
+from crystal_gym.collection import SPLITS, CrystalCollection
 from crystal_gym.errors import CrystalGymError
 
 RESULTS_FILE = "benchmark.json"
@@ -39,6 +41,7 @@ class Record:
         hardware: where it was made.
         versions: of the software.
         date: when it ended, ISO 8601.
+        labels_sha256: fingerprint of the labels that the reward looks up.
     """
 
     contestant: str
@@ -52,6 +55,7 @@ class Record:
     hardware: str
     versions: dict[str, str]
     date: str
+    labels_sha256: str | None = None
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Record":
@@ -71,6 +75,32 @@ def load_results(folder: Path) -> list[Record]:
         Record.from_json,
         without="online learners then learn anew; of offline ones the checkpoints beside it serve",
     )
+
+
+def select(
+    records: Sequence[Record],
+    plan: Plan,
+    path: Path,
+    *,
+    rewards: Sequence[str] = (),
+    contestants: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+) -> list[Record]:
+    """The records of some rewards, contestants and seeds of a plan; see ``run_plan``.
+
+    Raises:
+        CrystalGymError: the records are of another plan, or something is asked for that the plan
+            does not hold.
+    """
+    chosen = _asked(plan, rewards, contestants, seeds)
+    _same_plan(path, records, plan)
+    return [
+        record
+        for record in records
+        if record.reward in chosen["rewards"]
+        and record.contestant in chosen["contestants"]
+        and (record.seed in chosen["seeds"] or not CONTESTANTS[record.contestant].seeded)
+    ]
 
 
 def run_plan(
@@ -96,25 +126,32 @@ def run_plan(
         The record of each new run.
 
     Raises:
-        CrystalGymError: the folder holds results of another plan or other crystals, or something
-            is asked for that the plan does not hold.
+        CrystalGymError: the folder holds results of another plan, other crystals or other labels,
+            something is asked for that the plan does not hold, or a split has no crystals.
         DamagedFileError: the results are damaged.
+        ModuleNotFoundError: a contestant needs a package that is not installed.
         StorageError: the folder cannot be written.
     """
-    asked = {"rewards": rewards, "contestants": contestants, "seeds": seeds}
-    chosen = {name: _chosen(plan, name, list(some)) for name, some in asked.items()}
-    settings = {k: v for k, v in dataclasses.asdict(plan).items() if k not in _LISTS}
+    chosen = _asked(plan, rewards, contestants, seeds)
     path = folder / RESULTS_FILE
     arenas = {name: Arena(plan, name, folder) for name in chosen["rewards"]}
-    sha256 = next(iter(arenas.values())).collection.fingerprint()
-    for number, seed in enumerate(chosen["seeds"]):
+    collection = next(iter(arenas.values())).collection
+    # What is missing is told before hours of runs.
+    _check_splits(collection)
+    for name in chosen["contestants"]:
+        if CONTESTANTS[name].needs:
+            importlib.import_module(CONTESTANTS[name].needs)
+    sha256 = collection.fingerprint()
+    labels = {n: collection.labels_fingerprint(a.reward.labels) for n, a in arenas.items()}
+    for seed in chosen["seeds"]:
         for reward, arena in arenas.items():
             for name in chosen["contestants"]:
                 contestant = CONTESTANTS[name]
                 before = load_results(folder)
-                _same(path, before, settings, sha256)
-                made = {(one.contestant, one.reward, one.seed) for one in before}
-                if (name, reward, seed) in made or (number and not contestant.seeded):
+                _same_plan(path, before, plan)
+                _same_data(path, before, sha256, labels)
+                made = [one for one in before if (one.contestant, one.reward) == (name, reward)]
+                if seed in [one.seed for one in made] or (made and not contestant.seeded):
                     continue
                 began = time.perf_counter()
                 outcome = contestant.run(arena, seed)
@@ -123,7 +160,7 @@ def run_plan(
                     contestant=name,
                     reward=reward,
                     seed=seed,
-                    plan=settings,
+                    plan=_settings(plan),
                     collection_sha256=sha256,
                     figures=figures,
                     curve=outcome.curve,
@@ -131,10 +168,22 @@ def run_plan(
                     hardware=hardware(torch.device("cpu")),
                     versions=versions(),
                     date=datetime.now(UTC).isoformat(timespec="seconds"),
+                    labels_sha256=labels[reward],
                 )
                 # Read anew: another process may have finished runs of its own meanwhile.
                 save_records(path, [*load_results(folder), record])
                 yield record
+
+
+def _settings(plan: Plan) -> dict[str, Any]:
+    return {k: v for k, v in dataclasses.asdict(plan).items() if k not in _LISTS}
+
+
+def _asked(
+    plan: Plan, rewards: Sequence[str], contestants: Sequence[str], seeds: Sequence[int]
+) -> dict[str, list[Any]]:
+    asked = {"rewards": rewards, "contestants": contestants, "seeds": seeds}
+    return {name: _chosen(plan, name, list(some)) for name, some in asked.items()}
 
 
 def _chosen(plan: Plan, name: str, some: list[Any]) -> list[Any]:
@@ -147,10 +196,30 @@ def _chosen(plan: Plan, name: str, some: list[Any]) -> list[Any]:
     return some or held
 
 
-def _same(path: Path, before: list[Record], settings: dict[str, Any], sha256: str) -> None:
-    """Results of different plans, or on different crystals, are never brought together."""
+def _check_splits(collection: CrystalCollection) -> None:
+    empty = [split for split in SPLITS if not len(collection.in_split(split))]
+    if empty:
+        raise CrystalGymError(
+            f"{collection.name!r} has no crystals in {', '.join(empty)}. Contestants learn on "
+            "train, their curves are drawn on val and they are measured on test: all are needed."
+        )
+
+
+def _same_plan(path: Path, records: Sequence[Record], plan: Plan) -> None:
+    """Results of different plans are never brought together."""
+    if any(record.plan != _settings(plan) for record in records):
+        raise CrystalGymError(f"{path} holds results of another plan. Choose another folder.")
+
+
+def _same_data(
+    path: Path, before: Sequence[Record], sha256: str, labels: Mapping[str, str | None]
+) -> None:
+    """Nor are results on different crystals, or of rewards with different labels."""
     for record in before:
-        if record.collection_sha256 != sha256 or record.plan != settings:
+        if record.collection_sha256 != sha256:
+            raise CrystalGymError(f"{path} holds results on other crystals. Choose another folder.")
+        if record.reward in labels and record.labels_sha256 != labels[record.reward]:
             raise CrystalGymError(
-                f"{path} holds results of another plan or on other crystals. Choose another folder."
+                f"{path} holds results of {record.reward!r} with other labels than those at hand. "
+                "Choose another folder."
             )

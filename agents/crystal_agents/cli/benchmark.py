@@ -39,7 +39,7 @@ class Benchmark(Command):
     """Where results, table, curves and data sets are written (default: benchmark-PLAN)."""
 
     draw_only: bool = False
-    """Run nothing; draw table and curves from the results that are there."""
+    """Run nothing; draw table and curves of what is chosen from the results that are there."""
 
     def run(self) -> None:
         """Make the runs that are missing, then draw."""
@@ -48,23 +48,30 @@ class Benchmark(Command):
         os.environ["MINARI_DATASETS_PATH"] = str((folder / "minari").resolve())
         from crystal_agents.benchmark.drawing import save_curves, table_of
         from crystal_agents.benchmark.plan import load_plan
-        from crystal_agents.benchmark.results import load_results, run_plan
+        from crystal_agents.benchmark.results import (
+            RESULTS_FILE,
+            load_results,
+            run_plan,
+            select,
+        )
         from crystal_gym.errors import CrystalGymError
         from crystal_gym.files import written_beside
 
+        plan = load_plan(self.plan)
+        chosen = {
+            "rewards": self.rewards,
+            "contestants": self.contestants,
+            "seeds": self.seeds,
+        }
         if not self.draw_only:
-            plan = load_plan(self.plan)
-            chosen = {
-                "rewards": self.rewards,
-                "contestants": self.contestants,
-                "seeds": self.seeds,
-            }
             for record in run_plan(plan, folder, **chosen):
                 console().print(
                     f"{record.reward}, {record.contestant}, seed {record.seed}: return "
                     f"{record.figures['return']:.3f} ({record.seconds:.0f} s)"
                 )
         records = load_results(folder)
+        if self.draw_only:
+            records = select(records, plan, folder / RESULTS_FILE, **chosen)
         if not records:
             raise CrystalGymError(f"There are no results in {folder} to draw from.")
         tables = table_of(records)

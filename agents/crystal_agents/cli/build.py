@@ -47,11 +47,12 @@ class Build(Command):
     policy: str | None = None
     """For mixed: a name from `crystal-gym list`, or a folder of a trained policy."""
 
-    shares: tuple[float, float, float] = (1, 1, 1)
-    """For mixed: in which proportions expert, policy and random play the episodes."""
+    shares: tuple[float, float, float] | None = None
+    """For mixed: in which proportions expert, policy and random play the episodes (default: equal
+    ones)."""
 
-    temperature: float = 1.0
-    """For mixed: at which the policy's elements are drawn; above 1 more varied."""
+    temperature: float | None = None
+    """For mixed: at which the policy's elements are drawn (default: 1); above 1 more varied."""
 
     trajectories: int = 5
     """Episodes for each crystal, each from another source site."""
@@ -71,8 +72,9 @@ class Build(Command):
         from crystal_gym.rewards import resolve_reward
 
         out = console()
-        resolve_reward(self.reward)  # a mistake is told before anything is prepared
+        labels = resolve_reward(self.reward).labels  # a mistake is told before all work
         collection = load_collection(self.name, split_by=self.split_by)
+        labels_sha256 = collection.labels_fingerprint(labels)
         behaviour = self._behaviour(collection)
         sizes = {split: len(collection.in_split(split)) for split in self.splits or SPLITS}
         empty = [split for split, size in sizes.items() if not size]
@@ -80,11 +82,10 @@ class Build(Command):
             raise CrystalGymError(f"{collection.name!r} has no crystals in {', '.join(empty)}.")
         if empty:
             out.print(f"{collection.name} has no crystals in {', '.join(empty)}: left out.")
+        as_asked = (collection, labels_sha256, behaviour)
         for split in sizes:
             name = dataset_id(collection.name, split, self.behaviour, self.reward)
-            if split in empty or (
-                not self.overwrite and self._is_built(name, collection, behaviour, out)
-            ):
+            if split in empty or (not self.overwrite and self._is_built(name, *as_asked, out)):
                 continue
             start = time.perf_counter()
             build_dataset(
@@ -110,14 +111,20 @@ class Build(Command):
         from crystal_datasets.behaviours import behaviour_named, mixed
         from crystal_gym.errors import CrystalGymError
 
+        given = {"shares": self.shares, "temperature": self.temperature}
+        changes = {name: value for name, value in given.items() if value is not None}
         if self.behaviour == "mixed" and self.policy:
             from crystal_agents.policy import load_policy
 
             policy = load_policy(self.policy).require(collection.vocabulary, collection.max_sites)
-            return mixed(policy.probabilities, self.policy, self.shares, self.temperature)
+            return mixed(policy.probabilities, self.policy, **changes)
         if self.policy:
             raise CrystalGymError(
                 f"--policy is for --behaviour mixed; in {self.behaviour!r} no policy plays."
+            )
+        if changes and self.behaviour != "mixed":
+            raise CrystalGymError(
+                f"--{next(iter(changes))} is for --behaviour mixed, not for {self.behaviour!r}."
             )
         behaviour_named(self.behaviour)
         return self.behaviour
@@ -126,6 +133,7 @@ class Build(Command):
         self,
         name: str,
         collection: "CrystalCollection",
+        labels_sha256: str | None,
         behaviour: "str | Mixture",
         out: "Console",
     ) -> bool:
@@ -144,6 +152,7 @@ class Build(Command):
             "trajectories": self.trajectories,
             "seed": self.seed,
             "collection_sha256": collection.fingerprint(),
+            "labels_sha256": labels_sha256,
             "mixture": None if isinstance(behaviour, str) else behaviour.settings(),
         }
         for setting, value in now.items():

@@ -44,7 +44,7 @@ class Finetune(Command):
     """Which elements are allowed: none or charge-neutral; others than none need maskable-ppo."""
 
     steps: int = 200_000
-    """Sites to fill, in all."""
+    """Sites to fill, in all, rounded up to whole rollouts."""
 
     num_envs: int = 128
     """Crystals filled side by side."""
@@ -89,6 +89,7 @@ class Finetune(Command):
         from crystal_gym.generator import InstanceGenerator
         from crystal_gym.vector_env import CrystalSkeletonVectorEnv
 
+        self._check()
         policy = load_policy(self.policy)
         learned_from = policy.config.learned_from
         source = self.collection or next(reversed(learned_from), None)
@@ -126,6 +127,7 @@ class Finetune(Command):
         settings = {
             "policy": self.policy,
             "collection": address,
+            "labels_sha256": collection.labels_fingerprint(env.reward.labels),
             "split_by": split_by,
             "algorithm": self.algorithm,
             "reward": self.reward,
@@ -174,18 +176,30 @@ class Finetune(Command):
             for one in (policy, learned)
         ]
         out = console()
-        out.print(_table(held_out, *figures))
+        out.print(_table(held_out, "cloned" if self.from_scratch else "before", *figures))
         out.print(f"Policy: {folder}", soft_wrap=True)
         if recorder is not None:
-            told = f"{self.algorithm}, {self.steps:,} steps, seed {self.seed}"
+            steps = learned.config.training["finetuning"][-1]["steps"]
+            told = f"{self.algorithm}, {steps:,} steps, seed {self.seed}"
             write_replay(recorder, source, "train", told, reward=self.reward, split_by=split_by)
             out.print(f"Data set: {name}", soft_wrap=True)
 
+    def _check(self) -> None:
+        """Refuse what spares a policy that is not there."""
+        from crystal_gym.errors import CrystalGymError
 
-def _table(split: str, before: dict[str, float], after: dict[str, float]) -> "Table":
+        for name in ("anchor", "critic_warm_up"):
+            if self.from_scratch and getattr(self, name) is not None:
+                raise CrystalGymError(
+                    f"--{name.replace('_', '-')} keeps to the policy that a run begins from; "
+                    "--from-scratch begins with random weights."
+                )
+
+
+def _table(split: str, first: str, before: dict[str, float], after: dict[str, float]) -> "Table":
     from rich.table import Table
 
-    table = Table(split, "before", "after", title="Greedy, means over up to 500 crystals")
+    table = Table(split, first, "after", title="Greedy, means over up to 500 crystals")
     for name, value in before.items():
         table.add_row(name, f"{value:.4f}", f"{after[name]:.4f}")
     return table

@@ -121,8 +121,12 @@ class Offline(Command):
 
     def _check(self) -> None:
         """Refuse what belongs to the other algorithm, and a missing torchrl before any work."""
-        from crystal_gym.errors import CrystalGymError
+        from crystal_datasets import BEHAVIOURS
+        from crystal_gym.errors import CrystalGymError, UnknownNameError
 
+        known = (*BEHAVIOURS, "mixed", "replay")
+        if self.behaviour not in known:
+            raise UnknownNameError("behaviour", self.behaviour, known)
         if self.algorithm == "cql" and self.top != 1:
             raise CrystalGymError("--top is for --algorithm bc; CQL learns from all episodes.")
         if self.algorithm == "bc" and self.alpha is not None:
@@ -152,8 +156,13 @@ class Offline(Command):
         try:
             return load_transitions(name)
         except MissingDataError as error:
-            told = f"--behaviour {self.behaviour} --reward {self.reward} --splits train"
+            split_by = "" if self.split_by == "source" else f" --split-by {self.split_by}"
+            if self.behaviour == "replay":
+                told = f"finetune POLICY --collection {self.name} --reward {self.reward} --record"
+            else:
+                told = f"build {self.name} --behaviour {self.behaviour} --reward {self.reward}"
+                told += " --splits train"
+                told += " --policy POLICY" if self.behaviour == "mixed" else ""
             raise MissingDataError(
-                f"The data set {name} is not built yet: run `crystal-gym build {self.name} {told}` "
-                "first (mixed also needs --policy; replay is written by an online run)."
+                f"The data set {name} is not there yet: run `crystal-gym {told}{split_by}` first."
             ) from error

@@ -32,6 +32,10 @@ def extractor_of(policy: BasePolicy) -> SkeletonFeatures:
     return cast(SkeletonFeatures, getattr(policy, "q_net", policy).features_extractor)
 
 
+class ActorRestedWarning(UserWarning):
+    """A training in which only the critic learned."""
+
+
 class _CriticFirst(BaseAlgorithm):
     """The critic learns by itself for some steps; the actor's weights stay as they are, bit by bit.
 
@@ -65,7 +69,7 @@ class _CriticFirst(BaseAlgorithm):
         """Learn for so many steps of all environments.
 
         Warns:
-            UserWarning: they were over before the actor learned anything.
+            ActorRestedWarning: they were over before the actor learned anything.
         """
         self.actor_has_learned = False
         super().learn(total_timesteps, *args, **kwargs)
@@ -75,6 +79,7 @@ class _CriticFirst(BaseAlgorithm):
                 f"learned (critic_warm_up={self.critic_warm_up:,}, and at least one update). Ask "
                 "for more steps, go on with learn(..., reset_num_timesteps=False), or give "
                 "critic_warm_up=0.",
+                ActorRestedWarning,
                 stacklevel=2,
             )
         return self

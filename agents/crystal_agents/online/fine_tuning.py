@@ -3,7 +3,9 @@
 import contextlib
 import csv
 import json
+import logging
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from crystal_agents.fillings import figures_of, fill_groups, means_of, spread_over
+from crystal_agents.online.algorithms import ActorRestedWarning
 from crystal_agents.online.warm_start import learned_policy
 from crystal_agents.policy import SkeletonPolicy
 from crystal_agents.rollouts import PolicyScorer, groups_of
@@ -25,6 +28,8 @@ from crystal_gym.generator import InstanceGenerator
 from crystal_gym.masks import resolve_mask
 from crystal_gym.progress import progress_bar
 from crystal_gym.rewards import Reward, resolve_reward
+
+_log = logging.getLogger(__name__)
 
 CHECKPOINT_FILE = "model.zip"
 SETTINGS_FILE = "settings.json"
@@ -55,7 +60,7 @@ def fine_tune(
 
     Args:
         model: of ``crystal_agents.warm_start`` or ``from_scratch``.
-        steps: of all environments, in all.
+        steps: of all environments, in all, rounded up to whole rollouts.
         run: folder of the checkpoint, the learning curve and the policy.
         settings: what decides the outcome, as JSON values; a run goes on with the same only.
         seed: of the random numbers after a stop.
@@ -67,12 +72,19 @@ def fine_tune(
         The policy that was learned, also saved in the folder.
 
     Raises:
-        CrystalGymError: the folder holds a run with other settings, or ``steps`` is below 1.
+        CrystalGymError: the folder holds a run with other settings, ``steps`` is below 1, or all
+            of them belong to the critic's warm-up.
         DamagedFileError: a file of the run is damaged.
         StorageError: the folder cannot be written.
     """
     if steps < 1:
         raise CrystalGymError(f"steps must be at least 1, not {steps}.")
+    warm_up = getattr(model, "critic_warm_up", 0)
+    if steps <= warm_up:
+        raise CrystalGymError(
+            f"In {steps:,} steps the policy would stay what it is: for the first {warm_up:,} only "
+            "the critic learns. Ask for more steps, or for less of its warm-up (--critic-warm-up)."
+        )
     identity = json.loads(json.dumps({**settings, "steps": steps}))
     _same_settings(run / SETTINGS_FILE, identity)
     done = _resume(model, run / CHECKPOINT_FILE, seed)
@@ -83,11 +95,18 @@ def fine_tune(
         with progress_bar("Learning", steps, shown=progress) as advance:
             advance(done)
             keeper = _Keeper(run, curve, recorder, advance, checkpoint_seconds)
-            model.learn(
-                steps - done, callback=keeper, log_interval=NEVER, reset_num_timesteps=not done
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ActorRestedWarning)
+                model.learn(
+                    steps - done, callback=keeper, log_interval=NEVER, reset_num_timesteps=not done
+                )
         keeper.save()
-    policy = learned_policy(model, **identity)
+        if warm_up and not getattr(model, "actor_has_learned", True):
+            _log.warning(
+                "The policy is what it was: the critic's warm-up covers the first update, and there"
+                " was no other. Ask for more steps, or for no warm-up (--critic-warm-up 0)."
+            )
+    policy = learned_policy(model, **{**identity, "steps": model.num_timesteps})
     policy.save(run)
     return policy
 
@@ -200,7 +219,11 @@ def _read_curve(path: Path) -> list[dict[str, float]]:
         return []
     with contextlib.suppress(ValueError), path.open(newline="") as file:
         return [
-            {name: float(value) for name, value in row.items() if value}
+            {
+                name: int(value) if name in ("steps", "episodes") else float(value)
+                for name, value in row.items()
+                if value
+            }
             for row in csv.DictReader(file)
         ]
     raise DamagedFileError(f"{path} is damaged. Delete it: the curve goes on without it.")
