@@ -107,14 +107,14 @@ def small() -> Plan:
 @pytest.fixture(scope="module")
 def folder(small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("benchmark")
-    made = list(run_plan(small, folder, rewards=["validity-strict"]))
+    made = list(run_plan(small.only(rewards=["validity-strict"]), folder))
     assert len(made) == len(small.contestants)
     return folder
 
 
 def test_runs_are_measured_and_not_repeated(small, folder):
     records = {record.contestant: record for record in load_results(folder)}
-    assert list(run_plan(small, folder, rewards=["validity-strict"])) == []
+    assert list(run_plan(small.only(rewards=["validity-strict"]), folder)) == []
     for record in records.values():
         assert {"return", "match", "validity_strict", "unique", "novel"} <= set(record.figures)
         assert record.figures["return"] == pytest.approx(record.figures["validity_strict"])
@@ -188,7 +188,7 @@ def test_results_with_other_labels_are_not_mixed_in(small, folder, tmp_path):
     before = [dataclasses.replace(one, labels_sha256="ab" * 32) for one in load_results(folder)]
     save_records(tmp_path / RESULTS_FILE, before)
     with pytest.raises(CrystalGymError, match="'validity-strict' with other labels"):
-        next(run_plan(small, tmp_path, rewards=["validity-strict"]))
+        next(run_plan(small.only(rewards=["validity-strict"]), tmp_path))
 
 
 def test_what_draws_nothing_runs_once_whatever_the_seeds(small, tmp_path):
@@ -197,10 +197,10 @@ def test_what_draws_nothing_runs_once_whatever_the_seeds(small, tmp_path):
     made = [
         (record.contestant, record.seed)
         for seed in (1, 0)
-        for record in run_plan(plan, tmp_path, seeds=[seed], **some)
+        for record in run_plan(plan.only(seeds=[seed], **some), tmp_path)
     ]
     assert made == [("most-frequent", 1), ("uniform", 1), ("uniform", 0)]
-    drawn = select(load_results(tmp_path), plan, tmp_path, seeds=[0])
+    drawn = select(load_results(tmp_path), plan.only(seeds=[0]), tmp_path)
     assert {(record.contestant, record.seed) for record in drawn} == {
         ("most-frequent", 1),
         ("uniform", 0),
@@ -224,7 +224,7 @@ def test_results_of_another_plan_are_not_mixed_in(small, folder):
     with pytest.raises(CrystalGymError, match="another plan"):
         next(run_plan(dataclasses.replace(small, steps=640), folder))
     with pytest.raises(CrystalGymError, match="seeds"):
-        next(run_plan(small, folder, seeds=[7]))
+        next(run_plan(small.only(seeds=[7]), folder))
 
 
 def test_damaged_results_are_told(tmp_path):

@@ -321,6 +321,12 @@ def test_a_network_that_cannot_be_loaded_is_no_failure_of_a_crystal(toy, monkeyp
         model.energies([(toy.skeleton(0), toy.atomic_numbers[0, : toy.n_sites[0]])])
 
 
+def test_a_device_that_is_not_there_is_told_at_the_first_crystal(toy):
+    model = resolve_energy_model("chgnet", {"device": "cuda:99"})
+    with pytest.raises(CrystalGymError, match="cannot run on the device 'cuda:99'"):
+        model.energies([(toy.skeleton(0), toy.atomic_numbers[0, : toy.n_sites[0]])])
+
+
 def test_wrong_calculators_are_told():
     with pytest.raises(UnknownNameError, match=r"calculator 'chgnett'. Did you mean 'chgnet'"):
         FormationEnergyReward("chgnett")

@@ -2,14 +2,28 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from crystal_gym.errors import DamagedFileError
+from crystal_gym.errors import CrystalGymError, DamagedFileError
 from crystal_gym.files import written_beside
 
 RecordT = TypeVar("RecordT")
+
+
+class OfCrystals(Protocol):
+    """A record that tells its crystals."""
+
+    @property
+    def collection(self) -> str:
+        """Their name."""
+        ...
+
+    @property
+    def collection_sha256(self) -> str:
+        """Their fingerprint."""
+        ...
 
 
 def load_records(
@@ -53,3 +67,18 @@ def save_records(path: Path, records: Sequence[Any]) -> None:
     lines = [json.dumps(dataclasses.asdict(record)) for record in records]
     with written_beside(path) as beside:
         beside.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+
+
+def require_same_crystals(path: Path, before: Iterable[OfCrystals], collection_sha256: str) -> None:
+    """Results on different crystals are never brought together.
+
+    Raises:
+        CrystalGymError: the records are of other crystals.
+    """
+    for record in before:
+        if record.collection_sha256 != collection_sha256:
+            raise CrystalGymError(
+                f"{path} holds results on other crystals ({record.collection}, SHA-256 "
+                f"{record.collection_sha256[:12]}…; asked for: {collection_sha256[:12]}…). Choose "
+                "another folder."
+            )

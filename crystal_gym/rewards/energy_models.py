@@ -60,7 +60,7 @@ class ChgnetEnergy:
         device: PyTorch's name of where the network runs.
 
     Raises:
-        CrystalGymError: the package is not installed, or there is no such device.
+        CrystalGymError: the package is not installed, or no device has this name.
     """
 
     name = CHGNET
@@ -68,7 +68,11 @@ class ChgnetEnergy:
     def __init__(self, device: str = "cpu") -> None:
         if importlib.util.find_spec("chgnet") is None:
             raise CrystalGymError(_missing("CHGNet"))
-        _check_device(device)
+        import torch
+
+        # The name alone: touching a GPU here would keep it from processes that are forked later.
+        with _on(device):
+            torch.device(device)
         self.device = device
         self._model: CHGNet | None = None
         self._graphs = BoundedMemory(_GRAPHS)
@@ -94,9 +98,14 @@ class ChgnetEnergy:
 
     @property
     def model(self) -> "CHGNet":
-        """The network, loaded at the first use."""
+        """The network, loaded at the first use.
+
+        Raises:
+            CrystalGymError: the device is not there.
+        """
         if self._model is None:
-            self._model = load_chgnet(self.device)
+            with _on(self.device):
+                self._model = load_chgnet(self.device)
         return self._model
 
     def _graph(self, skeleton: Skeleton) -> "CrystalGraph":
@@ -110,13 +119,12 @@ class ChgnetEnergy:
         return self._graphs[key]
 
 
-def _check_device(device: str) -> None:
-    import torch
-
+@contextlib.contextmanager
+def _on(device: str) -> Iterator[None]:
     try:
-        torch.empty(0, device=device)
-    # PyTorch's errors for devices have no common base: RuntimeError, AssertionError and others.
-    except Exception as error:
+        yield
+    # What PyTorch raises for unknown and for missing devices.
+    except (RuntimeError, AssertionError) as error:
         raise CrystalGymError(
             f"CHGNet cannot run on the device {device!r} here: {error} Take 'cpu', or the name of "
             "a device that PyTorch finds."

@@ -167,6 +167,8 @@ def mixed(
 
 
 BEHAVIOURS: Mapping[str, Behaviour] = {"expert": expert, "random": uniform_random}
+# With those that more is needed for than a name.
+BEHAVIOUR_NAMES = (*BEHAVIOURS, "mixed", "replay")
 
 
 def behaviour_named(name: str) -> Behaviour:
@@ -187,7 +189,7 @@ def behaviour_named(name: str) -> Behaviour:
             "crystal_datasets.EpisodeRecorder and write them with write_replay."
         )
     if name not in BEHAVIOURS:
-        raise UnknownNameError("behaviour", name, (*BEHAVIOURS, "mixed", "replay"))
+        raise UnknownNameError("behaviour", name, BEHAVIOUR_NAMES)
     return BEHAVIOURS[name]
 
 

@@ -62,6 +62,17 @@ class Episodes:
         )
 
 
+def generator(seed: int) -> np.random.Generator:
+    """Random numbers of a seed.
+
+    Raises:
+        CrystalGymError: the seed is below 0.
+    """
+    if seed < 0:
+        raise CrystalGymError(f"A seed is 0 or more, not {seed}.")
+    return np.random.default_rng(seed)
+
+
 def choose_sources(n_sites: np.ndarray, limit: int = 5, seed: int = 0) -> np.ndarray:
     """Up to ``limit`` source sites for each crystal: all sites, or a sample where there are more.
 
@@ -80,11 +91,10 @@ def choose_sources(n_sites: np.ndarray, limit: int = 5, seed: int = 0) -> np.nda
     """
     if limit < 1:
         raise CrystalGymError(f"At least one source site is needed for each crystal, not {limit}.")
-    if seed < 0:
-        raise CrystalGymError(f"A seed is 0 or more, not {seed}.")
+    rng = generator(seed)
     n_sites = np.asarray(n_sites)
     width = max(int(n_sites.max(initial=0)), limit)
-    keys = np.random.default_rng(seed).random((len(n_sites), width))
+    keys = rng.random((len(n_sites), width))
     keys[np.arange(width) >= n_sites[:, None]] = np.inf
     chosen = np.argsort(keys, axis=1)[:, :limit]
     # Padding sorts behind every site, then becomes -1.
@@ -192,7 +202,7 @@ def generate_episodes(
         seed: of the behaviour's random numbers.
         reward: what is earned (default: ``match``).
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     rows = np.flatnonzero((sources >= 0).any(axis=1))
     parts = np.empty(0, np.int64)
     if isinstance(behaviour, Mixture):

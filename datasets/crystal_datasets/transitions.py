@@ -15,7 +15,7 @@ from h5py import h5a, h5d, h5g, h5s, h5t  # pyright: ignore - compiled, without 
 from minari.dataset.minari_storage import MinariStorage
 from minari.storage import get_dataset_path
 
-from crystal_datasets.trajectories import choose_sources
+from crystal_datasets.trajectories import choose_sources, generator
 from crystal_gym import settings
 from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError
 from crystal_gym.preparation import load_arrays, save_arrays
@@ -146,11 +146,9 @@ def best_episodes(transitions: Transitions, fraction: float, seed: int = 0) -> T
     """
     if not 0 < fraction <= 1:
         raise CrystalGymError(f"A fraction is above 0 and at most 1, not {fraction}.")
-    if seed < 0:
-        raise CrystalGymError(f"A seed is 0 or more, not {seed}.")
     # Equal returns must stay equal when they are sums of rounded rewards.
     returns = transitions.returns.round(6)
-    lot = np.random.default_rng(seed).permutation(len(returns))
+    lot = generator(seed).permutation(len(returns))
     ranked = np.lexsort((lot, -returns))
     chosen = np.zeros(len(returns), bool)
     chosen[ranked[: math.ceil(fraction * len(returns))]] = True

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,9 @@ from typing import Any
 from crystal_agents.benchmark.contestants import CONTESTANTS
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 from crystal_gym.rewards import REWARDS
+
+# Of a plan; all else decides what a run is.
+LISTS = ("rewards", "contestants", "seeds")
 
 # Plans that come with the package.
 _FOLDER = Path(__file__).parent / "plans"
@@ -47,7 +51,7 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("collection", "policy"):
             self._check(name, isinstance(getattr(self, name), str), "a text")
-        for name in ("rewards", "contestants", "seeds"):
+        for name in LISTS:
             value = getattr(self, name)
             whole = isinstance(value, tuple) and value and len(set(map(str, value))) == len(value)
             self._check(name, bool(whole), "a list of at least one, and none of them twice")
@@ -64,6 +68,26 @@ class Plan:
                 self._check(
                     field.name, _is_whole(getattr(self, field.name), 1), "a whole number from 1"
                 )
+
+    def only(self, **lists: Sequence[Any]) -> "Plan":
+        """The same plan with some of its ``rewards``, ``contestants`` or ``seeds``; of none, all.
+
+        Raises:
+            CrystalGymError: something is asked for that the plan does not hold.
+        """
+        for name, some in lists.items():
+            held = getattr(self, name)
+            strange = [one for one in some if one not in held]
+            if strange:
+                told, asked = (", ".join(map(str, names)) for names in (held, strange))
+                raise CrystalGymError(f"The plan's {name} are {told}; not {asked}.")
+        changes = {name: tuple(dict.fromkeys(some)) for name, some in lists.items() if some}
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the outcome of a run; the lists may grow from one call to the next."""
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in LISTS}
 
     def _check(self, name: str, fits: bool, wanted: str) -> None:
         if not fits:

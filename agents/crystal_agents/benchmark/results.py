@@ -1,6 +1,5 @@
 """The runs of a benchmark: made once each, kept in one JSON file."""
 
-import dataclasses
 import importlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +14,11 @@ from crystal_agents.benchmark.arena import Arena
 from crystal_agents.benchmark.contestants import CONTESTANTS
 from crystal_agents.benchmark.plan import Plan
 from crystal_agents.provenance import hardware, versions
-from crystal_agents.records import load_records, save_records
+from crystal_agents.records import load_records, require_same_crystals, save_records
 from crystal_gym.collection import SPLITS, CrystalCollection
 from crystal_gym.errors import CrystalGymError
 
 RESULTS_FILE = "benchmark.json"
-# What may grow from one call to the next; all else decides what a run is.
-_LISTS = ("rewards", "contestants", "seeds")
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,11 @@ class Record:
     date: str
     labels_sha256: str | None = None
 
+    @property
+    def collection(self) -> str:
+        """Of the crystals, as the plan names it."""
+        return self.plan["collection"]
+
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Record":
         """A record as ``dataclasses.asdict`` gave it; ``TypeError`` or alike where it is not."""
@@ -77,40 +79,23 @@ def load_results(folder: Path) -> list[Record]:
     )
 
 
-def select(
-    records: Sequence[Record],
-    plan: Plan,
-    path: Path,
-    *,
-    rewards: Sequence[str] = (),
-    contestants: Sequence[str] = (),
-    seeds: Sequence[int] = (),
-) -> list[Record]:
-    """The records of some rewards, contestants and seeds of a plan; see ``run_plan``.
+def select(records: Sequence[Record], plan: Plan, path: Path) -> list[Record]:
+    """The records of a plan's rewards, contestants and seeds.
 
     Raises:
-        CrystalGymError: the records are of another plan, or something is asked for that the plan
-            does not hold.
+        CrystalGymError: the records are of another plan.
     """
-    chosen = _asked(plan, rewards, contestants, seeds)
-    _same_plan(path, records, plan)
+    _require_same_plan(path, records, plan.settings)
     return [
         record
         for record in records
-        if record.reward in chosen["rewards"]
-        and record.contestant in chosen["contestants"]
-        and (record.seed in chosen["seeds"] or not CONTESTANTS[record.contestant].seeded)
+        if record.reward in plan.rewards
+        and record.contestant in plan.contestants
+        and (record.seed in plan.seeds or not CONTESTANTS[record.contestant].seeded)
     ]
 
 
-def run_plan(
-    plan: Plan,
-    folder: Path,
-    *,
-    rewards: Sequence[str] = (),
-    contestants: Sequence[str] = (),
-    seeds: Sequence[int] = (),
-) -> Iterator[Record]:
+def run_plan(plan: Plan, folder: Path) -> Iterator[Record]:
     """Make the runs that are not made yet and append each to the results.
 
     The first seed of every contestant comes first, so that a stopped benchmark has some of each.
@@ -118,38 +103,36 @@ def run_plan(
     Args:
         plan: what is compared.
         folder: of the results, the data sets and the checkpoints of offline learners.
-        rewards: some of the plan's (default: all).
-        contestants: likewise.
-        seeds: likewise.
 
     Yields:
         The record of each new run.
 
     Raises:
         CrystalGymError: the folder holds results of another plan, other crystals or other labels,
-            something is asked for that the plan does not hold, or a split has no crystals.
+            or a split has no crystals.
         DamagedFileError: the results are damaged.
         ModuleNotFoundError: a contestant needs a package that is not installed.
         StorageError: the folder cannot be written.
     """
-    chosen = _asked(plan, rewards, contestants, seeds)
+    settings = plan.settings
     path = folder / RESULTS_FILE
-    arenas = {name: Arena(plan, name, folder) for name in chosen["rewards"]}
+    arenas = {name: Arena(plan, name, folder) for name in plan.rewards}
     collection = next(iter(arenas.values())).collection
     # What is missing is told before hours of runs.
     _check_splits(collection)
-    for name in chosen["contestants"]:
+    for name in plan.contestants:
         if CONTESTANTS[name].needs:
             importlib.import_module(CONTESTANTS[name].needs)
     sha256 = collection.fingerprint()
     labels = {n: collection.labels_fingerprint(a.reward.labels) for n, a in arenas.items()}
-    for seed in chosen["seeds"]:
+    for seed in plan.seeds:
         for reward, arena in arenas.items():
-            for name in chosen["contestants"]:
+            for name in plan.contestants:
                 contestant = CONTESTANTS[name]
                 before = load_results(folder)
-                _same_plan(path, before, plan)
-                _same_data(path, before, sha256, labels)
+                _require_same_plan(path, before, settings)
+                require_same_crystals(path, before, sha256)
+                _require_same_labels(path, before, labels)
                 made = [one for one in before if (one.contestant, one.reward) == (name, reward)]
                 if seed in [one.seed for one in made] or (made and not contestant.seeded):
                     continue
@@ -160,7 +143,7 @@ def run_plan(
                     contestant=name,
                     reward=reward,
                     seed=seed,
-                    plan=_settings(plan),
+                    plan=settings,
                     collection_sha256=sha256,
                     figures=figures,
                     curve=outcome.curve,
@@ -175,27 +158,6 @@ def run_plan(
                 yield record
 
 
-def _settings(plan: Plan) -> dict[str, Any]:
-    return {k: v for k, v in dataclasses.asdict(plan).items() if k not in _LISTS}
-
-
-def _asked(
-    plan: Plan, rewards: Sequence[str], contestants: Sequence[str], seeds: Sequence[int]
-) -> dict[str, list[Any]]:
-    asked = {"rewards": rewards, "contestants": contestants, "seeds": seeds}
-    return {name: _chosen(plan, name, list(some)) for name, some in asked.items()}
-
-
-def _chosen(plan: Plan, name: str, some: list[Any]) -> list[Any]:
-    """Some of a list of the plan, or all of it."""
-    held = list(getattr(plan, name))
-    strange = [one for one in some if one not in held]
-    if strange:
-        told, asked = (", ".join(map(str, names)) for names in (held, strange))
-        raise CrystalGymError(f"The plan's {name} are {told}; not {asked}.")
-    return some or held
-
-
 def _check_splits(collection: CrystalCollection) -> None:
     empty = [split for split in SPLITS if not len(collection.in_split(split))]
     if empty:
@@ -205,19 +167,17 @@ def _check_splits(collection: CrystalCollection) -> None:
         )
 
 
-def _same_plan(path: Path, records: Sequence[Record], plan: Plan) -> None:
+def _require_same_plan(path: Path, records: Sequence[Record], settings: dict[str, Any]) -> None:
     """Results of different plans are never brought together."""
-    if any(record.plan != _settings(plan) for record in records):
+    if any(record.plan != settings for record in records):
         raise CrystalGymError(f"{path} holds results of another plan. Choose another folder.")
 
 
-def _same_data(
-    path: Path, before: Sequence[Record], sha256: str, labels: Mapping[str, str | None]
+def _require_same_labels(
+    path: Path, before: Sequence[Record], labels: Mapping[str, str | None]
 ) -> None:
-    """Nor are results on different crystals, or of rewards with different labels."""
+    """Nor are results of a reward with different labels."""
     for record in before:
-        if record.collection_sha256 != sha256:
-            raise CrystalGymError(f"{path} holds results on other crystals. Choose another folder.")
         if record.reward in labels and record.labels_sha256 != labels[record.reward]:
             raise CrystalGymError(
                 f"{path} holds results of {record.reward!r} with other labels than those at hand. "

@@ -57,21 +57,18 @@ class Benchmark(Command):
         from crystal_gym.errors import CrystalGymError
         from crystal_gym.files import written_beside
 
-        plan = load_plan(self.plan)
-        chosen = {
-            "rewards": self.rewards,
-            "contestants": self.contestants,
-            "seeds": self.seeds,
-        }
+        plan = load_plan(self.plan).only(
+            rewards=self.rewards, contestants=self.contestants, seeds=self.seeds
+        )
         if not self.draw_only:
-            for record in run_plan(plan, folder, **chosen):
+            for record in run_plan(plan, folder):
                 console().print(
                     f"{record.reward}, {record.contestant}, seed {record.seed}: return "
                     f"{record.figures['return']:.3f} ({record.seconds:.0f} s)"
                 )
         records = load_results(folder)
         if self.draw_only:
-            records = select(records, plan, folder / RESULTS_FILE, **chosen)
+            records = select(records, plan, folder / RESULTS_FILE)
         if not records:
             raise CrystalGymError(f"There are no results in {folder} to draw from.")
         tables = table_of(records)

@@ -74,18 +74,23 @@ class Build(Command):
         out = console()
         labels = resolve_reward(self.reward).labels  # a mistake is told before all work
         collection = load_collection(self.name, split_by=self.split_by)
-        labels_sha256 = collection.labels_fingerprint(labels)
         behaviour = self._behaviour(collection)
+        made_from = {
+            "trajectories": self.trajectories,
+            "seed": self.seed,
+            "collection_sha256": collection.fingerprint(),
+            "labels_sha256": collection.labels_fingerprint(labels),
+            "mixture": None if isinstance(behaviour, str) else behaviour.settings(),
+        }
         sizes = {split: len(collection.in_split(split)) for split in self.splits or SPLITS}
         empty = [split for split, size in sizes.items() if not size]
         if empty and self.splits:  # told before anything is built
             raise CrystalGymError(f"{collection.name!r} has no crystals in {', '.join(empty)}.")
         if empty:
             out.print(f"{collection.name} has no crystals in {', '.join(empty)}: left out.")
-        as_asked = (collection, labels_sha256, behaviour)
         for split in sizes:
             name = dataset_id(collection.name, split, self.behaviour, self.reward)
-            if split in empty or (not self.overwrite and self._is_built(name, *as_asked, out)):
+            if split in empty or (not self.overwrite and _is_built(name, made_from, out)):
                 continue
             start = time.perf_counter()
             build_dataset(
@@ -129,40 +134,27 @@ class Build(Command):
         behaviour_named(self.behaviour)
         return self.behaviour
 
-    def _is_built(
-        self,
-        name: str,
-        collection: "CrystalCollection",
-        labels_sha256: str | None,
-        behaviour: "str | Mixture",
-        out: "Console",
-    ) -> bool:
-        """Whether this data set stands there, made from the same crystals in the same way.
 
-        Raises:
-            CrystalGymError: it was made from others or in another way.
-        """
-        from crystal_gym.errors import CrystalGymError
+def _is_built(name: str, made_from: dict[str, Any], out: "Console") -> bool:
+    """Whether this data set stands there, made from the same crystals in the same way.
 
-        metadata = _metadata(name)
-        if metadata is None:
-            return False
-        before = metadata.get("crystal_gym", {})
-        now = {
-            "trajectories": self.trajectories,
-            "seed": self.seed,
-            "collection_sha256": collection.fingerprint(),
-            "labels_sha256": labels_sha256,
-            "mixture": None if isinstance(behaviour, str) else behaviour.settings(),
-        }
-        for setting, value in now.items():
-            if before.get(setting) != value:
-                raise CrystalGymError(
-                    f"{name} was built with {setting} {before.get(setting)}, not {value}. Pass "
-                    "--overwrite to build it anew."
-                )
-        out.print(f"{name}: built already; --overwrite builds it anew.")
-        return True
+    Raises:
+        CrystalGymError: it was made from others or in another way.
+    """
+    from crystal_gym.errors import CrystalGymError
+
+    metadata = _metadata(name)
+    if metadata is None:
+        return False
+    before = metadata.get("crystal_gym", {})
+    for setting, value in made_from.items():
+        if before.get(setting) != value:
+            raise CrystalGymError(
+                f"{name} was built with {setting} {before.get(setting)}, not {value}. Pass "
+                "--overwrite to build it anew."
+            )
+    out.print(f"{name}: built already; --overwrite builds it anew.")
+    return True
 
 
 def _metadata(name: str) -> Any:

@@ -179,8 +179,7 @@ class Finetune(Command):
         out.print(_table(held_out, "cloned" if self.from_scratch else "before", *figures))
         out.print(f"Policy: {folder}", soft_wrap=True)
         if recorder is not None:
-            steps = learned.config.training["finetuning"][-1]["steps"]
-            told = f"{self.algorithm}, {steps:,} steps, seed {self.seed}"
+            told = f"{self.algorithm}, {model.num_timesteps:,} steps, seed {self.seed}"
             write_replay(recorder, source, "train", told, reward=self.reward, split_by=split_by)
             out.print(f"Data set: {name}", soft_wrap=True)
 

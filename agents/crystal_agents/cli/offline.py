@@ -121,12 +121,11 @@ class Offline(Command):
 
     def _check(self) -> None:
         """Refuse what belongs to the other algorithm, and a missing torchrl before any work."""
-        from crystal_datasets import BEHAVIOURS
+        from crystal_datasets.behaviours import BEHAVIOUR_NAMES
         from crystal_gym.errors import CrystalGymError, UnknownNameError
 
-        known = (*BEHAVIOURS, "mixed", "replay")
-        if self.behaviour not in known:
-            raise UnknownNameError("behaviour", self.behaviour, known)
+        if self.behaviour not in BEHAVIOUR_NAMES:
+            raise UnknownNameError("behaviour", self.behaviour, BEHAVIOUR_NAMES)
         if self.algorithm == "cql" and self.top != 1:
             raise CrystalGymError("--top is for --algorithm bc; CQL learns from all episodes.")
         if self.algorithm == "bc" and self.alpha is not None:

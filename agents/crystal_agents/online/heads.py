@@ -197,7 +197,7 @@ class SkeletonDQNPolicy(DQNPolicy):
         """A network of values around a policy of its own."""
         network = super().make_q_net()
         extractor = cast(SkeletonFeatures, network.features_extractor)
-        network.q_net = Dueling(extractor.n_elements, extractor.features_dim, self.temperature)  # type: ignore[assignment]
+        network.q_net = Dueling(extractor.n_elements, extractor.features_dim, self.temperature)  # type: ignore[assignment] - in the place of a plain stack
         return network.to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

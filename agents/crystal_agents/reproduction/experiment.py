@@ -10,12 +10,8 @@ import numpy as np
 
 from crystal_agents.evaluation import Estimate
 from crystal_agents.recipes import Recipe, recipe_named
-from crystal_agents.reproduction.results import (
-    Record,
-    append_record,
-    load_records,
-    require_same_crystals,
-)
+from crystal_agents.records import require_same_crystals
+from crystal_agents.reproduction.results import Record, append_record, load_records
 from crystal_agents.reproduction.runs import Bench
 from crystal_gym.errors import DamagedFileError, UnknownNameError
 

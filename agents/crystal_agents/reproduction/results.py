@@ -7,7 +7,6 @@ from typing import Any
 
 from crystal_agents import records
 from crystal_agents.evaluation import Estimate
-from crystal_gym.errors import CrystalGymError
 
 
 @dataclass(frozen=True)
@@ -103,20 +102,5 @@ def append_record(path: Path, record: Record) -> None:
     """
     # Read anew: another process may have finished runs of its own meanwhile.
     before = load_records(path)
-    require_same_crystals(path, before, record.collection_sha256)
+    records.require_same_crystals(path, before, record.collection_sha256)
     records.save_records(path, [*before, record])
-
-
-def require_same_crystals(path: Path, before: list[Record], collection_sha256: str) -> None:
-    """Results on different crystals are never brought together.
-
-    Raises:
-        CrystalGymError: the records are of other crystals.
-    """
-    for record in before:
-        if record.collection_sha256 != collection_sha256:
-            raise CrystalGymError(
-                f"{path} holds results on other crystals ({record.collection}, SHA-256 "
-                f"{record.collection_sha256[:12]}…; asked for: {collection_sha256[:12]}…). Choose "
-                "another folder."
-            )
