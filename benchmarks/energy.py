@@ -24,8 +24,8 @@ from rich.table import Table
 
 from crystal_gym import load_collection
 from crystal_gym.episode import EpisodeTable
-from crystal_gym.rewards.energy_models import load_chgnet
-from crystal_gym.rewards.formation_energy import FormationEnergyReward
+from crystal_gym.rewards.energy.formation_energy import FormationEnergyReward
+from crystal_gym.rewards.energy.models import load_chgnet
 
 
 @dataclass

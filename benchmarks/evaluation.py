@@ -22,10 +22,10 @@ import tyro
 
 import crystal_gym  # noqa: F401 - registers the environment
 from crystal_agents import evaluate, load_policy
-from crystal_agents.policy import SkeletonPolicy
-from crystal_agents.rollouts import PolicyScorer, groups_of, roll_out
-from crystal_gym.collection import CrystalCollection
+from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
+from crystal_agents.rollouts.rollout import batch_by_size, roll_out
 from crystal_gym.collections import load_collection
+from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.episode import EpisodeTable
 
 
@@ -52,8 +52,8 @@ def plain(policy: SkeletonPolicy, collection: CrystalCollection, crystals: np.nd
     env = gym.make("CrystalSkeleton-v0", collection=collection, split="all")
     start = time.perf_counter()
     for crystal in crystals.tolist():
-        for source in range(int(collection.n_sites[crystal])):
-            observation, _ = env.reset(options={"crystal": crystal, "source": source})
+        for start_site in range(int(collection.n_sites[crystal])):
+            observation, _ = env.reset(options={"crystal": crystal, "start_site": start_site})
             terminated = False
             while not terminated:
                 observation, _, terminated, _, _ = env.step(policy.act(observation))
@@ -65,7 +65,7 @@ def batched(policy: SkeletonPolicy, collection: CrystalCollection, crystals: np.
     start = time.perf_counter()
     table = EpisodeTable(collection, policy.vocabulary)
     score = PolicyScorer(policy, table)
-    for group in groups_of(table, crystals, n_sources=collection.max_sites):
+    for group in batch_by_size(table, crystals, n_start_sites=collection.max_sites):
         roll_out(table, group, score)
     return len(crystals) / (time.perf_counter() - start)
 

@@ -29,9 +29,9 @@ from rich.console import Console
 from rich.table import Table
 
 import crystal_gym
-from crystal_datasets import build_dataset, choose_sources, load_transitions
-from crystal_gym.collection import CrystalCollection
-from crystal_gym.settings import CACHE_VARIABLE
+from crystal_datasets import build_dataset, choose_start_sites, load_transitions
+from crystal_gym.collections.collection import CrystalCollection
+from crystal_gym.utils.settings import CACHE_VARIABLE
 
 
 @dataclass
@@ -52,9 +52,9 @@ class Args:
     """Also write the result to this file."""
 
 
-def play(env: gym.Env, crystal: str, source: int) -> EpisodeBuffer:
+def play(env: gym.Env, crystal: str, start_site: int) -> EpisodeBuffer:
     """One expert episode, step by step."""
-    observation, _ = env.reset(options={"crystal": crystal, "source": source})
+    observation, _ = env.reset(options={"crystal": crystal, "start_site": start_site})
     observations, actions, rewards, terminations = [observation], [], [], []
     done = False
     while not done:
@@ -77,11 +77,11 @@ def play(env: gym.Env, crystal: str, source: int) -> EpisodeBuffer:
 def build_plainly(collection: CrystalCollection, dataset_id: str) -> None:
     """The same episodes through the environment and the official writer."""
     env = gym.make("CrystalSkeleton-v0", collection=collection, split="all")
-    sources = choose_sources(collection.n_sites)
+    start_sites = choose_start_sites(collection.n_sites)
     buffers = [
-        play(env, str(collection.ids[row]), int(source))
-        for row, column in np.argwhere(sources >= 0)
-        for source in [sources[row, column]]
+        play(env, str(collection.ids[row]), int(start_site))
+        for row, column in np.argwhere(start_sites >= 0)
+        for start_site in [start_sites[row, column]]
     ]
     minari.create_dataset_from_buffers(
         dataset_id,

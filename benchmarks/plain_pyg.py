@@ -17,7 +17,7 @@ from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv, MessagePassing, global_mean_pool
 
 from crystal_datasets.transitions import Transitions
-from crystal_gym.skeleton import lattice_matrix
+from crystal_gym.crystals.skeleton import lattice_matrix
 
 
 def data_objects(data: Transitions, rows: Sequence[int]) -> list[Data]:

@@ -1,6 +1,6 @@
 """Crystals per second of the preparation, as a ratio to a plain loop over pymatgen in the same run.
 
-The plain loop parses each crystal and asks pymatgen's CrystalNN for the neighbours of each site.
+The plain loop parses each crystal and asks pymatgen's CrystalNN for the neighbors of each site.
 All ways are measured in turns, one after the other, so that a busy machine slows them alike. Run
 
     python benchmarks/preparation.py
@@ -27,10 +27,10 @@ from rich.table import Table
 
 from crystal_gym.collections import load_collection
 from crystal_gym.collections.perov5 import STRUCTURES, abx3_order, read_structures
-from crystal_gym.files import find_local
-from crystal_gym.preparation import RawCrystal, SiteOrder, prepare, source_order
-from crystal_gym.settings import CACHE_VARIABLE
-from crystal_gym.skeleton import dismantle
+from crystal_gym.collections.preparation import RawCrystal, SiteOrder, file_order, prepare
+from crystal_gym.crystals.skeleton import split_structure
+from crystal_gym.utils.files import find_local
+from crystal_gym.utils.settings import CACHE_VARIABLE
 
 
 @dataclass
@@ -58,11 +58,11 @@ def sample(crystals: int) -> tuple[str, list[RawCrystal], SiteOrder]:
         RawCrystal(str(collection.ids[row]), "train", collection.structure(row), "structure", "")
         for row in range(min(crystals, len(collection)))
     ]
-    return "goldschmidt", raw, source_order
+    return "goldschmidt", raw, file_order
 
 
 def plain_loop(raw: Sequence[RawCrystal]) -> list[list[tuple[int, ...]]]:
-    """Neighbours by pymatgen: ``(source, target, i, j, k)`` for each crystal."""
+    """Neighbors by pymatgen: ``(source, target, i, j, k)`` for each crystal."""
     from pymatgen.analysis.local_env import CrystalNN
 
     crystal_nn = CrystalNN(distance_cutoffs=None, x_diff_weight=-1, porous_adjustment=False)
@@ -71,9 +71,9 @@ def plain_loop(raw: Sequence[RawCrystal]) -> list[list[tuple[int, ...]]]:
         structure = crystal.structure()
         edges.append(
             [
-                (source, neighbour["site_index"], *neighbour["image"])
+                (source, neighbor["site_index"], *neighbor["image"])
                 for source in range(len(structure))
-                for neighbour in crystal_nn.get_nn_info(structure, source)
+                for neighbor in crystal_nn.get_nn_info(structure, source)
             ]
         )
     return edges
@@ -83,7 +83,7 @@ def one_process(raw: Sequence[RawCrystal], order: Callable) -> None:
     """Ours without worker processes."""
     for crystal in raw:
         structure = crystal.structure()
-        dismantle(structure, order(structure))
+        split_structure(structure, order(structure))
 
 
 def measure_sample(args: Args) -> dict[str, float | str]:
@@ -91,7 +91,7 @@ def measure_sample(args: Args) -> dict[str, float | str]:
     name, raw, order = sample(args.crystals)
     ways = {
         "plain": lambda: plain_loop(raw),
-        "one_process": lambda: one_process(raw, order or source_order),
+        "one_process": lambda: one_process(raw, order or file_order),
         "prepare": lambda: prepare(raw, order, progress=False),
     }
     ways["prepare"]()  # starts the worker processes, which import pymatgen

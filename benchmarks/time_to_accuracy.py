@@ -22,14 +22,14 @@ import tyro
 
 import crystal_gym
 from crystal_agents import evaluate, train
-from crystal_agents.recipes import recipe_named
-from crystal_agents.training import Args as Training
+from crystal_agents.training.config import TrainingConfig as Training
+from crystal_agents.training.recipes import get_recipe
 from crystal_datasets import build_dataset, load_transitions
-from crystal_gym.collection import CrystalCollection
+from crystal_gym.collections.collection import CrystalCollection
 
 
 @dataclass
-class Args:
+class TrainingConfig:
     """Time to an accuracy."""
 
     collection: str = "goldschmidt"
@@ -48,9 +48,11 @@ class Args:
     """Floating-point arithmetic."""
 
 
-def run(args: Args, collection: CrystalCollection, seed: int, folder: Path) -> dict[str, Any]:
+def run(
+    args: TrainingConfig, collection: CrystalCollection, seed: int, folder: Path
+) -> dict[str, Any]:
     """Seconds of building and training, and the accuracy that came of it."""
-    recipe = dataclasses.replace(recipe_named(args.recipe), epochs=args.epochs)
+    recipe = dataclasses.replace(get_recipe(args.recipe), epochs=args.epochs)
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # crystals at hand have no address to recover them from
@@ -62,7 +64,7 @@ def run(args: Args, collection: CrystalCollection, seed: int, folder: Path) -> d
     policy = train(training, data.vocabulary, data, progress=False)
     seconds = time.perf_counter() - began
     report = evaluate({args.recipe: [policy]}, collection, floors=False, progress=False)
-    figure = report.rows[args.recipe].figures["accuracy"]
+    figure = report.rows[args.recipe].metrics["accuracy"]
     return {
         "seed": seed,
         "build_seconds": round(built - began, 1),
@@ -73,7 +75,7 @@ def run(args: Args, collection: CrystalCollection, seed: int, folder: Path) -> d
     }
 
 
-def main(args: Args) -> None:
+def main(args: TrainingConfig) -> None:
     """Measure and print JSON, a line for each run."""
     torch.set_num_threads(args.threads)
     collection = crystal_gym.load_collection(args.collection)
@@ -86,4 +88,4 @@ def main(args: Args) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    main(tyro.cli(TrainingConfig))

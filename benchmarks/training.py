@@ -37,11 +37,11 @@ from torch_geometric.loader import DataLoader
 
 import crystal_gym
 from crystal_agents import PolicyConfig, SkeletonPolicy
-from crystal_agents.batches import Batch, TransitionStore
-from crystal_agents.recipes import recipe_named
+from crystal_agents.training.recipes import get_recipe
+from crystal_agents.training.transition_batches import Batch, TransitionStore
 from crystal_datasets import build_dataset, load_transitions
 from crystal_datasets.transitions import Transitions
-from crystal_gym.settings import CACHE_VARIABLE
+from crystal_gym.utils.settings import CACHE_VARIABLE
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Ours:
         config = PolicyConfig(args.network, data.vocabulary, data.frac_coords.shape[1])
         self.policy = SkeletonPolicy(config)
         self.store = TransitionStore(data)
-        self.size = min(recipe_named(args.network).skeletons, len(data))
+        self.size = min(get_recipe(args.network).skeletons, len(data))
 
     def batches(self) -> Iterator[Batch]:
         """Shuffled transitions, epoch after epoch."""
@@ -108,7 +108,7 @@ class Plain:
         self.policy = PlainPolicy(args.network, len(data.vocabulary), data.frac_coords.shape[1])
         self.objects = data_objects(data, range(len(data)))
         self.workers = workers
-        self.size = min(recipe_named(args.network).skeletons, len(data))
+        self.size = min(get_recipe(args.network).skeletons, len(data))
 
     def batches(self) -> Iterator[Any]:
         """Shuffled transitions, epoch after epoch."""
@@ -130,7 +130,7 @@ class Plain:
 
 def rates(way: Ours | Plain, args: Args) -> tuple[float, float]:
     """Transitions per second and per CPU second of a turn: batches, passes and optimizer."""
-    recipe = recipe_named(args.network)
+    recipe = get_recipe(args.network)
     optimizer = torch.optim.Adam(
         way.policy.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from gymnasium.envs.registration import register
 
-from crystal_gym.lazy import lazy_names
+from crystal_gym.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from crystal_gym.collection import CrystalCollection
     from crystal_gym.collections import COLLECTIONS, load_collection
+    from crystal_gym.collections.collection import CrystalCollection
     from crystal_gym.collections.structures import collection_from_structures
-    from crystal_gym.elements import Vocabulary
-    from crystal_gym.env import CrystalSkeletonEnv
+    from crystal_gym.crystals.elements import Vocabulary
+    from crystal_gym.crystals.skeleton import Skeleton
+    from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
+    from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
     from crystal_gym.errors import CrystalGymError
-    from crystal_gym.skeleton import Skeleton
-    from crystal_gym.vector_env import CrystalSkeletonVectorEnv
 
     __version__: str
 
@@ -37,20 +37,20 @@ __all__ = [
 
 _HOMES = {
     "COLLECTIONS": "crystal_gym.collections",
-    "CrystalCollection": "crystal_gym.collection",
+    "CrystalCollection": "crystal_gym.collections.collection",
     "CrystalGymError": "crystal_gym.errors",
-    "CrystalSkeletonEnv": "crystal_gym.env",
-    "CrystalSkeletonVectorEnv": "crystal_gym.vector_env",
-    "Skeleton": "crystal_gym.skeleton",
-    "Vocabulary": "crystal_gym.elements",
+    "CrystalSkeletonEnv": "crystal_gym.envs.skeleton_env",
+    "CrystalSkeletonVectorEnv": "crystal_gym.envs.vector_env",
+    "Skeleton": "crystal_gym.crystals.skeleton",
+    "Vocabulary": "crystal_gym.crystals.elements",
     "collection_from_structures": "crystal_gym.collections.structures",
     "load_collection": "crystal_gym.collections",
 }
 
 register(
     id="CrystalSkeleton-v0",
-    entry_point="crystal_gym.env:CrystalSkeletonEnv",
-    vector_entry_point="crystal_gym.vector_env:CrystalSkeletonVectorEnv",
+    entry_point="crystal_gym.envs.skeleton_env:CrystalSkeletonEnv",
+    vector_entry_point="crystal_gym.envs.vector_env:CrystalSkeletonVectorEnv",
 )
 
 

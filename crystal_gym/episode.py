@@ -8,9 +8,10 @@ episodes (a leading axis) alike.
 from dataclasses import dataclass
 
 import numpy as np
+from gymnasium import spaces
 
-from crystal_gym.collection import CrystalCollection
-from crystal_gym.elements import Vocabulary
+from crystal_gym.collections.collection import CrystalCollection
+from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.errors import BadCrystalError
 
 
@@ -28,12 +29,12 @@ class EpisodeTable:
         n_elements: V.
         n_sites: int64 (C,).
         site_share: 1 / n_sites, float64 (C,).
-        true: codes of the true elements, int32 (C, N), padded with -1.
+        true_elements: codes of the true elements, int32 (C, N), padded with -1.
         blank: an unfilled crystal, int32 (C, N): 0 on sites, -1 on padding.
         frac_coords: float32 (C, N, 3).
         lattice: lengths in Å and angles in degrees, float32 (C, 6).
         edges: int32 (C, E, 5), padded with -1.
-        traversals: breadth-first orders by source site, int64 (C, N, N), padded with -1.
+        traversals: breadth-first orders by start site, int64 (C, N, N), padded with -1.
 
     Raises:
         BadCrystalError: a cell has more than ``max_sites`` sites.
@@ -58,8 +59,8 @@ class EpisodeTable:
         self.n_elements = len(self.vocabulary)
         self.n_sites = collection.n_sites.astype(np.int64)
         self.site_share = 1 / self.n_sites
-        self.true = _padded(collection.codes(self.vocabulary), (0, extra), -1)
-        self.blank = np.minimum(self.true, 0)
+        self.true_elements = _padded(collection.codes(self.vocabulary), (0, extra), -1)
+        self.blank = np.minimum(self.true_elements, 0)
         self.frac_coords = _padded(collection.frac_coords.astype(np.float32), (0, extra, 0), 0)
         self.lattice = collection.parameters.astype(np.float32)
         self.edges = collection.edges.astype(np.int32)
@@ -68,7 +69,7 @@ class EpisodeTable:
     @property
     def max_sites(self) -> int:
         """N, the sites that an observation has room for."""
-        return self.true.shape[1]
+        return self.true_elements.shape[1]
 
     @property
     def max_edges(self) -> int:
@@ -156,7 +157,7 @@ def restart(
 
 
 def observe(table: EpisodeTable, state: EpisodeState) -> dict[str, np.ndarray]:
-    """What the agent sees; fresh arrays. See ``crystal_gym.observation.observation_space``."""
+    """What the agent sees; fresh arrays. See ``crystal_gym.episode.observation_space``."""
     # `take` copies, of one row and of many, and is faster than indexing.
     return {
         "element": state.elements.copy(),
@@ -189,3 +190,24 @@ def fill(state: EpisodeState, action: np.ndarray) -> np.ndarray:
     state.step = np.minimum(state.step + 1, state.n_sites)
     state.focus = state.order[(*state.rows, np.minimum(state.step, state.n_sites - 1))]
     return state.step >= state.n_sites
+
+
+def observation_space(max_sites: int, max_edges: int, n_elements: int) -> spaces.Dict:
+    """The space of observations of cells with up to N sites and E edges over V elements.
+
+    ``element`` int32 (N,): -1 no site, 0 empty, 1 to V the vocabulary's elements;
+    ``frac_coords`` float32 (N, 3): fractional, 0 on padding;
+    ``lattice`` float32 (6,): lengths in Å, angles in degrees;
+    ``edges`` int32 (E, 5): ``(source, target, i, j, k)``, -1 on padding;
+    ``focus``: the site to be filled now.
+    """
+    low, high = np.iinfo(np.int16).min, np.iinfo(np.int16).max
+    return spaces.Dict(
+        {
+            "element": spaces.Box(-1, n_elements, (max_sites,), np.int32),
+            "frac_coords": spaces.Box(0.0, 1.0, (max_sites, 3), np.float32),
+            "lattice": spaces.Box(0.0, np.finfo(np.float32).max, (6,), np.float32),
+            "edges": spaces.Box(low, high, (max_edges, 5), np.int32),
+            "focus": spaces.Discrete(max_sites),
+        }
+    )

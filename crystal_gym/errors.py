@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+import gymnasium as gym
+import numpy as np
+
 
 class CrystalGymError(ValueError):
     """Bad input; the command line turns it into exit code 2."""
@@ -44,3 +47,25 @@ class DamagedFileError(CrystalGymError):
 
 class StorageError(CrystalGymError):
     """A place that cannot be written: read-only, full, or not a folder."""
+
+
+class ResetNeededError(CrystalGymError, gym.error.ResetNeeded):
+    """A step or a picture is asked for where there is no episode under way."""
+
+
+class InvalidActionError(CrystalGymError, gym.error.InvalidAction):
+    """An action that is no element of the vocabulary."""
+
+
+class RewardError(CrystalGymError):
+    """A reward that fails on a crystal, which the message names."""
+
+
+class UnknownCrystalError(CrystalGymError):
+    """A crystal that is not in the collection."""
+
+    def __init__(self, crystal: object, collection: str, ids: np.ndarray) -> None:
+        super().__init__(
+            f"No crystal {crystal!r} in {collection!r}; rows run from 0 to {len(ids) - 1}, ids (as "
+            f"str) are like {str(ids[0])!r}."
+        )

@@ -1,4 +1,4 @@
-"""Export a behaviour data set to d3rlpy, whose observations are flat vectors, and learn there.
+"""Export a behavior data set to d3rlpy, whose observations are flat vectors, and learn there.
 
     python examples/d3rlpy_export.py
 

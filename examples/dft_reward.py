@@ -41,7 +41,9 @@ else:
     reward = FormationEnergyReward("emt")
 
 skeleton = Structure(Lattice.cubic(2.887), ["Ni", "Al"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-env = gym.make("CrystalSkeleton-v0", collection=[skeleton], split="all", source=0, reward=reward)
+env = gym.make(
+    "CrystalSkeleton-v0", collection=[skeleton], split="all", start_site=0, reward=reward
+)
 symbols = env.unwrapped.table.vocabulary.symbols
 for actions in itertools.product(range(len(symbols)), repeat=2):
     env.reset()

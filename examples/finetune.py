@@ -5,10 +5,10 @@
 Most figures are in sight within a minute; learning itself takes more steps than here.
 """
 
-from crystal_agents import SkeletonVecEnv, learned_policy, load_policy, warm_start
-from crystal_agents.online.fine_tuning import greedy_figures
+from crystal_agents import SkeletonVecEnv, extract_policy, load_policy, warm_start
+from crystal_agents.evaluation.returns import greedy_metrics
 from crystal_gym import CrystalSkeletonVectorEnv
-from crystal_gym.generator import InstanceGenerator
+from crystal_gym.envs.generator import InstanceGenerator
 
 policy = load_policy("goldschmidt/egnn")
 native = CrystalSkeletonVectorEnv(64, autoreset_mode="SameStep", reward="validity-strict")
@@ -22,10 +22,10 @@ print("first choices:", " ".join(policy.vocabulary.symbols[choice] for choice in
 
 model.learn(3840)
 model.save("finetuned-ppo")  # Stable-Baselines3's own file
-learned = learned_policy(model)
+learned = extract_policy(model)
 learned.save("finetuned")  # for `crystal-gym evaluate finetuned`
 
 held_out = InstanceGenerator("goldschmidt", split="val")
 for name, one in (("cloned", policy), ("finetuned", learned)):
-    figures = greedy_figures(one, held_out, reward="validity-strict")
-    print(f"{name}: match {figures['match']:.2%}, valid {figures['validity']:.2%} of val")
+    metrics = greedy_metrics(one, held_out, reward="validity-strict")
+    print(f"{name}: match {metrics['match']:.2%}, valid {metrics['validity']:.2%} of val")

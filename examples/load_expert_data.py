@@ -22,7 +22,7 @@ for episode in dataset.sample_episodes(3):
 # The environment, and the same episode once more.
 env = dataset.recover_environment()
 metadata = next(iter(dataset.storage.get_episode_metadata([7])))
-env.reset(options={"crystal": metadata["crystal"], "source": metadata["source"]})
+env.reset(options={"crystal": metadata["crystal"], "start_site": metadata["start_site"]})
 rewards = [float(env.step(action)[1]) for action in dataset[7].actions]
 print(f"{metadata['crystal']} from site {metadata['source']}: return {sum(rewards):.2f}")
 

@@ -1,7 +1,7 @@
 """Crystals with cells of many sizes: 288 prototypes, 1 to 105 sites, as a folder of CIF files.
 
     python examples/many_sizes.py prototypes
-    crystal-gym build prototypes
+    crystal-gym build-dataset prototypes
     crystal-gym train prototypes --epochs 100
     crystal-gym evaluate runs/prototypes-egnn-seed-0
 
@@ -17,7 +17,7 @@ from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 from pymatgen.io.cif import CifWriter
 
 from crystal_gym import load_collection
-from crystal_gym.collection import SPLITS, dealt_splits
+from crystal_gym.collections.collection import SPLITS, hash_splits
 
 parser = argparse.ArgumentParser(description="Write the crystals and show what they are.")
 parser.add_argument("folder", type=Path, help="for the CIF files")
@@ -33,7 +33,7 @@ crystals = {
 }
 for split in SPLITS:
     (args.folder / split).mkdir(parents=True, exist_ok=True)
-for (name, structure), split in zip(crystals.items(), dealt_splits(list(crystals)), strict=True):
+for (name, structure), split in zip(crystals.items(), hash_splits(list(crystals)), strict=True):
     CifWriter(structure).write_file(args.folder / split / f"{name}.cif")
 
 collection = load_collection(args.folder)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from crystal_agents import load_policy
-from crystal_agents.pictures import filling_frames, save_grid
+from crystal_agents.policies.frames import filling_frames, save_grid
 from crystal_gym import load_collection
 
 folder, name, picture = sys.argv[1:4]

@@ -8,9 +8,9 @@ import hypothesis
 import numpy as np
 import pytest
 
-from crystal_gym import settings
-from crystal_gym.collection import SPLITS, CrystalCollection
+from crystal_gym.collections.collection import SPLITS, CrystalCollection
 from crystal_gym.collections.structures import collection_from_structures
+from crystal_gym.utils import settings
 
 # Tiny tensors gain nothing from threads; set before PyTorch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -95,8 +95,8 @@ def toy_folder(toy, tmp_path_factory):
 def perov5():
     """Real Perov-5: the first 200 crystals of each split (mark the test with `real`)."""
     from crystal_gym.collections.perov5 import STRUCTURES, abx3_order, read_structures
-    from crystal_gym.files import fetch
-    from crystal_gym.preparation import prepare
+    from crystal_gym.collections.preparation import prepare
+    from crystal_gym.utils.files import fetch
 
     raw = read_structures(fetch(STRUCTURES, "perov_5"))
     chosen = [c for split in SPLITS for c in [r for r in raw if r.split == split][:200]]

@@ -5,46 +5,46 @@ Names load when they are first used, so that ``import crystal_agents`` needs no 
 
 from typing import TYPE_CHECKING
 
-from crystal_gym.lazy import lazy_names
+from crystal_gym.utils.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from crystal_agents.behavioral_cloning import train
-    from crystal_agents.evaluation import evaluate
-    from crystal_agents.filling import FilledCrystal
+    from crystal_agents.evaluation.evaluate import evaluate
     from crystal_agents.online.vec_env import SkeletonVecEnv
-    from crystal_agents.online.warm_start import from_scratch, learned_policy, warm_start
-    from crystal_agents.policies import shipped_policies
-    from crystal_agents.policy import PolicyConfig, SkeletonPolicy, load_policy
-    from crystal_agents.recipes import RECIPES, Recipe
+    from crystal_agents.online.warm_start import extract_policy, from_scratch, warm_start
+    from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy, load_policy
+    from crystal_agents.policies.pretrained import pretrained_policies
+    from crystal_agents.rollouts.complete_structure import FilledStructure
+    from crystal_agents.training.behavioral_cloning import train
+    from crystal_agents.training.recipes import RECIPES, Recipe
 
 _HOMES = {
-    "FilledCrystal": "crystal_agents.filling",
-    "PolicyConfig": "crystal_agents.policy",
-    "RECIPES": "crystal_agents.recipes",
-    "Recipe": "crystal_agents.recipes",
-    "SkeletonPolicy": "crystal_agents.policy",
+    "FilledStructure": "crystal_agents.rollouts.complete_structure",
+    "PolicyConfig": "crystal_agents.policies.policy",
+    "RECIPES": "crystal_agents.training.recipes",
+    "Recipe": "crystal_agents.training.recipes",
+    "SkeletonPolicy": "crystal_agents.policies.policy",
     "SkeletonVecEnv": "crystal_agents.online.vec_env",
-    "evaluate": "crystal_agents.evaluation",
+    "evaluate": "crystal_agents.evaluation.evaluate",
     "from_scratch": "crystal_agents.online.warm_start",
-    "learned_policy": "crystal_agents.online.warm_start",
-    "load_policy": "crystal_agents.policy",
-    "shipped_policies": "crystal_agents.policies",
-    "train": "crystal_agents.behavioral_cloning",
+    "extract_policy": "crystal_agents.online.warm_start",
+    "load_policy": "crystal_agents.policies.policy",
+    "pretrained_policies": "crystal_agents.policies.pretrained",
+    "train": "crystal_agents.training.behavioral_cloning",
     "warm_start": "crystal_agents.online.warm_start",
 }
 
 __all__ = [
     "RECIPES",
-    "FilledCrystal",
+    "FilledStructure",
     "PolicyConfig",
     "Recipe",
     "SkeletonPolicy",
     "SkeletonVecEnv",
     "evaluate",
+    "extract_policy",
     "from_scratch",
-    "learned_policy",
     "load_policy",
-    "shipped_policies",
+    "pretrained_policies",
     "train",
     "warm_start",
 ]

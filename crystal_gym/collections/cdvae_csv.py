@@ -9,10 +9,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from crystal_gym.collection import SPLITS, CrystalCollection, dealt_splits
+from crystal_gym.collections.collection import SPLITS, CrystalCollection, hash_splits
+from crystal_gym.collections.preparation import (
+    RawCrystal,
+    SiteOrder,
+    collection_name,
+    prepared_collection,
+)
 from crystal_gym.errors import BadCrystalError, CrystalGymError, DamagedFileError, MissingDataError
-from crystal_gym.files import sha256
-from crystal_gym.preparation import RawCrystal, SiteOrder, collection_name, prepared_collection
+from crystal_gym.utils.files import sha256
 
 _SUFFIXES = (".csv", ".csv.gz")
 # Columns that are no properties; an index column has no name or pandas' default.
@@ -126,7 +131,7 @@ def _read_file(path: Path, split: str | None) -> list[RawCrystal]:
         values = {label: column[number - 1] for label, column in labels.items()}
         crystals.append(RawCrystal(row["material_id"], own_split, row["cif"], "cif", where, values))
     if crystals and not crystals[0].split:
-        splits = dealt_splits([crystal.id for crystal in crystals])
+        splits = hash_splits([crystal.id for crystal in crystals])
         return [replace(c, split=split) for c, split in zip(crystals, splits, strict=True)]
     return crystals
 

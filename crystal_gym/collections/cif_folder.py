@@ -4,9 +4,14 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from crystal_gym.collection import SPLITS, CrystalCollection
+from crystal_gym.collections.collection import SPLITS, CrystalCollection
+from crystal_gym.collections.preparation import (
+    RawCrystal,
+    SiteOrder,
+    collection_name,
+    prepared_collection,
+)
 from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError
-from crystal_gym.preparation import RawCrystal, SiteOrder, collection_name, prepared_collection
 
 
 def is_cif(path: Path) -> bool:

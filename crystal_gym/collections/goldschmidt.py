@@ -21,9 +21,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from crystal_gym.collection import CollectionArrays, CrystalCollection, dealt_splits
-from crystal_gym.elements import SYMBOLS
-from crystal_gym.preparation import RawCrystal, load_prepared, prepare, save_arrays, source_order
+from crystal_gym.collections.collection import CollectionArrays, CrystalCollection, hash_splits
+from crystal_gym.collections.preparation import (
+    RawCrystal,
+    file_order,
+    load_prepared,
+    prepare,
+    save_arrays,
+)
+from crystal_gym.crystals.elements import SYMBOLS
 
 DESCRIPTION = (
     "Goldschmidt: charge-neutral cubic ABX3 perovskites computed (not measured) from oxidation "
@@ -169,9 +175,9 @@ def make_arrays(chosen: Sequence[Perovskite], *, progress: bool = True) -> Colle
             format="structure",
             where="goldschmidt",
         )
-        for p, split in zip(chosen, dealt_splits([p.formula for p in chosen], SHARES), strict=True)
+        for p, split in zip(chosen, hash_splits([p.formula for p in chosen], SHARES), strict=True)
     ]
-    arrays = prepare(raw, source_order, progress=progress)
+    arrays = prepare(raw, file_order, progress=progress)
     # A few pairs of elements trade places in other oxidation states.
     collection = CrystalCollection(name="goldschmidt", **arrays).split_by_composition()
     return {**arrays, "splits": collection.splits}

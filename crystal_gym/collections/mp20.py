@@ -4,9 +4,9 @@ Jain et al., APL Materials 1, 011002 (2013); Xie et al., ICLR 2022. The publishe
 of these files: the first download is trusted, and later uses are held against it.
 """
 
-from crystal_gym.collection import SPLITS, CrystalCollection
 from crystal_gym.collections.cdvae_csv import collection_from_csv_files
-from crystal_gym.files import RemoteFile, fetch
+from crystal_gym.collections.collection import SPLITS, CrystalCollection
+from crystal_gym.utils.files import RemoteFile, fetch
 
 DESCRIPTION = (
     "MP-20: crystals of the Materials Project with up to 20 sites, about 45,000, in CDVAE's "

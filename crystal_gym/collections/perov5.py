@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crystal_gym.collection import SPLITS, CrystalCollection
+from crystal_gym.collections.collection import SPLITS, CrystalCollection
+from crystal_gym.collections.preparation import RawCrystal, prepared_collection
 from crystal_gym.errors import BadCrystalError, DamagedFileError
-from crystal_gym.files import RemoteFile, at_hand, fetch, sha256
-from crystal_gym.preparation import RawCrystal, prepared_collection
+from crystal_gym.utils.files import RemoteFile, fetch, find_cached, sha256
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -100,7 +100,7 @@ def load(*, download_labels: bool = False, progress: bool = True) -> CrystalColl
     found = {
         split: fetch_labels(split, progress=progress)
         if download_labels
-        else at_hand(LABELS[split], "perov_5")
+        else find_cached(LABELS[split], "perov_5")
         for split in SPLITS
     }
     collection.labels.update(_read_labels(collection, [p for p in found.values() if p]))
@@ -109,7 +109,7 @@ def load(*, download_labels: bool = False, progress: bool = True) -> CrystalColl
 
 def fetch_labels(split: str, *, progress: bool = True) -> Path:
     """CDVAE's CSV file of one split, verified: at hand, packed or not, or downloaded."""
-    path = at_hand(LABELS[split], "perov_5")
+    path = find_cached(LABELS[split], "perov_5")
     path = path or fetch(LABELS[split], "perov_5", progress=progress)
     _verified_csv(path)
     return path

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from crystal_gym.collection import SPLITS, CrystalCollection
+from crystal_gym.collections.collection import SPLITS, CrystalCollection
+from crystal_gym.collections.preparation import RawCrystal, SiteOrder, prepare
 from crystal_gym.errors import CrystalGymError, UnknownNameError
-from crystal_gym.preparation import RawCrystal, SiteOrder, prepare
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

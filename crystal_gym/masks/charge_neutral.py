@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crystal_gym.elements import Vocabulary
+from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.masks.look_ahead import Ion, allowed_ions, ions_of
 from crystal_gym.masks.multisets import all_multisets, n_multisets, place_table, without_one
@@ -40,13 +40,13 @@ def charge_neutral(table: EpisodeTable, state: EpisodeState) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)
-def _answers(vocabulary: Vocabulary, n_sites: int) -> "AnswerTable | AnswerSearch":
+def _answers(vocabulary: Vocabulary, n_sites: int) -> "MaskTable | MaskSearch":
     ions = ions_of(vocabulary)
     small = n_sites <= MOST_SITES and n_multisets(len(ions), n_sites) <= MOST_COMPOSITIONS
-    return (AnswerTable if small else AnswerSearch)(ions, len(vocabulary), n_sites)
+    return (MaskTable if small else MaskSearch)(ions, len(vocabulary), n_sites)
 
 
-class AnswerSearch:
+class MaskSearch:
     """Answers for cells of n sites, each searched for when it is first asked.
 
     Args:
@@ -76,7 +76,7 @@ class AnswerSearch:
         return allowed if allowed.any() else ~allowed
 
 
-class AnswerTable:
+class MaskTable:
     """Answers for cells of n sites, all worked out beforehand: looked up by whole batches.
 
     From every neutral composition one element is taken away, in every way: it may be put there.
@@ -125,7 +125,7 @@ class AnswerTable:
 
 
 def _sort_columns(values: np.ndarray) -> None:
-    """Sort each column of a few rows, in place: neighbours change places, odd and even in turn."""
+    """Sort each column of a few rows, in place: neighbors change places, odd and even in turn."""
     for turn in range(len(values)):
         for i in range(turn % 2, len(values) - 1, 2):
             lower = np.minimum(values[i], values[i + 1])

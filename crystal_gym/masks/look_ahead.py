@@ -1,6 +1,6 @@
 """Which elements can be put next, so that the composition can still come out neutral.
 
-A composition is neutral, as ``crystal_gym.validity`` has it under the rule ``strict``, when each of
+A composition is neutral, as ``crystal_gym.crystals.validity`` has it under the rule ``strict``, when each of
 its elements can take one oxidation state such that all charges cancel and every cation is less
 electronegative than every anion. With sites still empty that is a question about all compositions
 that contain the present one; it is answered exactly, without going through them.
@@ -13,8 +13,8 @@ from itertools import accumulate
 
 import numpy as np
 
-from crystal_gym.elements import Vocabulary
-from crystal_gym.validity import RULES, ion
+from crystal_gym.crystals.elements import Vocabulary
+from crystal_gym.crystals.validity import RULES, ion
 
 RULE = "strict"
 # No oxidation state is larger.

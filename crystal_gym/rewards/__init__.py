@@ -3,8 +3,9 @@
 import numpy as np
 
 from crystal_gym.episode import EpisodeTable
-from crystal_gym.rewards.failures import Failures, RewardError
-from crystal_gym.rewards.formation_energy import FormationEnergyReward
+from crystal_gym.errors import RewardError
+from crystal_gym.rewards.energy.formation_energy import FormationEnergyReward
+from crystal_gym.rewards.failure_handling import FailureHandler
 from crystal_gym.rewards.function import FunctionReward
 from crystal_gym.rewards.match import MatchReward, fraction_matched
 from crystal_gym.rewards.perov5_dft import Perov5DftReward
@@ -16,7 +17,7 @@ from crystal_gym.rewards.weighted_sum import WeightedSum
 
 __all__ = [
     "REWARDS",
-    "Failures",
+    "FailureHandler",
     "FormationEnergyReward",
     "FunctionReward",
     "MatchReward",

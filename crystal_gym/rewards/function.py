@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystal_gym.episode import EpisodeTable
-from crystal_gym.rewards.failures import Failures, RewardError, described, naming_the_crystal
+from crystal_gym.errors import RewardError
+from crystal_gym.rewards.failure_handling import (
+    FailureHandler,
+    describe_crystal,
+    name_failed_crystal,
+)
 from crystal_gym.rewards.reward import Reward
 
 if TYPE_CHECKING:
@@ -24,30 +29,30 @@ class FunctionReward(Reward):
 
     def __init__(self, function: "Callable[[Structure], float]", fallback: float = 0.0) -> None:
         self.function = function
-        self.failures = Failures(fallback)
+        self.failures = FailureHandler(fallback)
 
     def on_finish(
         self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The function's value; it as it came out as component ``score``; those of ``Failures``.
+        """The function's value; it as it came out as component ``score``; those of ``FailureHandler``.
 
         Raises:
             RewardError: the function raises, or its value is not a number.
         """
         pairs = zip(crystal.tolist(), elements, strict=True)
         values = np.array([self._value(table, row, sites) for row, sites in pairs], np.float64)
-        paid, told = self.failures.settle(table, crystal, elements, values)
+        paid, told = self.failures.replace_failures(table, crystal, elements, values)
         return paid, {"score": values, **told}
 
     def _value(self, table: EpisodeTable, row: int, sites: np.ndarray) -> float:
         numbers = table.vocabulary.decode(sites[: table.n_sites[row]])
         structure = table.collection.skeleton(row).fill(numbers)
-        with naming_the_crystal(table, row, sites):
+        with name_failed_crystal(table, row, sites):
             value = self.function(structure)
         try:
             return float(value)
         except (TypeError, ValueError, OverflowError) as error:
             raise RewardError(
                 "The reward function must return a number; for "
-                f"{described(table, row, sites)} it returned {value!r}."
+                f"{describe_crystal(table, row, sites)} it returned {value!r}."
             ) from error

@@ -17,7 +17,7 @@ class MatchReward(Reward):
     def on_fill(self, table: EpisodeTable, crystal: Any, site: Any, element: Any) -> Any:
         """1/n where the element is the true one, else 0."""
         # In this order NumPy's fast path for scalars is taken.
-        return table.site_share[crystal] * (table.true[crystal, site] == element)
+        return table.site_share[crystal] * (table.true_elements[crystal, site] == element)
 
 
 def fraction_matched(table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray) -> np.ndarray:
@@ -28,6 +28,6 @@ def fraction_matched(table: EpisodeTable, crystal: np.ndarray, elements: np.ndar
         crystal: rows of the table, (k,).
         elements: codes, (k, N), padded with -1.
     """
-    equal = (table.true.take(crystal, axis=0) == elements).sum(axis=1)
+    equal = (table.true_elements.take(crystal, axis=0) == elements).sum(axis=1)
     padding = table.max_sites - table.n_sites[crystal]  # equal on both sides
     return (equal - padding) / table.n_sites[crystal]

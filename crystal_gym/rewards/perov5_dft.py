@@ -5,8 +5,8 @@ import functools
 import numpy as np
 
 from crystal_gym.errors import CrystalGymError
-from crystal_gym.rewards.failures import finite
-from crystal_gym.rewards.label_table import N_SITES, LabelReward, LabelTable
+from crystal_gym.rewards.failure_handling import finite
+from crystal_gym.rewards.label_lookup import N_SITES, LabelReward, LabelTable
 
 _GPA_IN_EV_PER_CUBIC_ANGSTROM = 160.21766208
 # Skeletons a block in the search for their optima: the block stays in the processor's cache.

@@ -3,8 +3,8 @@
 import numpy as np
 
 from crystal_gym.errors import CrystalGymError, UnknownNameError
-from crystal_gym.rewards.failures import finite
-from crystal_gym.rewards.label_table import LabelReward, LabelTable
+from crystal_gym.rewards.failure_handling import finite
+from crystal_gym.rewards.label_lookup import LabelReward, LabelTable
 
 # Which gap → its label.
 GAPS = {"indirect": "ind_gap", "direct": "dir_gap"}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from crystal_gym.errors import CrystalGymError, UnknownNameError
-from crystal_gym.rewards.formation_energy import FormationEnergyReward
+from crystal_gym.rewards.energy.formation_energy import FormationEnergyReward
 from crystal_gym.rewards.function import FunctionReward
 from crystal_gym.rewards.match import MatchReward
 from crystal_gym.rewards.perov5_dft import Perov5DftReward
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     # What `resolve_reward` takes; it tells more.
-    RewardSource = str | Mapping[str, Any] | Reward | Callable[[Structure], float]
+    RewardLike = str | Mapping[str, Any] | Reward | Callable[[Structure], float]
 
 # Name of a reward → what makes it; keyword arguments are its parameters, and all have defaults.
 REWARDS: dict[str, Callable[..., Reward]] = {
@@ -33,7 +33,7 @@ REWARDS: dict[str, Callable[..., Reward]] = {
 }
 
 
-def resolve_reward(reward: "RewardSource") -> Reward:
+def resolve_reward(reward: "RewardLike") -> Reward:
     """A reward given by name, as a mapping, as an object, or as a function.
 
     Args:

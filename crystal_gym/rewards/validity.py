@@ -2,17 +2,17 @@
 
 import numpy as np
 
+from crystal_gym.crystals.validity import RULES, is_valid
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import UnknownNameError
 from crystal_gym.rewards.reward import Reward
-from crystal_gym.validity import RULES, is_valid
 
 
 class ValidityReward(Reward):
     """1 at the end of an episode if SMACT finds the composition valid, else 0.
 
     Args:
-        rule: a name of ``crystal_gym.validity.RULES``. The default is the paper's measure, which
+        rule: a name of ``crystal_gym.crystals.validity.RULES``. The default is the paper's measure, which
             single elements and alloys satisfy; ``strict`` excludes them.
     """
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError
-from crystal_gym.rewards.failures import finite
+from crystal_gym.rewards.failure_handling import finite
 from crystal_gym.rewards.reward import Reward
 
 

@@ -1,4 +1,4 @@
-"""What an online learner saw, as a behaviour data set."""
+"""What an online learner saw, as a behavior data set."""
 
 import zipfile
 from collections.abc import Iterator
@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
+from crystal_datasets.episodes import Episodes, replay
 from crystal_datasets.minari_writer import (
     DatasetPlan,
+    canonical_reward_name,
     dataset_id,
     environment_spec,
-    named_reward,
     write_dataset,
 )
-from crystal_datasets.trajectories import Episodes, replay
-from crystal_gym.collection import CrystalCollection
 from crystal_gym.collections import load_collection
+from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError, DamagedFileError
-from crystal_gym.files import written_beside
+from crystal_gym.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from crystal_datasets.minari_writer import NamedReward
@@ -110,7 +110,7 @@ class EpisodeRecorder:
             StorageError: it cannot be written.
         """
         kept = dict(zip(_KEPT, self.arrays(), strict=True)) if len(self) else {}
-        with written_beside(path) as beside, beside.open("wb") as file:
+        with atomic_write(path) as beside, beside.open("wb") as file:
             np.savez_compressed(file, **kept)
 
     def load(self, path: Path) -> None:
@@ -187,7 +187,7 @@ def write_replay(
     algorithm: str,
     *,
     reward: "NamedReward" = "match",
-    split_by: str = "source",
+    split_by: str = "origin",
     overwrite: bool = False,
     progress: bool = True,
 ) -> str:
@@ -227,7 +227,7 @@ def write_replay(
             f"{len(strange)} of the crystals that were recorded stand in other splits than "
             f"{split!r}; name the split of the run's environment."
         )
-    reward_name, earned = named_reward(reward)
+    reward_name, earned = canonical_reward_name(reward)
     plan = DatasetPlan(
         dataset_id(crystals.name, split, "replay", reward_name),
         table,

@@ -15,11 +15,11 @@ from h5py import h5a, h5d, h5g, h5s, h5t  # pyright: ignore - compiled, without 
 from minari.dataset.minari_storage import MinariStorage
 from minari.storage import get_dataset_path
 
-from crystal_datasets.trajectories import choose_sources, generator
-from crystal_gym import settings
+from crystal_datasets.episodes import choose_start_sites, make_generator
+from crystal_gym.collections.preparation import load_arrays, save_arrays
 from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError
-from crystal_gym.preparation import load_arrays, save_arrays
-from crystal_gym.progress import progress_bar
+from crystal_gym.utils import settings
+from crystal_gym.utils.progress import progress_bar
 
 # Raise when the cached arrays would come out differently.
 FORMAT = 1
@@ -64,7 +64,7 @@ class Transitions:
     edges: np.ndarray
     skeleton: np.ndarray
     trajectory: np.ndarray
-    source: np.ndarray
+    start_site: np.ndarray
     step: np.ndarray
     elements: np.ndarray
     focus: np.ndarray
@@ -94,7 +94,7 @@ class Transitions:
 
 _PER_SKELETON = ("skeleton_ids", "n_sites", "frac_coords", "lattice", "edges")
 _PER_TRANSITION = (
-    *("skeleton", "trajectory", "source", "step"),
+    *("skeleton", "trajectory", "start_site", "step"),
     *("elements", "focus", "action", "reward", "done"),
 )
 
@@ -148,7 +148,7 @@ def best_episodes(transitions: Transitions, fraction: float, seed: int = 0) -> T
         raise CrystalGymError(f"A fraction is above 0 and at most 1, not {fraction}.")
     # Equal returns must stay equal when they are sums of rounded rewards.
     returns = transitions.returns.round(6)
-    lot = generator(seed).permutation(len(returns))
+    lot = make_generator(seed).permutation(len(returns))
     ranked = np.lexsort((lot, -returns))
     chosen = np.zeros(len(returns), bool)
     chosen[ranked[: math.ceil(fraction * len(returns))]] = True
@@ -167,7 +167,7 @@ def _choose(arrays: Mapping[str, np.ndarray], trajectories: int, seed: int) -> n
     by_skeleton = np.argsort(skeleton, kind="stable")
     position = np.empty_like(by_skeleton)
     position[by_skeleton] = np.arange(len(episodes)) - np.repeat(np.cumsum(counts) - counts, counts)
-    drawn = choose_sources(counts, trajectories, seed)
+    drawn = choose_start_sites(counts, trajectories, seed)
     kept = (drawn[skeleton] == position[:, None]).any(axis=1)
     return np.isin(arrays["trajectory"], episodes[kept])
 
@@ -246,7 +246,7 @@ class _Reader:
         self._action = np.empty(total_steps, np.int16)
         self._reward = np.empty(total_steps, np.float32)
         self._done = np.empty(total_steps, bool)
-        self._source: list[int] = []
+        self._start_site: list[int] = []
         self._skeleton: list[int] = []
         self._lengths: list[int] = []
         self._start = 0
@@ -267,7 +267,7 @@ class _Reader:
         """Append one episode."""
         group = h5g.open(self._file.id, b"episode_%d" % episode)
         try:
-            row, source = self._integer(group, b"row"), self._integer(group, b"source")
+            row, start_site = self._integer(group, b"row"), self._integer(group, b"start_site")
         except KeyError:
             raise CrystalGymError(
                 f"Episode {episode} does not tell its crystal and source; only episodes written "
@@ -287,7 +287,7 @@ class _Reader:
                 self._fill(group, b"observations/" + name.encode(), buffer[: n + 1])
                 kept.append(buffer[0].copy())
         self._skeleton.append(self._index_of_row[row])
-        self._source.append(source)
+        self._start_site.append(start_site)
         self._lengths.append(n)
         self._start += n
 
@@ -303,7 +303,7 @@ class _Reader:
             **{name: np.stack(kept) for name, (_, kept) in self._geometry.items()},
             "skeleton": np.repeat(np.array(self._skeleton, np.int32), lengths),
             "trajectory": np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
-            "source": np.repeat(np.array(self._source, np.int16), lengths),
+            "start_site": np.repeat(np.array(self._start_site, np.int16), lengths),
             "step": (np.arange(self._start) - np.repeat(starts, lengths)).astype(np.int16),
             "elements": self._elements[:-1],
             "focus": self._focus[:-1],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from crystal_agents.tables import Table
+    from crystal_agents.experiments.tables import Table
 
 
 class Command(abc.ABC):

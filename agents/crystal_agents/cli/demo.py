@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from crystal_agents.cli.command import Command, console
-from crystal_agents.recipes import Recipe
+from crystal_agents.training.recipes import Recipe
 
 # Small enough for two cores and two minutes.
 RECIPE = Recipe(
@@ -37,12 +37,12 @@ class Demo(Command):
     def run(self) -> None:
         """Run the path from top to bottom."""
         os.environ["MINARI_DATASETS_PATH"] = str((self.folder / "minari").resolve())
-        from crystal_agents.behavioral_cloning import train
-        from crystal_agents.cli.build import Build
+        from crystal_agents.cli.build_dataset import Build
         from crystal_agents.cli.evaluate import report_table
-        from crystal_agents.evaluation import evaluate
-        from crystal_agents.pictures import filling_frames, save_grid
-        from crystal_agents.training import Args
+        from crystal_agents.evaluation.evaluate import evaluate
+        from crystal_agents.policies.frames import filling_frames, save_grid
+        from crystal_agents.training.behavioral_cloning import train
+        from crystal_agents.training.config import TrainingConfig
         from crystal_datasets import dataset_id, load_transitions
         from crystal_gym.collections import goldschmidt, load_collection
 
@@ -51,7 +51,7 @@ class Demo(Command):
         collection = load_collection(NAME)
         out.print(f"   {collection!r}\n   {collection.description}")
 
-        out.print("2. Skeletons: neighbours of every site, as for crystals of your own")
+        out.print("2. Skeletons: neighbors of every site, as for crystals of your own")
         start = time.perf_counter()
         prepared = goldschmidt.make_arrays(list(goldschmidt.perovskites())[:100])
         edges = int((prepared["edges"][:, :, 0] >= 0).sum())
@@ -63,7 +63,7 @@ class Demo(Command):
         out.print("4. Behavioral cloning")
         data = load_transitions(dataset_id(NAME, "train"))
         validation = load_transitions(dataset_id(NAME, "val"))
-        args = Args(self.folder / "policy", RECIPE, provenance={"collection": NAME})
+        args = TrainingConfig(self.folder / "policy", RECIPE, provenance={"collection": NAME})
         policy = train(args, data.vocabulary, data, validation)
         record = policy.config.training
         out.print(

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-    from crystal_agents.evaluation import Estimate, Report
-    from crystal_agents.policy import SkeletonPolicy
-    from crystal_agents.rollouts import Scorer
+    from crystal_agents.evaluation.evaluate import Report
+    from crystal_agents.evaluation.statistics import MeanWithCI
+    from crystal_agents.policies.policy import SkeletonPolicy
+    from crystal_agents.rollouts.rollout import Scorer
     from crystal_gym.episode import EpisodeTable
 
 # Headings of the table, to be broken over two lines.
@@ -61,12 +62,12 @@ class Evaluate(Command):
     """train, val, test or all. Choose between policies on val; report test once. On train and all
     the nearest skeleton of a training crystal is itself, and nothing is novel."""
 
-    split_by: Literal["source", "composition"] | None = None
+    split_by: Literal["origin", "composition"] | None = None
     """Which splits: the source's own, or those where all crystals of one composition stand in one
     (default: those that the first policy was trained on)."""
 
-    sources: int = 5
-    """Source sites per crystal; figures are averaged over them."""
+    start_sites: int = 5
+    """Start sites per crystal; figures are averaged over them."""
 
     floors: bool = True
     """Also report the floors and the true crystals."""
@@ -89,27 +90,27 @@ class Evaluate(Command):
 
     def run(self) -> None:
         """Evaluate and print."""
-        from crystal_agents.evaluation import evaluate
-        from crystal_agents.policy import load_policy
-        from crystal_gym.collections import collection_address, load_collection
+        from crystal_agents.evaluation.evaluate import evaluate
+        from crystal_agents.policies.policy import load_policy
+        from crystal_gym.collections import canonical_origin, load_collection
         from crystal_gym.errors import CrystalGymError
 
         if not self.policies:
             raise CrystalGymError("Name at least one trained policy, or its folder.")
-        loaded = {Path(source): load_policy(source) for source in self.policies}
+        loaded = {Path(origin): load_policy(origin) for origin in self.policies}
         first = next(iter(loaded.values()))
         learned_from = first.config.learned_from
-        source = self.collection or next(reversed(learned_from), None)
-        if source is None:
+        origin = self.collection or next(reversed(learned_from), None)
+        if origin is None:
             raise CrystalGymError(
                 f"{self.policies[0]} does not tell its collection; name it with --collection."
             )
-        address = collection_address(source)
-        split_by = self.split_by or learned_from.get(address, "source")
+        address = canonical_origin(origin)
+        split_by = self.split_by or learned_from.get(address, "origin")
         if self.split != "all":
             for folder, policy in loaded.items():
                 _refuse_other_splits(folder, policy, address, split_by)
-        collection = load_collection(source, split_by=split_by)
+        collection = load_collection(origin, split_by=split_by)
         runs = runs_by_name(loaded)
         report = evaluate(
             runs,
@@ -117,7 +118,7 @@ class Evaluate(Command):
             self.split,
             rules=self._rules(runs, collection.name),
             mask=self.mask,
-            n_sources=self.sources,
+            n_start_sites=self.start_sites,
             floors=self.floors,
             seed=self.seed,
         )
@@ -131,18 +132,18 @@ class Evaluate(Command):
         self, runs: "Mapping[str, list[SkeletonPolicy]]", collection: str
     ) -> "dict[str, Callable[[EpisodeTable], Scorer]]":
         """Ways of filling beside the single policies."""
-        from crystal_agents.rollouts import EnsembleScorer
+        from crystal_agents.policies.ensemble import EnsembleScorer
 
         rules: dict[str, Callable[[EpisodeTable], Scorer]] = {}
         for name, policies in runs.items():
             if self.ensemble and len(policies) > 1:
                 rules[f"ensemble of {len(policies)} {name}"] = partial(EnsembleScorer, policies)
         if self.posterior:
-            from crystal_agents.synthetic import Model
-            from crystal_agents.synthetic.scorer import PosteriorScorer
+            from crystal_agents.synthetic import SyntheticGenerator
+            from crystal_agents.synthetic.posterior_scorer import PosteriorScorer
             from crystal_datasets import dataset_id, load_transitions
 
-            model = Model(load_transitions(dataset_id(collection, "train")))
+            model = SyntheticGenerator(load_transitions(dataset_id(collection, "train")))
             rules["posterior"] = partial(PosteriorScorer, model)
         return rules
 
@@ -181,7 +182,7 @@ def runs_by_name(policies: Mapping[Path, "SkeletonPolicy"]) -> "dict[str, list[S
         for stage in (config["training"], *config["training"].get("finetuning", [])):
             for key in _OF_A_RUN:
                 stage.pop(key, None)
-            stage.setdefault("split_by", "source")
+            stage.setdefault("split_by", "origin")
         experiments.setdefault(json.dumps(config, sort_keys=True), []).append(folder)
     networks = [policies[folders[0]].config.network for folders in experiments.values()]
     return {
@@ -206,16 +207,16 @@ def report_table(report: "Report") -> "Group":
 
     table = Table(
         f"{report.collection}, {report.split}",
-        title=f"{report.n_crystals:,} crystals, mean over up to {report.n_sources} sources, %",
+        title=f"{report.n_crystals:,} crystals, mean over up to {report.n_start_sites} sources, %",
         caption="± half the 95 % bootstrap interval, over runs or over the crystals of one run; "
         "all intervals: --json",
     )
-    shown = [name for name in _COLUMNS if any(name in row.figures for row in report.rows.values())]
+    shown = [name for name in _COLUMNS if any(name in row.metrics for row in report.rows.values())]
     for name in shown:
         table.add_column(_COLUMNS[name], justify="right", no_wrap=True)
     for name, row in report.rows.items():
-        cells = [_percent(row.figures.get(figure)) for figure in shown]
-        accuracy = row.figures["accuracy"]
+        cells = [_percent(row.metrics.get(figure)) for figure in shown]
+        accuracy = row.metrics["accuracy"]
         half = 50 * (accuracy.high - accuracy.low)
         cells[0] += f" ± {half:.2f}" if half else ""
         table.add_row(f"{name} ({row.runs} runs)" if row.runs > 1 else name, *cells)
@@ -230,15 +231,15 @@ def _site_table(report: "Report") -> "Table":
     for heading in ("accuracy", "top 5", "ECE"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, row in report.rows.items():
-        figures = (row.per_site, row.top5_per_site, row.ece_per_site)
+        metrics = (row.per_site, row.top5_per_site, row.ece_per_site)
         table.add_row(
             name,
-            *(" ".join(f"{100 * site:4.1f}" for site in figure or ()) for figure in figures),
+            *(" ".join(f"{100 * site:4.1f}" for site in figure or ()) for figure in metrics),
         )
     return table
 
 
-def _percent(estimate: "Estimate | None") -> str:
+def _percent(estimate: "MeanWithCI | None") -> str:
     return "" if estimate is None else f"{100 * estimate.mean:.2f}"
 
 

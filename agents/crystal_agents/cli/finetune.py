@@ -30,7 +30,7 @@ class Finetune(Command):
     collection: str | None = None
     """Whose skeletons are filled (default: the collection that the policy learned from last)."""
 
-    split_by: Literal["source", "composition"] | None = None
+    split_by: Literal["origin", "composition"] | None = None
     """The source's own splits, or those by composition (default: those that the policy learned
     from, which alone keep its held-out crystals apart)."""
 
@@ -60,7 +60,7 @@ class Finetune(Command):
     anchor (default: the algorithm's)."""
 
     record: bool = False
-    """Write all episodes as the behaviour data set `replay`, for offline learners."""
+    """Write all episodes as the behavior data set `replay`, for offline learners."""
 
     from_scratch: bool = False
     """Begin with random weights in the same network, for comparison."""
@@ -79,26 +79,27 @@ class Finetune(Command):
         """Learn, and print the figures before and after."""
         from minari.storage import get_dataset_path
 
-        from crystal_agents.online.fine_tuning import fine_tune, greedy_figures
+        from crystal_agents.evaluation.returns import greedy_metrics
+        from crystal_agents.online.fine_tuning import fine_tune
         from crystal_agents.online.vec_env import SkeletonVecEnv
         from crystal_agents.online.warm_start import from_scratch, warm_start
-        from crystal_agents.policy import load_policy
+        from crystal_agents.policies.policy import load_policy
         from crystal_datasets import EpisodeRecorder, RecordEpisodes, dataset_id, write_replay
-        from crystal_gym.collections import collection_address, load_collection
+        from crystal_gym.collections import canonical_origin, load_collection
+        from crystal_gym.envs.generator import InstanceGenerator
+        from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
         from crystal_gym.errors import CrystalGymError
-        from crystal_gym.generator import InstanceGenerator
-        from crystal_gym.vector_env import CrystalSkeletonVectorEnv
 
         self._check()
         policy = load_policy(self.policy)
         learned_from = policy.config.learned_from
-        source = self.collection or next(reversed(learned_from), None)
-        if source is None:
+        origin = self.collection or next(reversed(learned_from), None)
+        if origin is None:
             raise CrystalGymError(
                 f"{self.policy} does not tell its collection; name it with --collection."
             )
-        address = collection_address(source)
-        before = learned_from.get(address, "source")
+        address = canonical_origin(origin)
+        before = learned_from.get(address, "origin")
         split_by = self.split_by or before
         if split_by != before and address in learned_from and not self.from_scratch:
             raise CrystalGymError(
@@ -107,7 +108,7 @@ class Finetune(Command):
                 f"what it has learned. Leave --split-by away, or begin with a policy trained with "
                 f"--split-by {split_by}."
             )
-        collection = load_collection(source, split_by=split_by)
+        collection = load_collection(origin, split_by=split_by)
         symbols = policy.config.symbols
         env = CrystalSkeletonVectorEnv(
             self.num_envs,
@@ -171,16 +172,16 @@ class Finetune(Command):
         )
         held_out = "val" if len(collection.in_split("val")) else "train"
         generator = InstanceGenerator(collection, split=held_out, vocabulary=env.table.vocabulary)
-        figures = [
-            greedy_figures(one, generator, reward=self.reward, mask=self.mask)
+        metrics = [
+            greedy_metrics(one, generator, reward=self.reward, mask=self.mask)
             for one in (policy, learned)
         ]
         out = console()
-        out.print(_table(held_out, "cloned" if self.from_scratch else "before", *figures))
+        out.print(_table(held_out, "cloned" if self.from_scratch else "before", *metrics))
         out.print(f"Policy: {folder}", soft_wrap=True)
         if recorder is not None:
             told = f"{self.algorithm}, {model.num_timesteps:,} steps, seed {self.seed}"
-            write_replay(recorder, source, "train", told, reward=self.reward, split_by=split_by)
+            write_replay(recorder, origin, "train", told, reward=self.reward, split_by=split_by)
             out.print(f"Data set: {name}", soft_wrap=True)
 
     def _check(self) -> None:

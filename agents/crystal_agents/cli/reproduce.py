@@ -11,9 +11,9 @@ from crystal_agents.cli.command import Command, console, print_table
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 if TYPE_CHECKING:
-    from crystal_agents.reproduction.experiment import Experiment
-    from crystal_agents.reproduction.results import Record
-    from crystal_agents.tables import Table
+    from crystal_agents.experiments.reproduction.experiment import Experiment
+    from crystal_agents.experiments.reproduction.results import Record
+    from crystal_agents.experiments.tables import Table
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Reproduce(Command):
 
     after_stop: ClassVar[str] = (
         "Finished runs are kept; the same command goes on with the others from their last "
-        "checkpoints. With --draw-only it draws what there is."
+        "checkpoints. With --report-only it draws what there is."
     )
 
     experiment: tyro.conf.Positional[str]
@@ -40,7 +40,7 @@ class Reproduce(Command):
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     """One run of each column for each seed; the first seed of all columns comes first."""
 
-    columns: tuple[str, ...] = ()
+    variants: tuple[str, ...] = ()
     """Some of the columns (default: all). Those of table-1 are egnn-1, egnn-3, egnn-5, gcn-5 and
     random; of differences: base, node-order, periodic-edges, no-coordinates, focus-as-index."""
 
@@ -56,7 +56,7 @@ class Reproduce(Command):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Floating-point arithmetic; the paper's is 32-true."""
 
-    draw_only: bool = False
+    report_only: bool = False
     """Run nothing; draw table and figures from the results that are there."""
 
     def run(self) -> None:
@@ -67,33 +67,40 @@ class Reproduce(Command):
 
 
 def _table_1(command: Reproduce) -> None:
-    from crystal_agents.reproduction import drawing
-    from crystal_agents.reproduction.table_1 import TABLE_1
+    from crystal_agents.experiments.reproduction import table_1_report as drawing
+    from crystal_agents.experiments.reproduction.table_1 import TABLE_1
 
     records = _records(command, TABLE_1)
     _show(
-        command, TABLE_1, drawing.table_of(records), drawing.save_figures(records, command.folder)
+        command,
+        TABLE_1,
+        drawing.build_table(records),
+        drawing.save_figures(records, command.folder),
     )
 
 
-def _differences(command: Reproduce) -> None:
-    from crystal_agents.reproduction.differences import DIFFERENCES, table_of
+def _ablations(command: Reproduce) -> None:
+    from crystal_agents.experiments.reproduction.ablations import ABLATIONS, build_table
 
-    _show(command, DIFFERENCES, table_of(_records(command, DIFFERENCES)))
+    _show(command, ABLATIONS, build_table(_records(command, ABLATIONS)))
 
 
 def _records(command: Reproduce, experiment: "Experiment") -> "list[Record]":
     """Those that are there, after the missing runs unless they are not wanted."""
-    from crystal_agents.reproduction.runs import Bench
+    from crystal_agents.experiments.reproduction.runner import RunContext
 
-    if not command.draw_only:
-        bench = Bench(command.folder, command.collection, command.accelerator, command.precision)
-        for record in experiment.reproduce(bench, command.columns, command.seeds, command.epochs):
+    if not command.report_only:
+        context = RunContext(
+            command.folder, command.collection, command.accelerator, command.precision
+        )
+        for record in experiment.reproduce(
+            context, command.variants, command.seeds, command.epochs
+        ):
             minutes = f", {record.seconds / 60:.1f} minutes of training" if record.epochs else ""
             console().print(
-                f"{record.column}, seed {record.seed}: "
-                f"accuracy {record.figures['accuracy'].mean:.2%}, "
-                f"validity {record.figures['validity_smact14'].mean:.2%}{minutes}."
+                f"{record.variant}, seed {record.seed}: "
+                f"accuracy {record.metrics['accuracy'].mean:.2%}, "
+                f"validity {record.metrics['validity_smact14'].mean:.2%}{minutes}."
             )
     records = experiment.load(command.folder)
     if not records:
@@ -104,17 +111,17 @@ def _records(command: Reproduce, experiment: "Experiment") -> "list[Record]":
 
 
 def _show(
-    command: Reproduce, experiment: "Experiment", table: "Table", figures: Sequence[Path] = ()
+    command: Reproduce, experiment: "Experiment", table: "Table", metrics: Sequence[Path] = ()
 ) -> None:
     """Print and save the table, and name all files."""
     print_table(table)
     saved = table.save(command.folder / f"{experiment.name}.md")
-    for written in (experiment.results(command.folder), saved, *figures):
+    for written in (experiment.results(command.folder), saved, *metrics):
         console().print(str(written), soft_wrap=True)
 
 
 # What can be reproduced, by name.
 EXPERIMENTS: dict[str, Callable[[Reproduce], None]] = {
     "table-1": _table_1,
-    "differences": _differences,
+    "ablations": _ablations,
 }

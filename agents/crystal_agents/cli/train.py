@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import tyro
 
 from crystal_agents.cli.command import Command, console
-from crystal_agents.recipes import recipe_named
+from crystal_agents.training.recipes import get_recipe
 
 if TYPE_CHECKING:
-    from crystal_agents.recipes import Recipe
+    from crystal_agents.training.recipes import Recipe
     from crystal_datasets.transitions import Transitions
 
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Train(Command):
     """Train a policy by behavioral cloning on the expert data set of a collection.
 
-    Reads the data sets expert-train and expert-val that `crystal-gym build` has written. A stopped
+    Reads the data sets expert-train and expert-val that `crystal-gym build-dataset` has written. A stopped
     run goes on from its last checkpoint when the same command is given again.
     """
 
@@ -34,7 +34,7 @@ class Train(Command):
     """The network and how it is trained: egnn, egnn-indexed, egnn-augmented,
     egnn-indexed-augmented, egnn-paper, gcn or dimenet."""
 
-    split_by: Literal["source", "composition"] = "source"
+    split_by: Literal["origin", "composition"] = "origin"
     """The source's own splits, or splits anew where all crystals of one composition stand in one;
     as it was built."""
 
@@ -80,11 +80,11 @@ class Train(Command):
         recipe = self._recipe()
         from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-        from crystal_agents.behavioral_cloning import train
-        from crystal_agents.synthetic import Model
-        from crystal_agents.training import Args
+        from crystal_agents.synthetic import SyntheticGenerator
+        from crystal_agents.training.behavioral_cloning import train
+        from crystal_agents.training.config import TrainingConfig
         from crystal_datasets.minari_writer import dataset_id
-        from crystal_gym.collections import collection_address, load_collection
+        from crystal_gym.collections import canonical_origin, load_collection
         from crystal_gym.errors import MissingDataError
 
         collection = load_collection(self.name, split_by=self.split_by).name
@@ -95,7 +95,7 @@ class Train(Command):
         except MissingDataError:
             validation = None
         folder = self.run_folder or Path("runs") / f"{collection}-{self.recipe}-seed-{self.seed}"
-        args = Args(
+        args = TrainingConfig(
             run=folder,
             recipe=recipe,
             seed=self.seed,
@@ -107,13 +107,13 @@ class Train(Command):
             precision=self.precision,
             tensorboard=self.tensorboard,
             provenance={
-                "collection": collection_address(self.name),
+                "collection": canonical_origin(self.name),
                 "split_by": self.split_by,
                 "data": name,
                 "trajectories": self.trajectories,
             },
         )
-        synthetic = Model(data).crystals() if recipe.synthetic else None
+        synthetic = SyntheticGenerator(data).crystals() if recipe.synthetic else None
         policy = train(args, data.vocabulary, data, validation, synthetic)
         if rank_zero_only.rank:  # one of several processes tells the result
             return
@@ -134,7 +134,7 @@ class Train(Command):
             for key in ("epochs", "learning_rate")
             if (value := getattr(self, key)) is not None
         }
-        return dataclasses.replace(recipe_named(self.recipe), **changes)
+        return dataclasses.replace(get_recipe(self.recipe), **changes)
 
     def _load(self, name: str, trajectories: int | None = None) -> "Transitions":
         from crystal_datasets import load_transitions
@@ -143,8 +143,8 @@ class Train(Command):
         try:
             return load_transitions(name, trajectories, self.seed)
         except MissingDataError as error:
-            split_by = "" if self.split_by == "source" else f" --split-by {self.split_by}"
+            split_by = "" if self.split_by == "origin" else f" --split-by {self.split_by}"
             raise MissingDataError(
-                f"The data set {name} is not built yet: run `crystal-gym build {self.name}"
+                f"The data set {name} is not built yet: run `crystal-gym build-dataset {self.name}"
                 f"{split_by}` first."
             ) from error

@@ -14,20 +14,20 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import Schedule
 
-from crystal_agents.online.extractor import SkeletonFeatures
-from crystal_agents.online.heads import (
-    MaskableSkeletonActorCritic,
-    SkeletonActorCritic,
-    SkeletonDQNPolicy,
-)
+from crystal_agents.online.features_extractor import SkeletonFeatures
 from crystal_agents.online.rollout_buffers import (
     MaskableSkeletonRolloutBuffer,
     SkeletonRolloutBuffer,
 )
+from crystal_agents.online.sb3_policies import (
+    MaskableSkeletonActorCritic,
+    SkeletonActorCritic,
+    SkeletonDQNPolicy,
+)
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 
-def extractor_of(policy: BasePolicy) -> SkeletonFeatures:
+def get_features_extractor(policy: BasePolicy) -> SkeletonFeatures:
     """The extractor whose network acts."""
     return cast(SkeletonFeatures, getattr(policy, "q_net", policy).features_extractor)
 
@@ -36,7 +36,7 @@ class ActorRestedWarning(UserWarning):
     """A training in which only the critic learned."""
 
 
-class _CriticFirst(BaseAlgorithm):
+class CriticWarmUpMixin(BaseAlgorithm):
     """The critic learns by itself for some steps; the actor's weights stay as they are, bit by bit.
 
     Attributes:
@@ -58,7 +58,7 @@ class _CriticFirst(BaseAlgorithm):
     def train(self, *args: Any, **kwargs: Any) -> None:
         """Update from what was collected."""
         # Without gradients the optimizer leaves weights alone.
-        network = extractor_of(self.policy).network
+        network = get_features_extractor(self.policy).network
         resting = self.actor_rests
         network.requires_grad_(not resting)
         super().train(*args, **kwargs)  # type: ignore[misc] - a mix-in before an algorithm
@@ -85,7 +85,7 @@ class _CriticFirst(BaseAlgorithm):
         return self
 
 
-class _Anchored(_CriticFirst, OnPolicyAlgorithm):
+class KLAnchorMixin(CriticWarmUpMixin, OnPolicyAlgorithm):
     r"""The loss has a term :math:`\beta\,KL(\pi \| \pi_0)` with the policy of the beginning.
 
     Attributes:
@@ -115,19 +115,19 @@ class _Anchored(_CriticFirst, OnPolicyAlgorithm):
         return None
 
 
-class SkeletonPPO(_Anchored, PPO):
+class SkeletonPPO(KLAnchorMixin, PPO):
     """PPO (Schulman et al., 2017)."""
 
 
-class SkeletonA2C(_Anchored, A2C):
+class SkeletonA2C(KLAnchorMixin, A2C):
     """A2C, the synchronous form of A3C (Mnih et al., 2016)."""
 
 
-class SkeletonMaskablePPO(_Anchored, MaskablePPO):
+class SkeletonMaskablePPO(KLAnchorMixin, MaskablePPO):
     """PPO that chooses among the elements that the mask allows (Huang and Ontañón, 2022)."""
 
 
-class SkeletonDQN(_CriticFirst, DQN):
+class SkeletonDQN(CriticWarmUpMixin, DQN):
     """DQN (Mnih et al., 2015) with a dueling head (Wang et al., 2016).
 
     Each environment of a vector explores by itself. Stable-Baselines3 decides once for all of them,
@@ -287,7 +287,7 @@ ALGORITHMS: dict[str, Algorithm] = {
 _CONTINUOUS = ("ddpg", "td3", "sac", "tqc", "crossq")
 
 
-def algorithm_named(name: str) -> Algorithm:
+def get_algorithm(name: str) -> Algorithm:
     """The algorithm of this name.
 
     Raises:

@@ -15,19 +15,15 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from crystal_agents.fillings import figures_of, fill_groups, means_of, spread_over
+from crystal_agents.evaluation.returns import nan_means
 from crystal_agents.online.algorithms import ActorRestedWarning
-from crystal_agents.online.warm_start import learned_policy
-from crystal_agents.policy import SkeletonPolicy
-from crystal_agents.rollouts import PolicyScorer, groups_of
-from crystal_agents.training import write_history
+from crystal_agents.online.warm_start import extract_policy
+from crystal_agents.policies.policy import SkeletonPolicy
+from crystal_agents.training.loop import write_history
 from crystal_datasets.replay import EpisodeRecorder
 from crystal_gym.errors import CrystalGymError, DamagedFileError
-from crystal_gym.files import written_beside
-from crystal_gym.generator import InstanceGenerator
-from crystal_gym.masks import resolve_mask
-from crystal_gym.progress import progress_bar
-from crystal_gym.rewards import Reward, resolve_reward
+from crystal_gym.utils.files import atomic_write
+from crystal_gym.utils.progress import progress_bar
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +90,7 @@ def fine_tune(
     if done < steps:
         with progress_bar("Learning", steps, shown=progress) as advance:
             advance(done)
-            keeper = _Keeper(run, curve, recorder, advance, checkpoint_seconds)
+            keeper = CheckpointCallback(run, curve, recorder, advance, checkpoint_seconds)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ActorRestedWarning)
                 model.learn(
@@ -106,12 +102,12 @@ def fine_tune(
                 "The policy is what it was: the critic's warm-up covers the first update, and there"
                 " was no other. Ask for more steps, or for no warm-up (--critic-warm-up 0)."
             )
-    policy = learned_policy(model, **{**identity, "steps": model.num_timesteps})
+    policy = extract_policy(model, **{**identity, "steps": model.num_timesteps})
     policy.save(run)
     return policy
 
 
-class _Keeper(BaseCallback):
+class CheckpointCallback(BaseCallback):
     """Writes the curve and the checkpoints, and moves the progress bar."""
 
     def __init__(
@@ -144,8 +140,8 @@ class _Keeper(BaseCallback):
     def _on_step(self) -> bool:
         for info in self.locals["infos"]:
             if "episode" in info:
-                figures = {name: x for name, x in info.items() if isinstance(x, float)}
-                self.episodes.append({"return": info["episode"]["r"], **figures})
+                metrics = {name: x for name, x in info.items() if isinstance(x, float)}
+                self.episodes.append({"return": info["episode"]["r"], **metrics})
         note = f"return {self.curve[-1]['return']:.3f}" if self.curve else ""
         self.advance(self.training_env.num_envs, note)
         if self.num_timesteps - self.row_at >= _ROW:
@@ -160,8 +156,8 @@ class _Keeper(BaseCallback):
         self.row_at = self.num_timesteps
         if not self.episodes:
             return
-        names = dict.fromkeys(name for figures in self.episodes for name in figures)
-        means = means_of(
+        names = dict.fromkeys(name for metrics in self.episodes for name in metrics)
+        means = nan_means(
             {name: np.array([one[name] for one in self.episodes if name in one]) for name in names}
         )
         self.curve.append({"steps": self.num_timesteps, "episodes": len(self.episodes), **means})
@@ -171,7 +167,7 @@ class _Keeper(BaseCallback):
         """Replace checkpoint, curve and episodes by the present state."""
         if self.recorder is not None:
             self.recorder.save(self.run / EPISODES_FILE)
-        with written_beside(self.run / CHECKPOINT_FILE) as beside, beside.open("wb") as file:
+        with atomic_write(self.run / CHECKPOINT_FILE) as beside, beside.open("wb") as file:
             self.model.save(file)
         write_history(self.run / CURVE_FILE, self.curve)
         self.saved_at = time.monotonic()
@@ -180,7 +176,7 @@ class _Keeper(BaseCallback):
 def _same_settings(path: Path, settings: dict[str, Any]) -> None:
     """Write the settings of a new run; refuse to go on with others."""
     if not path.is_file():
-        with written_beside(path) as beside:
+        with atomic_write(path) as beside:
             beside.write_text(json.dumps(settings, indent=2) + "\n")
         return
     try:
@@ -227,29 +223,3 @@ def _read_curve(path: Path) -> list[dict[str, float]]:
             for row in csv.DictReader(file)
         ]
     raise DamagedFileError(f"{path} is damaged. Delete it: the curve goes on without it.")
-
-
-def greedy_figures(
-    policy: SkeletonPolicy,
-    generator: InstanceGenerator,
-    *,
-    reward: "str | Reward" = "match",
-    mask: str = "none",
-    crystals: int = 500,
-) -> dict[str, float]:
-    """Mean return and components where a policy always takes its most probable element.
-
-    Args:
-        policy: who fills.
-        generator: the crystals of its split, each once, breadth first from one site.
-        reward: of the environment.
-        mask: of the environment; what it forbids is not taken.
-        crystals: at most so many, spread evenly over the split.
-    """
-    table, rows = generator.table, generator.rows
-    rows = spread_over(rows, crystals)
-    earned = resolve_reward(reward)
-    earned.prepare(table)
-    score = PolicyScorer(policy, table)
-    crystal, elements = fill_groups(table, groups_of(table, rows, 1), score, resolve_mask(mask))
-    return means_of(figures_of(table, crystal, elements, earned))

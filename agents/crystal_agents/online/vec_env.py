@@ -10,14 +10,14 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 
+from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
 from crystal_gym.errors import CrystalGymError
-from crystal_gym.vector_env import CrystalSkeletonVectorEnv
 
 if TYPE_CHECKING:
     from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs
 
 # Of `final_info`, what is no figure of the finished crystal.
-_NOT_FIGURES = ("action_mask", "crystal", "source")
+_NOT_METRICS = ("action_mask", "crystal", "start_site")
 
 
 class SkeletonVecEnv(VecEnv):
@@ -92,15 +92,15 @@ class SkeletonVecEnv(VecEnv):
         self, infos: list[dict[str, Any]], ended: np.ndarray, native: Mapping[str, Any]
     ) -> None:
         final = native["final_info"]
-        names = [name for name in final if not name.startswith("_") and name not in _NOT_FIGURES]
+        names = [name for name in final if not name.startswith("_") and name not in _NOT_METRICS]
         # Python's own numbers, made of whole arrays at once.
-        figures = zip(*(final[name][ended].tolist() for name in names), strict=True)
+        metrics = zip(*(final[name][ended].tolist() for name in names), strict=True)
         now = round(time.perf_counter() - self._began, 6)
         rows = zip(
             ended.tolist(),
             self._returns[ended].tolist(),
             self._lengths[ended].tolist(),
-            figures,
+            metrics,
             strict=True,
         )
         last = native["final_obs"]

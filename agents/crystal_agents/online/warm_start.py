@@ -16,16 +16,16 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from crystal_agents.online.algorithms import (
     ALGORITHMS,
     Algorithm,
-    algorithm_named,
-    extractor_of,
+    get_algorithm,
+    get_features_extractor,
 )
-from crystal_agents.online.extractor import SkeletonFeatures
+from crystal_agents.online.features_extractor import SkeletonFeatures
 from crystal_agents.online.vec_env import SkeletonVecEnv
-from crystal_agents.policy import PolicyConfig, SkeletonPolicy, load_policy
-from crystal_agents.training import check_seed
+from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy, load_policy
+from crystal_agents.training.seeding import check_seed
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError
-from crystal_gym.masks import every_element
+from crystal_gym.masks import no_mask
 
 # What Stable-Baselines3 learns in, or what can be made one.
 SkeletonEnvs = VecEnv | VectorEnv | Env
@@ -67,7 +67,7 @@ def warm_start(
             another, its vocabulary or number of sites is not the policy's, or a number is none
             that can be.
     """
-    chosen = algorithm_named(algorithm)
+    chosen = get_algorithm(algorithm)
     source = policy if isinstance(policy, SkeletonPolicy) else load_policy(policy)
     warm_up = chosen.critic_warm_up if critic_warm_up is None else critic_warm_up
     strength = chosen.anchor if anchor is None else anchor
@@ -121,7 +121,7 @@ def from_scratch(
         config = load_policy(config)
     if isinstance(config, SkeletonPolicy):
         config = config.config
-    chosen = algorithm_named(algorithm)
+    chosen = get_algorithm(algorithm)
     config = dataclasses.replace(config, training={})
     settings = {**chosen.from_scratch, **settings}
     return _make(
@@ -129,7 +129,7 @@ def from_scratch(
     )
 
 
-def learned_policy(model: BaseAlgorithm, **training: Any) -> SkeletonPolicy:
+def extract_policy(model: BaseAlgorithm, **training: Any) -> SkeletonPolicy:
     """The actor of a model, as a policy that can be saved, loaded and evaluated.
 
     Of DQN, its probabilities are no more than an order of the elements.
@@ -139,7 +139,7 @@ def learned_policy(model: BaseAlgorithm, **training: Any) -> SkeletonPolicy:
         training: how it learned; appended to ``finetuning`` of the policy's own record. With
             ``collection`` and ``split_by`` commands know which crystals it has seen.
     """
-    network = extractor_of(model.policy).network
+    network = get_features_extractor(model.policy).network
     record = dict(network.config.training)
     if training:
         record["finetuning"] = [*record.get("finetuning", []), training]
@@ -166,7 +166,7 @@ def _make(
         raise CrystalGymError(f"The learning rate is a number above 0, not {rate}.")
     envs = as_vec_env(env)
     table = _table(envs)
-    if not chosen.masks and envs.get_attr("mask")[0] is not every_element:
+    if not chosen.masks and envs.get_attr("mask")[0] is not no_mask:
         raise CrystalGymError(
             f"{name} does not heed the environment's mask: take maskable-ppo, or an environment "
             'with mask="none".'

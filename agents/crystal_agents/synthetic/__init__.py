@@ -1,6 +1,16 @@
 """Synthetic crystals of a prototype, drawn from a density p(geometry | elements)."""
 
-from crystal_agents.synthetic.crystals import Model, Synthesis, SyntheticCrystals
+from crystal_agents.synthetic.generation import (
+    SyntheticConfig,
+    SyntheticCrystals,
+    SyntheticGenerator,
+)
 from crystal_agents.synthetic.prototype import NoPrototypeError, Prototype
 
-__all__ = ["Model", "NoPrototypeError", "Prototype", "Synthesis", "SyntheticCrystals"]
+__all__ = [
+    "NoPrototypeError",
+    "Prototype",
+    "SyntheticConfig",
+    "SyntheticCrystals",
+    "SyntheticGenerator",
+]

@@ -139,7 +139,7 @@ class Prototype:
 
 
 def _lattices(parameters: np.ndarray) -> np.ndarray:
-    from crystal_gym.skeleton import lattice_matrix
+    from crystal_gym.crystals.skeleton import lattice_matrix
 
     return np.stack([lattice_matrix(row) for row in parameters])
 

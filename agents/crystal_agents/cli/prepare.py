@@ -1,0 +1,96 @@
+"""``crystal-gym prepare NAME``: fetch, verify, prepare and describe a collection."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import tyro
+
+from crystal_agents.cli.command import Command, console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from crystal_gym.collections.collection import CrystalCollection
+
+
+@dataclass
+class Prepare(Command):
+    """Fetch, verify and prepare a crystal collection, and describe it.
+
+    Prepared arrays are kept in the cache. Local copies of source files are found through
+    CRYSTAL_GYM_DATA; else they are downloaded.
+    """
+
+    after_stop: ClassVar[str] = "What is prepared is kept; the same command goes on from there."
+
+    name: tyro.conf.Positional[str]
+    """A name from `crystal-gym list`, a CSV file or folder in CDVAE's format, CIFs or a folder."""
+
+    labels: bool = False
+    """Fetch the DFT labels as well (perov-5 only: formation heats and gaps)."""
+
+    def run(self) -> None:
+        """Load the collection and print what is in it."""
+        from crystal_gym.collections import load_collection
+        from crystal_gym.errors import CrystalGymError
+
+        if self.labels and self.name != "perov-5":
+            raise CrystalGymError(f"There are no DFT labels for {self.name!r}, only for 'perov-5'.")
+        out = console()
+        start = time.perf_counter()
+        if self.labels:
+            from crystal_gym.collections import perov5
+
+            collection = perov5.load(download_labels=True)
+        else:
+            collection = load_collection(self.name)
+        seconds = time.perf_counter() - start
+        if collection.description:
+            out.print(collection.description)
+        out.print(_splits(collection))
+        out.print(_contents(collection))
+        out.print(f"Ready in {seconds:.1f} s.")
+
+
+def _splits(collection: "CrystalCollection") -> "Table":
+    import numpy as np
+    from rich.table import Table
+
+    from crystal_gym.collections.collection import SPLITS
+
+    # The number of each crystal's composition: its elements, sorted.
+    _, compositions = np.unique(
+        np.sort(collection.atomic_numbers, axis=1), axis=0, return_inverse=True
+    )
+    train = set(compositions[collection.in_split("train")].tolist())
+    table = Table("split", title=f"{collection.name}: {len(collection):,} crystals")
+    for heading in ("crystals", "compositions", "of them also in train"):
+        table.add_column(heading, justify="right")
+    for split in SPLITS:
+        inside = set(compositions[collection.in_split(split)].tolist())
+        shared = "" if split == "train" else f"{len(inside & train):,}"
+        table.add_row(split, f"{len(collection.in_split(split)):,}", f"{len(inside):,}", shared)
+    return table
+
+
+def _contents(collection: "CrystalCollection") -> "Table":
+    import numpy as np
+    from rich.table import Table
+
+    def span(values: np.ndarray, unit: str = "", digits: int = 0) -> str:
+        low, high = values.min(), values.max()
+        text = f"{low:.{digits}f}" + (f" to {high:.{digits}f}" if high > low else "")
+        return f"{text} {unit}".strip()
+
+    table = Table("property", "value", show_header=False)
+    table.add_row("sites per cell", span(collection.n_sites))
+    table.add_row("edges per cell", span((collection.edges[:, :, 0] >= 0).sum(1)))
+    table.add_row("cell lengths", span(collection.parameters[:, :3], "Å", 2))
+    table.add_row("cell angles", span(collection.parameters[:, 3:], "°", 1))
+    symbols = collection.vocabulary.symbols
+    table.add_row(f"{len(symbols)} elements", " ".join(symbols))
+    for name, values in collection.labels.items():
+        known = values[~np.isnan(values)]
+        table.add_row(name, f"{len(known):,} known, {span(known, digits=2)}")
+    return table

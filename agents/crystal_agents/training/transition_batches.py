@@ -1,0 +1,134 @@
+"""Transitions in shuffled batches: K states of each of S skeletons, no Python per state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
+
+if TYPE_CHECKING:
+    from crystal_datasets.transitions import Transitions
+
+
+@dataclass(frozen=True)
+class Batch:
+    """K states of each of S skeletons with s sites in all.
+
+    Attributes:
+        skeletons: the graphs.
+        elements: codes before the action, int64 (K, s).
+        focus: the site to be filled, numbered within its skeleton, int64 (K, S).
+        action: the expert's, int64 (K, S).
+        finished: the expert's finished filling, codes, int64 (s,).
+    """
+
+    skeletons: SkeletonBatch
+    elements: Tensor
+    focus: Tensor
+    action: Tensor
+    finished: Tensor
+
+
+class TransitionStore:
+    """A data set's transitions on one device, from which batches are gathered.
+
+    Args:
+        data: flat transitions and the table of their skeletons.
+        device: where the tensors live.
+    """
+
+    def __init__(self, data: "Transitions", device: torch.device | str = "cpu") -> None:
+        arrays: Mapping[str, np.ndarray] = {
+            "n_sites": data.n_sites,
+            "frac_coords": data.frac_coords,
+            "parameters": data.lattice,
+            "edges": data.edges,
+        }
+        self.skeletons = SkeletonStore(arrays, device)
+        self.skeleton = torch.as_tensor(data.skeleton, dtype=torch.int64)
+        self.elements = torch.as_tensor(data.elements, dtype=torch.int16, device=device)
+        self.focus = torch.as_tensor(data.focus, dtype=torch.int64, device=device)
+        self.action = torch.as_tensor(data.action, dtype=torch.int64, device=device)
+        self._owner = self.skeleton.to(device)
+        self.finished = torch.full(data.frac_coords.shape[:2], -1, device=device)
+        self.finished[self._owner, self.focus] = self.action + 1
+
+    def __len__(self) -> int:
+        return len(self.skeleton)
+
+    @property
+    def has_unique_actions(self) -> bool:
+        """Whether all trajectories of a skeleton put the same element on a site."""
+        return bool((self.finished[self._owner, self.focus] == self.action + 1).all())
+
+    def groups(self, states: int, generator: torch.Generator) -> Tensor:
+        """One epoch: every transition in groups of K states of one skeleton, shuffled.
+
+        A skeleton whose number of transitions is no multiple of K has some of them drawn twice.
+
+        Args:
+            states: K; 1 is the usual shuffling of single transitions.
+            generator: the source of randomness.
+
+        Returns:
+            Indices of transitions, int64 (G, K).
+        """
+        shuffled = torch.randperm(len(self), generator=generator)
+        by_skeleton = shuffled[self.skeleton[shuffled].argsort(stable=True)]
+        count = torch.bincount(self.skeleton, minlength=len(self.skeletons))
+        slots = (count + states - 1) // states * states
+        begin = (count.cumsum(0) - count).repeat_interleave(slots)
+        first_slot = (slots.cumsum(0) - slots).repeat_interleave(slots)
+        within = (torch.arange(len(begin)) - first_slot) % count.repeat_interleave(slots)
+        groups = by_skeleton[begin + within].view(-1, states)
+        return groups[torch.randperm(len(groups), generator=generator)]
+
+    def batch(self, groups: Tensor) -> Batch:
+        """The transitions of S groups, indices (S, K)."""
+        device = self.action.device
+        index = groups.T.to(device)
+        rows = self._owner[index[0]]
+        skeletons = self.skeletons.batch(rows)
+        return Batch(
+            skeletons=skeletons,
+            elements=skeletons.flat(self.elements[index].to(torch.int64)),
+            focus=self.focus[index],
+            action=self.action[index],
+            finished=skeletons.flat(self.finished[rows]),
+        )
+
+
+def sample_random_traversals(batch: Batch, draws: Tensor) -> Tensor:
+    """Fillings with each state's number of filled sites, half of them on random sites.
+
+    The expert's finished crystal can be reached in any order of the sites; a random subset of its
+    elements is a state on one of those orders. The other half keeps the expert's own order.
+
+    Args:
+        batch: K states of S skeletons with up to N sites.
+        draws: uniform random numbers in [0, 1), (K, S, N + 1): one for each site and, last, one for
+            each state.
+
+    Returns:
+        Codes, int64 (K, s).
+    """
+    skeletons, elements = batch.skeletons, batch.elements
+    device = elements.device
+    draws = draws.to(device)
+    # Sorting by a random key, then stably by skeleton, ranks the sites within each skeleton.
+    shuffled = skeletons.flat(draws[..., :-1]).argsort(-1)
+    order = shuffled.gather(-1, skeletons.owner[shuffled].argsort(dim=-1, stable=True))
+    rank = torch.empty_like(order).scatter_(
+        -1, order, torch.arange(order.shape[1], device=device).expand_as(order)
+    )
+    rank = rank - skeletons.first[skeletons.owner]
+    filled = torch.zeros_like(batch.focus).index_add_(
+        1, skeletons.owner, (elements > 0).to(torch.int64)
+    )
+    random = torch.where(rank < filled[:, skeletons.owner], batch.finished, 0)
+    kept = draws[..., -1] < 0.5
+    return torch.where(kept[:, skeletons.owner], elements, random)

@@ -1,0 +1,157 @@
+"""Policies: saved, loaded, refused, and acting in the environment."""
+
+import dataclasses
+import json
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+import crystal_gym  # noqa: F401 - registers the environment
+from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy, load_policy
+from crystal_gym.crystals.elements import Vocabulary
+from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError, StorageError
+
+SMALL = {"hidden": 16, "vectors": 4, "geometry_layers": 1, "filling_layers": 1}
+
+
+def make(toy, network="egnn", settings=None, seed=0):
+    torch.manual_seed(seed)
+    config = PolicyConfig(
+        network,
+        toy.vocabulary.symbols,
+        toy.max_sites,
+        settings if settings is not None else (SMALL if network == "egnn" else {"hidden": 16}),
+        {"data": "toy"},
+    )
+    return SkeletonPolicy(config).eval()
+
+
+@pytest.mark.parametrize("network", ["egnn", "egnn-paper", "gcn"])
+def test_what_is_saved_is_loaded(toy, tmp_path, network):
+    policy = make(toy, network)
+    loaded = load_policy(policy.save(tmp_path / "policy"))
+    assert loaded.config == policy.config
+    for key, value in policy.state_dict().items():
+        assert torch.equal(loaded.state_dict()[key], value)
+    assert not loaded.training
+
+
+@pytest.mark.parametrize("network", ["egnn", "egnn-paper"])
+def test_a_policy_fills_crystals_in_the_environment(toy, network):
+    policy = make(toy, network)
+    env = gym.make("CrystalSkeleton-v0", collection=toy, split="all")
+    observation, _ = env.reset(seed=0)
+    terminated = False
+    while not terminated:
+        probabilities = policy.probabilities(observation)
+        assert probabilities.shape == (len(toy.vocabulary),)
+        assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+        action = policy.act(observation)
+        assert action == probabilities.argmax()
+        observation, _, terminated, _, _ = env.step(action)
+    assert (observation["element"] != 0).all()
+
+
+def test_a_batch_of_observations_is_answered_as_each_one_alone(toy):
+    policy = make(toy)
+    envs = gym.make_vec("CrystalSkeleton-v0", num_envs=6, collection=toy, split="all")
+    observations, _ = envs.reset(seed=0)
+    together = policy.probabilities(observations)
+    assert together.shape == (6, len(toy.vocabulary))
+    for row in range(6):
+        alone = policy.probabilities({key: value[row] for key, value in observations.items()})
+        np.testing.assert_allclose(together[row], alone, rtol=1e-4, atol=1e-6)
+
+
+def test_equal_geometry_gives_equal_answers_through_observation_and_roll_out(toy):
+    """Float32 parameters of the observation against the collection's own arrays."""
+    from crystal_agents.policies.policy import PolicyScorer
+    from crystal_gym.episode import EpisodeTable, observe, start
+
+    policy = make(toy)
+    table = EpisodeTable(toy)
+    crystals = np.flatnonzero(table.n_sites == 4)
+    state = start(table, crystals, table.traversals[crystals, 0])
+    logits = torch.as_tensor(PolicyScorer(policy, table)(table, state, 1))
+    np.testing.assert_allclose(
+        logits.softmax(-1), policy.probabilities(observe(table, state)), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_no_policy_is_told(tmp_path):
+    with pytest.raises(MissingDataError, match=r"policy\.json is missing"):
+        load_policy(tmp_path)
+
+
+def test_damaged_files_are_told(toy, tmp_path):
+    make(toy).save(tmp_path)
+    weights, config = tmp_path / "policy.safetensors", tmp_path / "policy.json"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    with pytest.raises(DamagedFileError, match="safetensors is damaged"):
+        load_policy(tmp_path)
+    weights.write_bytes(whole)
+    config.write_text(config.read_text()[:-20])
+    with pytest.raises(DamagedFileError, match="json is damaged"):
+        load_policy(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"network": "gcn", "settings": {}},
+        {"symbols": ["Na", "O"]},
+        {"settings": SMALL | {"hidden": 32}},
+    ],
+)
+def test_weights_of_another_network_or_vocabulary_are_refused(toy, tmp_path, change):
+    make(toy).save(tmp_path)
+    config = json.loads((tmp_path / "policy.json").read_text())
+    (tmp_path / "policy.json").write_text(json.dumps(config | change))
+    with pytest.raises(DamagedFileError, match="another network or vocabulary"):
+        load_policy(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"settings": {"hidden": "many"}}, {"network": "cnn"}, {"x": 1}])
+def test_a_configuration_that_builds_no_network_is_told(toy, tmp_path, change):
+    make(toy).save(tmp_path)
+    config = json.loads((tmp_path / "policy.json").read_text())
+    (tmp_path / "policy.json").write_text(json.dumps(config | change))
+    with pytest.raises(DamagedFileError, match=r"policy\.json is damaged"):
+        load_policy(tmp_path)
+
+
+def test_another_vocabulary_or_too_many_sites_are_refused(toy):
+    policy = make(toy, "egnn-paper")
+    with pytest.raises(CrystalGymError, match="chooses from 5 elements"):
+        policy.require(Vocabulary(("H", "O")))
+    with pytest.raises(CrystalGymError, match="up to 6 sites; these have up to 9"):
+        policy.require(max_sites=9)
+    # Told no focus, egnn has no limit.
+    assert make(toy).require(toy.vocabulary, max_sites=9)
+
+
+def test_networks_that_are_told_the_focus_read_one_site_at_a_time(toy):
+    policy = make(toy, "gcn")
+    with pytest.raises(CrystalGymError, match="all sites at once"):
+        policy.readout.every_site(torch.zeros(1, 3, policy.encoder.size))
+
+
+def test_a_full_disk_leaves_no_half_policy(toy, tmp_path, monkeypatch):
+    import crystal_agents.policies.policy
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(crystal_agents.policies.policy, "save_file", full)
+    with pytest.raises(StorageError, match="No space left"):
+        make(toy).save(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_configurations_are_values(toy):
+    config = make(toy).config
+    assert dataclasses.replace(config) == config
+    assert config.vocabulary == toy.vocabulary

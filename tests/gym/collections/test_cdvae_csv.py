@@ -1,0 +1,229 @@
+"""CSV files as CDVAE writes them: splits, labels, and every way in which a row can be broken."""
+
+import csv
+import gzip
+import io
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.cif import CifWriter
+
+from crystal_gym.collections import load_collection
+from crystal_gym.collections.cdvae_csv import load_cdvae_csv
+from crystal_gym.collections.mp20 import FILES
+from crystal_gym.collections.mp20 import load as load_mp20
+from crystal_gym.crystals.skeleton import split_structure
+from crystal_gym.errors import (
+    BadCrystalError,
+    CrystalGymError,
+    DamagedFileError,
+    MissingDataError,
+    UnknownNameError,
+)
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def structure(row):
+    n = 1 + row % 3
+    lattice = Lattice.from_parameters(4 + row / 10, 4.2, 4.4, 88, 92, 95)
+    coords = [[0.6, 0.5, 0.5], [0.1, 0, 0], [0.1, 0.5, 0.5]][:n]
+    return Structure(lattice, ["O", "Na", "Cl"][:n], coords)
+
+
+def table(rows, columns=(), **changes):
+    """CSV text with these rows, an index column and a CIF for each."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ["", "material_id", *columns, "cif"], extrasaction="ignore")
+    writer.writeheader()
+    for row in rows:
+        entry = {"": row, "material_id": f"m-{row}", "cif": str(CifWriter(structure(row)))}
+        entry |= {name: values.get(row, "") for name, values in changes.items()}
+        writer.writerow(entry)
+    return out.getvalue()
+
+
+def test_a_folder_gives_its_own_splits(tmp_path):
+    folder = tmp_path / "my set"
+    folder.mkdir()
+    (folder / "train.csv").write_text(table([0, 1, 2]))
+    with gzip.open(folder / "val.csv.gz", "wt") as file:
+        file.write(table([3]))
+    (folder / "test.csv").write_text(table([5, 4]))
+    collection = load_collection(folder)
+    assert collection.name == "my-set"
+    assert collection.ids.tolist() == [f"m-{row}" for row in (0, 1, 2, 3, 5, 4)]
+    assert collection.splits.tolist() == ["train"] * 3 + ["val"] + ["test"] * 2
+    assert collection.labels == {}
+    for row, crystal in enumerate((0, 1, 2, 3, 5, 4)):
+        skeleton, numbers = split_structure(structure(crystal))
+        assert np.allclose(collection.skeleton(row).frac_coords, skeleton.frac_coords)
+        assert np.array_equal(collection.skeleton(row).edges, skeleton.edges)
+        assert collection.atomic_numbers[row, : len(numbers)].tolist() == numbers.tolist()
+
+
+def test_a_single_file_deals_its_crystals_out_by_their_ids(tmp_path):
+    path = tmp_path / "all.csv"
+    path.write_text(table(range(10)))
+    collection = load_collection(path)
+    assert collection.name == "all"
+    assert [len(collection.in_split(s)) for s in ("train", "val", "test")] == [8, 1, 1]
+    path.write_text(table(reversed(range(10))))
+    again = load_cdvae_csv(path)
+    assert dict(zip(collection.ids, collection.splits, strict=True)) == dict(
+        zip(again.ids, again.splits, strict=True)
+    )
+
+
+def test_a_split_column_is_heeded_and_checked(tmp_path):
+    path = tmp_path / "all.csv"
+    path.write_text(table(range(3), ["split"], split={0: "val", 1: "train", 2: "test"}))
+    assert load_cdvae_csv(path).splits.tolist() == ["val", "train", "test"]
+    for bad in ("dev", ""):
+        path.write_text(table(range(3), ["split"], split={0: "val", 1: bad, 2: "test"}))
+        with pytest.raises(CrystalGymError, match=rf"all\.csv, row 2: the split is '{bad}'"):
+            load_cdvae_csv(path)
+
+
+def test_columns_of_numbers_become_labels_also_from_the_cache(tmp_path):
+    path = tmp_path / "all.csv"
+    path.write_text(
+        table(
+            range(3),
+            ["energy", "formula", "nothing"],
+            energy={0: "-1.5", 2: "2e-3"},
+            formula={0: "1", 1: "O2", 2: "3"},
+        )
+    )
+    for _ in range(2):
+        labels = load_cdvae_csv(path).labels
+        assert list(labels) == ["energy"]
+        assert np.array_equal(labels["energy"], [-1.5, np.nan, 2e-3], equal_nan=True)
+
+
+def test_a_changed_file_is_prepared_anew(tmp_path):
+    path = tmp_path / "all.csv"
+    path.write_text(table(range(2)))
+    assert len(load_cdvae_csv(path)) == 2
+    path.write_text(table(range(3)))
+    assert len(load_cdvae_csv(path)) == 3
+
+
+@pytest.mark.parametrize("column", ["cif", "material_id"])
+def test_a_missing_column_is_named(tmp_path, column):
+    path = tmp_path / "all.csv"
+    path.write_text(table([0]).replace(column, "other", 1))
+    with pytest.raises(DamagedFileError, match=f"all.csv has no column '{column}'.*other"):
+        load_cdvae_csv(path)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "2,m-2",  # too few entries
+        "2,,text",  # no id
+        "2,m-2,text,more",  # too many entries
+    ],
+)
+def test_a_broken_row_is_numbered(tmp_path, row):
+    path = tmp_path / "all.csv"
+    path.write_text(table([0, 1]) + row + "\n")
+    with pytest.raises(BadCrystalError, match=r"all\.csv, row 3: the row is broken"):
+        load_cdvae_csv(path)
+
+
+def test_an_open_quote_is_numbered(tmp_path):
+    path = tmp_path / "all.csv"
+    path.write_text(table([0, 1]) + '2,m-2,"data_')
+    with pytest.raises(DamagedFileError, match=r"all\.csv, row 3: the CSV is broken"):
+        load_cdvae_csv(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda _: "nothing", "no readable CIF"),
+        (lambda cif: cif.replace("1\n", "0.5\n"), "disordered or partly occupied"),
+        (lambda cif: cif[: cif.index("_atom_site_type_symbol")], "no readable CIF"),
+    ],
+    ids=["no CIF", "partial occupancy", "no sites"],
+)
+def test_a_bad_crystal_is_told_with_its_row_and_id(tmp_path, change, message):
+    path = tmp_path / "all.csv"
+    rows = list(csv.DictReader(io.StringIO(table([0, 1]))))
+    rows[1]["cif"] = change(rows[1]["cif"])
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(BadCrystalError, match=rf"all\.csv, row 2 \(crystal 'm-1'\): .*{message}"):
+        load_cdvae_csv(path)
+
+
+def test_an_id_may_occur_once_over_all_files(tmp_path):
+    (tmp_path / "train.csv").write_text(table([0, 1]))
+    (tmp_path / "test.csv").write_text(table([2, 1]))
+    with pytest.raises(CrystalGymError, match=r"test\.csv, row 2: .* 'm-1' .* train\.csv, row 2"):
+        load_cdvae_csv(tmp_path)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path):
+    with pytest.raises(MissingDataError, match=r"holds none of train\.csv"):
+        load_cdvae_csv(tmp_path)
+    (tmp_path / "odd.csv").write_text(table([0]))
+    with pytest.raises(MissingDataError, match=r"holds none of train\.csv"):
+        load_collection(tmp_path)
+    with pytest.raises(UnknownNameError, match="nor is it a file or folder"):
+        load_collection(tmp_path / "absent.csv")
+    with pytest.raises(MissingDataError, match=r"no file .*absent\.csv"):
+        load_cdvae_csv(tmp_path / "absent.csv")
+    packed = gzip.compress(table([0]).encode())
+    for content in (packed[:-20], b"no gzip", packed[:50] + b"?" + packed[51:]):
+        (tmp_path / "train.csv.gz").write_bytes(content)
+        with pytest.raises(DamagedFileError, match=r"train\.csv\.gz cannot be read"):
+            load_cdvae_csv(tmp_path)
+    (tmp_path / "latin.csv").write_bytes(table([0]).encode() + "é".encode("latin-1"))
+    with pytest.raises(DamagedFileError, match=r"latin\.csv cannot be read"):
+        load_cdvae_csv(tmp_path / "latin.csv")
+    (tmp_path / "empty.csv").write_text("material_id,cif\n")
+    with pytest.raises(DamagedFileError, match="no rows below the header"):
+        load_cdvae_csv(tmp_path / "empty.csv")
+
+
+def test_mp20_takes_local_copies_and_refuses_larger_cells(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRYSTAL_GYM_DATA", str(tmp_path))
+    (tmp_path / "mp_20").mkdir()
+    for number, (split, file) in enumerate(FILES.items()):
+        name = file.name if split == "train" else f"mp_20/{split}.csv"
+        (tmp_path / name).write_text(
+            table([number], ["formation_energy_per_atom"], formation_energy_per_atom={number: "-1"})
+        )
+    collection = load_mp20(progress=False)
+    assert collection.name == "mp-20"
+    assert collection.splits.tolist() == ["train", "val", "test"]
+    assert collection.labels["formation_energy_per_atom"].tolist() == [-1, -1, -1]
+    large = Structure(Lattice.cubic(12), ["Na"] * 27, np.argwhere(np.ones((3, 3, 3))) / 3)
+    text = table([0])
+    row = text.index('"# generated')
+    cif = str(CifWriter(large)).replace('"', "'")
+    (tmp_path / "mp_20" / "val.csv").write_text(f'{text[:row]}"{cif}"\n'.replace("m-0", "m-9"))
+    with pytest.raises(BadCrystalError, match=r"val\.csv, row 1 .*27 sites; at most 20"):
+        load_mp20(progress=False)
+
+
+@pytest.mark.real
+def test_cdvaes_own_files_are_read_with_their_labels(tmp_path):
+    from crystal_gym.collections.perov5 import LABELS, _verified_csv
+    from crystal_gym.utils.files import find_local
+
+    text = _verified_csv(find_local(LABELS["val"], "perov_5"))
+    rows = list(csv.DictReader(io.StringIO(text)))[:20]
+    with (tmp_path / "val.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    collection = load_cdvae_csv(tmp_path)
+    assert collection.splits.tolist() == ["val"] * 20
+    assert sorted(collection.labels) == ["dir_gap", "heat_all", "heat_ref", "ind_gap"]
+    assert collection.labels["heat_all"].tolist() == [float(row["heat_all"]) for row in rows]

@@ -1,0 +1,159 @@
+"""Collections: rows, splits, codes, and splitting anew by composition."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from crystal_gym.collections import load_collection
+from crystal_gym.collections.collection import (
+    ARRAYS,
+    SPLITS,
+    CrystalCollection,
+    formula,
+    hash_splits,
+)
+from crystal_gym.collections.structures import collection_from_structures
+from crystal_gym.crystals.elements import Vocabulary
+from crystal_gym.crystals.skeleton import split_structure
+from crystal_gym.errors import CrystalGymError, UnknownNameError
+
+
+def test_a_collection_gives_back_what_it_was_made_of(toy):
+    for row in range(len(toy)):
+        structure = toy.structure(row)
+        skeleton, numbers = split_structure(structure)
+        assert skeleton == toy.skeleton(row)
+        assert numbers.tolist() == toy.atomic_numbers[row, : toy.n_sites[row]].tolist()
+        n = toy.n_sites[row]
+        for start_site in range(n):
+            order = skeleton.traversal(start_site)
+            assert toy.traversals[row, start_site, :n].tolist() == order.tolist()
+
+
+def test_padding_is_where_there_are_no_sites(toy):
+    padding = np.arange(toy.max_sites) >= toy.n_sites[:, None]
+    assert (toy.atomic_numbers[padding] == 0).all()
+    assert (toy.traversals[padding] == -1).all()
+    assert (toy.codes()[padding] == -1).all()
+    assert (toy.codes()[~padding] > 0).all()
+    assert ((toy.edges == -1).all(axis=2) == (toy.edges[..., 0] < 0)).all()
+    decoded = toy.vocabulary.decode(toy.codes())
+    assert np.array_equal(decoded, toy.atomic_numbers)
+
+
+def test_crystals_are_found_by_id_and_by_row(toy):
+    for row, crystal in enumerate(toy.ids):
+        assert toy.index(str(crystal)) == toy.index(row) == row
+    for stranger in ("toy-12", "", 12, -1):
+        with pytest.raises(CrystalGymError, match=r"No crystal .* rows run from 0 to 11"):
+            toy.index(stranger)
+
+
+def test_splits_part_the_collection(toy):
+    rows = np.concatenate([toy.in_split(split) for split in SPLITS])
+    assert sorted(rows.tolist()) == toy.in_split("all").tolist() == list(range(12))
+    with pytest.raises(UnknownNameError, match="Did you mean 'train'"):
+        toy.in_split("trian")
+    assert "train 4, val 4, test 4" in repr(toy)
+
+
+def test_taking_rows_takes_every_array_and_label(toy):
+    rows = [7, 2]
+    labelled = CrystalCollection(
+        "labelled", **{name: getattr(toy, name) for name in ARRAYS}, labels={"row": np.arange(12.0)}
+    )
+    taken = labelled.take(rows)
+    assert taken.ids.tolist() == ["toy-7", "toy-2"]
+    assert taken.labels["row"].tolist() == [7.0, 2.0]
+    assert taken.skeleton(0) == toy.skeleton(7)
+    assert taken.max_edges == toy.max_edges
+
+
+def test_a_vocabulary_without_an_element_of_the_crystals_is_refused(toy):
+    with pytest.raises(CrystalGymError, match="not in the vocabulary"):
+        toy.codes(Vocabulary(("O", "F")))
+
+
+def of_compositions(compositions, splits):
+    """A collection with these compositions, as rows of atomic numbers; no real geometry."""
+    numbers = np.array(compositions, np.int16)
+    c, n = numbers.shape
+    return CrystalCollection(
+        name="made",
+        ids=np.array([str(row) for row in range(c)]),
+        splits=np.array(splits),
+        n_sites=np.full(c, n, np.int32),
+        atomic_numbers=numbers,
+        parameters=np.zeros((c, 6)),
+        frac_coords=np.zeros((c, n, 3)),
+        edges=np.zeros((c, 1, 5), np.int16),
+        traversals=np.zeros((c, n, n), np.int16),
+    )
+
+
+@settings(max_examples=50)
+@given(st.integers(0, 2**32 - 1), st.integers(3, 120))
+def test_splitting_by_composition_never_straddles_and_keeps_the_proportions(seed, c):
+    rng = np.random.default_rng(seed)
+    collection = of_compositions(rng.integers(1, 5, (c, 2)), rng.choice(SPLITS, c))
+    anew = collection.split_by_composition()
+    keys = [tuple(sorted(row)) for row in collection.atomic_numbers.tolist()]
+    split_of = {}
+    for key, split in zip(keys, anew.splits.tolist(), strict=True):
+        assert split_of.setdefault(key, split) == split
+    largest = max(keys.count(key) for key in keys)
+    for split in SPLITS:
+        change = len(anew.in_split(split)) - len(collection.in_split(split))
+        assert abs(change) <= largest
+    # Nothing but the data decides: another order of the rows gives the same split.
+    shuffle = rng.permutation(c)
+    moved = collection.take(shuffle).split_by_composition()
+    assert moved.splits.tolist() == anew.splits[shuffle].tolist()
+
+
+@pytest.mark.real
+def test_splitting_perov5_by_composition_keeps_swapped_cations_together(perov5):
+    before, after = perov5, perov5.split_by_composition()
+    keys = np.array([str(sorted(row)) for row in before.atomic_numbers.tolist()])
+    train = set(keys[after.in_split("train")])
+    assert not train & set(keys[after.in_split("test")])
+    assert not train & set(keys[after.in_split("val")])
+    assert set(keys[before.in_split("train")]) & set(keys[before.in_split("test")])
+
+
+@given(st.lists(st.text(), unique=True, max_size=200))
+def test_dealt_splits_have_their_shares_and_depend_on_the_ids_alone(ids):
+    splits = hash_splits(ids)
+    assert abs(splits.count("train") - 0.8 * len(ids)) <= 0.5
+    assert abs(splits.count("val") - 0.1 * len(ids)) <= 1
+    assert hash_splits(ids[::-1]) == splits[::-1]
+
+
+def test_formula_lists_elements_in_site_order():
+    assert formula(np.array([38, 22, 8, 8, 8, 0, 0])) == "SrTiO3"
+    assert formula(np.array([8, 38, 8])) == "O2Sr"
+
+
+def test_structures_at_hand_become_a_collection(toy):
+    structures = [toy.structure(row) for row in range(3)]
+    collection = load_collection(structures)
+    assert collection.ids.tolist() == ["0", "1", "2"]
+    assert set(collection.splits) == {"train"}
+    assert load_collection(collection) is collection
+    assert [collection.skeleton(row) for row in range(3)] == [toy.skeleton(r) for r in range(3)]
+    with pytest.raises(CrystalGymError, match="'a' occurs more than once"):
+        collection_from_structures(structures, ids=["a", "b", "a"])
+    with pytest.raises(CrystalGymError, match="3 structures, 2 ids"):
+        collection_from_structures(structures, ids=["a", "b"])
+    with pytest.raises(UnknownNameError, match="Unknown split 'dev'"):
+        collection_from_structures(structures, splits=["train", "dev", "test"])
+    with pytest.raises(CrystalGymError, match="no crystals"):
+        load_collection([])
+
+
+def test_unknown_collections_and_ways_to_split_are_told():
+    with pytest.raises(UnknownNameError, match="Did you mean 'perov-5'"):
+        load_collection("perov5")
+    with pytest.raises(UnknownNameError, match="split_by"):
+        load_collection("goldschmidt", split_by="formula")

@@ -1,0 +1,193 @@
+"""Perov-5: the exact split, CDVAE's own site order, and its labels, on the real files."""
+
+import csv
+import gzip
+import io
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from crystal_gym.collections import perov5 as source
+from crystal_gym.collections.collection import SPLITS, CrystalCollection
+from crystal_gym.crystals.elements import atomic_number
+from crystal_gym.errors import BadCrystalError, DamagedFileError, MissingDataError
+from crystal_gym.utils import settings
+from crystal_gym.utils.files import fetch, find_local
+
+
+@pytest.fixture(scope="module")
+def raw():
+    return source.read_structures(fetch(source.STRUCTURES, "perov_5"))
+
+
+def local_csv(split):
+    path = find_local(source.LABELS[split], "perov_5")
+    return list(csv.DictReader(io.StringIO(source._verified_csv(path))))
+
+
+def sites_of_cif(cif):
+    """Symbols and fractional coordinates of a P1 CIF, in the order of the file."""
+    rows = [line.split() for line in cif.split("_atom_site_occupancy\n")[1].splitlines()]
+    sites = [row for row in rows if len(row) == 7]
+    return [row[0] for row in sites], np.array([row[3:6] for row in sites], float)
+
+
+@pytest.mark.real
+def test_the_split_is_cdvaes(raw):
+    counts = {split: sum(crystal.split == split for crystal in raw) for split in SPLITS}
+    assert counts == {"train": 11_356, "val": 3_787, "test": 3_785}
+    assert len({crystal.id for crystal in raw}) == 18_928
+    for split in ("val", "test"):
+        ids = {row["material_id"] for row in local_csv(split)}
+        assert ids == {crystal.id for crystal in raw if crystal.split == split}
+
+
+@pytest.mark.real
+def test_the_elements_are_the_56_of_the_vocabulary(raw):
+    present = {symbol for crystal in raw for symbol in crystal.content.splitlines()[5].split()}
+    assert sorted(present, key=atomic_number) == list(source.ELEMENTS)
+    assert len(source.ELEMENTS) == 56
+
+
+@pytest.mark.real
+def test_site_order_and_coordinates_are_cdvaes_own_for_every_crystal_of_val_and_test(raw):
+    structures = {crystal.id: crystal for crystal in raw}
+    compared = 0
+    for split in ("val", "test"):
+        for row in local_csv(split):
+            symbols, coords = sites_of_cif(row["cif"])
+            structure = structures[row["material_id"]].structure()
+            order = source.abx3_order(structure)
+            assert [structure[i].specie.symbol for i in order] == symbols
+            ours = structure.frac_coords[order]
+            apart = np.abs(ours - coords - np.round(ours - coords))
+            # The JSON file has been through a CIF reader that pulls 0.33335 to a third: 5 crystals.
+            thirds = np.abs(3 * ours - np.round(3 * ours)) < 1e-9
+            assert (apart < np.where(thirds, 1e-4, 1e-9)).all()
+            length = float(row["cif"].split("_cell_length_a")[1].split()[0])
+            assert structure.lattice.a == pytest.approx(length, abs=1e-6)
+            compared += 1
+    assert compared == 7_572
+
+
+@pytest.mark.real
+def test_a_is_12_coordinated_and_b_6_coordinated(perov5):
+    sources = perov5.edges[..., 0]
+    # Large displacements along x leave a site with fewer: A often with 4.
+    for site, neighbors in ((0, 12), (1, 6)):
+        counts = (sources == site).sum(axis=1)
+        assert np.median(counts) == neighbors
+        assert (counts == neighbors).mean() > 0.6
+
+
+@pytest.mark.real
+def test_cells_are_cubic_and_sites_displaced_along_x_only(perov5):
+    assert np.allclose(perov5.parameters[:, 3:], 90)
+    assert np.allclose(perov5.parameters[:, :3], perov5.parameters[:, :1])
+    assert perov5.parameters[:, 0].min() > 3.2
+    assert perov5.parameters[:, 0].max() < 5.7
+    yz = np.array([[0, 0], [1, 1], [0, 1], [1, 0], [1, 1]]) / 2
+    assert np.allclose(perov5.frac_coords[:, :, 1:], yz)
+    anions = [atomic_number(symbol) for symbol in ("N", "O", "F", "S")]
+    assert np.isin(perov5.atomic_numbers[:, 2:], anions).all()
+    assert not np.isin(perov5.atomic_numbers[:, :2], anions).any()
+    assert set(np.unique(perov5.atomic_numbers)) <= set(map(atomic_number, source.ELEMENTS))
+
+
+@pytest.mark.real
+def test_loading_finds_the_labels_beside_the_structures(raw, monkeypatch):
+    n = len(raw)
+    unprepared = CrystalCollection(
+        name="perov-5",
+        ids=np.array([crystal.id for crystal in raw]),
+        splits=np.array([crystal.split for crystal in raw]),
+        n_sites=np.full(n, 5, np.int32),
+        atomic_numbers=np.zeros((n, 5), np.int16),
+        parameters=np.zeros((n, 6)),
+        frac_coords=np.zeros((n, 5, 3)),
+        edges=np.zeros((n, 1, 5), np.int16),
+        traversals=np.zeros((n, 5, 5), np.int16),
+    )
+    monkeypatch.setattr(source, "prepared_collection", lambda *_, **__: unprepared)
+    labels = source.load(progress=False).labels
+    assert sorted(labels) == sorted(source.LABEL_NAMES)
+    for split in ("val", "test"):
+        rows = {row["material_id"]: row for row in local_csv(split)}
+        for row in unprepared.in_split(split):
+            for name in source.LABEL_NAMES:
+                assert labels[name][row] == float(rows[str(unprepared.ids[row])][name])
+
+
+@pytest.mark.real
+def test_packed_local_labels_are_as_good_as_a_download():
+    for split in ("val", "test"):
+        path = find_local(source.LABELS[split], "perov_5")
+        assert path.suffix == ".gz"
+        assert source.fetch_labels(split, progress=False) == path
+
+
+@pytest.mark.real
+def test_damaged_local_copies_are_told(tmp_path, monkeypatch):
+    zipped = find_local(source.STRUCTURES, "perov_5")
+    content = zipped.read_bytes()
+    monkeypatch.setenv(settings.DATA_VARIABLE, str(tmp_path))
+    for damaged in (content[: len(content) // 2], b"", content[:-1] + b"?"):
+        (tmp_path / zipped.name).write_bytes(damaged)
+        with pytest.raises(DamagedFileError, match=f"{zipped.name} is damaged .* SHA-256"):
+            source.load(progress=False)
+
+
+@pytest.mark.real
+def test_damaged_or_foreign_labels_are_told(tmp_path):
+    packed = find_local(source.LABELS["val"], "perov_5").read_bytes()
+    path = tmp_path / "cdvae_val.csv.gz"
+    for content, message in (
+        (packed[:-100], "cannot be read"),
+        (b"", "none of CDVAE's"),
+        (gzip.compress(b"material_id,cif\n"), "none of CDVAE's"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DamagedFileError, match=message):
+            source._verified_csv(path)
+
+
+def test_without_copy_and_network_the_file_address_and_setting_are_named(cache, monkeypatch):
+    monkeypatch.delenv(settings.DATA_VARIABLE, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(MissingDataError) as caught:
+        source.load(progress=False)
+    for part in (source.STRUCTURES.name, source.STRUCTURES.url, settings.DATA_VARIABLE):
+        assert part in str(caught.value)
+    assert [path for path in cache.rglob("*") if path.is_file()] == []
+
+
+def perovskite(species, x=(0.0, 0.5, 0.5, 0.5, 0.0)):
+    yz = np.array([[0, 0], [1, 1], [0, 1], [1, 0], [1, 1]]) / 2
+    return Structure(Lattice.cubic(4), species, np.column_stack([x, yz]))
+
+
+def test_the_order_is_recovered_from_any_order_and_image():
+    crystal = perovskite(["Sr", "Ti", "N", "O", "O"])
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        shuffle = rng.permutation(5)
+        shift = rng.integers(-2, 3, (5, 3)) + rng.choice([-1e-10, 0, 1e-10], (5, 3))
+        species, coords = [crystal[i].specie for i in shuffle], crystal.frac_coords[shuffle]
+        moved = Structure(crystal.lattice, species, coords + shift)
+        assert shuffle[source.abx3_order(moved)].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        perovskite(["Sr", "O", "O", "O", "O"]),
+        perovskite(["Sr", "Ti", "O", "O", "Cl"]),
+        Structure(Lattice.cubic(4), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]),
+    ],
+)
+def test_other_crystals_are_no_perov5_cells(structure):
+    with pytest.raises(BadCrystalError, match="is no Perov-5 cell"):
+        source.abx3_order(structure)

@@ -1,0 +1,133 @@
+"""Neighbour edges against pymatgen's CrystalNN, and traversals against a plain search."""
+
+from collections import deque
+
+import numpy as np
+import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+from strategies import cells
+
+from crystal_gym.crystals.neighbors import (
+    breadth_first,
+    breadth_first_from_all,
+    in_cell,
+    neighbor_edges,
+)
+from crystal_gym.errors import BadCrystalError
+
+
+def crystal_nn_edges(lattice, frac_coords):
+    """The same edges from pymatgen, site by site."""
+    from pymatgen.analysis.local_env import CrystalNN
+    from pymatgen.core import Structure
+
+    crystal_nn = CrystalNN(distance_cutoffs=None, x_diff_weight=-1, porous_adjustment=False)
+    structure = Structure(lattice, ["H"] * len(frac_coords), frac_coords)
+    edges = set()
+    for source in range(len(structure)):
+        for neighbor in crystal_nn.get_nn_info(structure, source):
+            target, (i, j, k) = neighbor["site_index"], neighbor["image"]
+            edges |= {(source, target, i, j, k), (target, source, -i, -j, -k)}
+    return np.array(sorted(edges))
+
+
+@settings(max_examples=25)
+@given(cells(max_sites=12))
+def test_edges_are_those_of_crystal_nn(cell):
+    try:
+        expected = crystal_nn_edges(*cell)
+    except ValueError:  # pymatgen's first sphere holds too few sites; ours grows
+        reject()
+    assert np.array_equal(neighbor_edges(*cell), expected)
+
+
+@pytest.mark.real
+def test_edges_of_real_crystals_are_those_of_crystal_nn(perov5):
+    for row in range(0, len(perov5), 40):
+        skeleton = perov5.skeleton(row)
+        assert np.array_equal(
+            skeleton.edges, crystal_nn_edges(skeleton.lattice, skeleton.frac_coords)
+        )
+
+
+@settings(max_examples=25)
+@given(cells())
+def test_edges_are_sorted_closed_under_reversal_and_touch_every_site(cell):
+    lattice, frac_coords = cell
+    edges = neighbor_edges(lattice, frac_coords)
+    assert edges.dtype == np.int16
+    rows = [tuple(edge) for edge in edges.tolist()]
+    assert rows == sorted(set(rows))
+    assert {(t, s, -i, -j, -k) for s, t, i, j, k in rows} == set(rows)
+    assert set(edges[:, 0].tolist()) == set(range(len(frac_coords)))
+    # No site is its own neighbor, except through the periodic images.
+    assert not any(s == t and (i, j, k) == (0, 0, 0) for s, t, i, j, k in rows)
+    inside = in_cell(edges)
+    assert set(map(tuple, inside.tolist())) == {row for row in rows if row[2:] == (0, 0, 0)}
+
+
+def test_simple_cubic_and_perovskite_have_their_coordination_numbers():
+    simple = neighbor_edges(np.eye(3) * 3.0, np.zeros((1, 3)))
+    assert {tuple(edge[2:]) for edge in simple.tolist()} == {
+        (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)
+    }  # fmt: skip
+    sites = np.array([[0, 0, 0], [1, 1, 1], [0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2
+    edges = neighbor_edges(np.eye(3) * 3.9, sites)
+    assert np.bincount(edges[:, 0]).tolist() == [12, 6, 6, 6, 6]
+
+
+def test_a_sphere_that_leaves_a_cell_open_grows():
+    edges = neighbor_edges(np.diag([3.0, 3.0, 40.0]), np.zeros((1, 3)))
+    assert {tuple(edge[2:]) for edge in edges.tolist()} == {
+        (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0)
+    }  # fmt: skip
+
+
+def test_a_voronoi_cell_that_stays_open_is_told(monkeypatch):
+    from crystal_gym.crystals import neighbors as graph
+
+    is_open = np.zeros(0, int), np.zeros(0), np.inf
+    monkeypatch.setattr(graph, "_voronoi_faces", lambda _: is_open)
+    with pytest.raises(BadCrystalError, match="stays open"):
+        neighbor_edges(np.eye(3) * 4, np.zeros((1, 3)))
+
+
+@st.composite
+def graphs(draw):
+    """A symmetric graph of 1 to 12 sites, connected or not, as edges."""
+    n = draw(st.integers(1, 12))
+    pairs = draw(st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=20))
+    edges = [(a, b, 0, 0, 0) for a, b in pairs] + [(b, a, 0, 0, 0) for a, b in pairs]
+    return n, np.array(edges, np.int16).reshape(-1, 5)
+
+
+def plain_search(edges, n, source):
+    """Frontier by frontier, lowest index first, with sets and a queue of depths."""
+    order, depth = [], {}
+    for start in [source, *range(n)]:
+        if start in depth:
+            continue
+        depth[start] = 0
+        queue, component = deque([start]), [start]
+        while queue:
+            site = queue.popleft()
+            for a, b in edges[:, :2].tolist():
+                if a == site and b not in depth:
+                    depth[b] = depth[site] + 1
+                    queue.append(b)
+                    component.append(b)
+        order += sorted(component, key=lambda site: (depth[site], site))
+    return order
+
+
+@given(graphs())
+def test_traversals_are_breadth_first_permutations_from_each_source(graph):
+    n, edges = graph
+    traversals = breadth_first_from_all(edges, n)
+    assert traversals.shape == (n, n)
+    for source, order in enumerate(traversals.tolist()):
+        assert order[0] == source
+        assert sorted(order) == list(range(n))
+        assert order == plain_search(edges, n, source)
+        assert order == breadth_first(edges, n, source).tolist()

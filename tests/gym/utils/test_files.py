@@ -1,0 +1,215 @@
+"""Downloads from a server of our own, local copies, and writing that is whole or not at all."""
+
+import errno
+import hashlib
+import http.server
+import threading
+from pathlib import Path
+
+import pytest
+
+from crystal_gym.errors import DamagedFileError, MissingDataError, StorageError
+from crystal_gym.utils import files, settings
+from crystal_gym.utils.files import RemoteFile, atomic_write, fetch, find_local, sha256, verify
+
+CONTENT = b"forty-two crystals\n" * 1000
+CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.requests.append(self.path)
+        if self.path not in {"/good", "/damaged", "/truncated"}:
+            self.send_error(404)
+            return
+        content = CONTENT[::-1] if self.path == "/damaged" else CONTENT
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if self.path == "/truncated" else content)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(cache, monkeypatch):
+    """A local server and an empty cache; no local copies, no proxy."""
+    monkeypatch.delenv(settings.DATA_VARIABLE, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
+        served.requests = []
+        thread = threading.Thread(target=served.serve_forever, args=(0.01,))
+        thread.start()
+        yield served
+        served.shutdown()
+        thread.join()
+
+
+def remote(server, path, checksum=CHECKSUM, **names):
+    return RemoteFile("set.csv", f"http://127.0.0.1:{server.server_port}/{path}", checksum, **names)
+
+
+def left_behind(folder: Path):
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_good_download_is_kept_and_not_repeated(server, cache):
+    path = fetch(remote(server, "good"), "set", progress=False)
+    assert path.read_bytes() == CONTENT
+    assert fetch(remote(server, "good"), "set", progress=False) == path
+    assert server.requests == ["/good"]
+    assert left_behind(cache) == ["set.csv"]
+
+
+def test_a_damaged_download_is_refused_and_leaves_nothing(server, cache):
+    with pytest.raises(DamagedFileError, match=r"set\.csv from http://127.* SHA-256") as caught:
+        fetch(remote(server, "damaged"), "set", progress=False)
+    assert settings.DATA_VARIABLE in str(caught.value)
+    assert left_behind(cache) == []
+
+
+@pytest.mark.parametrize("path", ["truncated", "absent"])
+@pytest.mark.parametrize("checksum", [CHECKSUM, None])
+def test_a_broken_download_names_the_file_the_address_and_the_setting(
+    server, cache, path, checksum
+):
+    file = remote(server, path, checksum)
+    with pytest.raises(MissingDataError) as caught:
+        fetch(file, "set", progress=False)
+    for part in ("set.csv", file.url, settings.DATA_VARIABLE):
+        assert part in str(caught.value)
+    assert left_behind(cache) == []
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/set.csv", "no address"])
+def test_an_unreachable_server_names_the_file_the_address_and_the_setting(server, cache, url):
+    with pytest.raises(MissingDataError) as caught:
+        fetch(RemoteFile("set.csv", url, CHECKSUM), "set", progress=False)
+    for part in ("set.csv", url, settings.DATA_VARIABLE):
+        assert part in str(caught.value)
+    assert left_behind(cache) == []
+
+
+def test_a_damaged_cached_download_is_told(server):
+    path = fetch(remote(server, "good"), "set", progress=False)
+    path.write_bytes(CONTENT[:100])
+    with pytest.raises(DamagedFileError, match="is damaged or another version"):
+        fetch(remote(server, "good"), "set", progress=False)
+
+
+def test_a_record_that_a_stop_prevented_is_made_at_the_next_use(server, cache):
+    path = fetch(remote(server, "good", None), "set", progress=False)
+    record = path.with_name(path.name + ".sha256")
+    written = record.read_text()
+    record.unlink()
+    assert fetch(remote(server, "good", None), "set", progress=False) == path
+    assert record.read_text() == written
+
+
+def test_without_a_published_checksum_the_first_download_is_recorded(server, cache):
+    path = fetch(remote(server, "good", None), "set", progress=False)
+    assert left_behind(cache) == ["set.csv", "set.csv.sha256"]
+    assert fetch(remote(server, "good", None), "set", progress=False) == path
+    path.write_bytes(CONTENT[:100])
+    with pytest.raises(DamagedFileError, match=CHECKSUM):
+        fetch(remote(server, "good", None), "set", progress=False)
+
+
+def test_a_local_copy_comes_before_any_download(server, tmp_path, monkeypatch):
+    folder = tmp_path / "data" / "set"
+    folder.mkdir(parents=True)
+    (folder / "set.csv").write_bytes(CONTENT)
+    for place in (folder.parent, folder):
+        monkeypatch.setenv(settings.DATA_VARIABLE, f"{tmp_path / 'nowhere'}:{place}")
+        assert fetch(remote(server, "good"), "set") == folder / "set.csv"
+    (folder / "set.csv").write_bytes(CONTENT[:-1])
+    with pytest.raises(DamagedFileError, match="expected"):
+        fetch(remote(server, "good"), "set")
+    assert server.requests == []
+
+
+def test_common_names_count_only_in_the_collections_own_folder(server, tmp_path, monkeypatch):
+    own, other = tmp_path / "set", tmp_path / "other"
+    for folder in (own, other):
+        folder.mkdir()
+        (folder / "train.csv").write_bytes(CONTENT)
+    file = remote(server, "good", common_names=("train.csv",))
+    monkeypatch.setenv(settings.DATA_VARIABLE, str(other))
+    assert find_local(file, "set") is None
+    for place in (own, tmp_path):
+        monkeypatch.setenv(settings.DATA_VARIABLE, str(place))
+        assert find_local(file, "set") == own / "train.csv"
+
+
+def test_written_beside_is_whole_or_absent(tmp_path):
+    path = tmp_path / "new" / "file"
+    with atomic_write(path) as beside:
+        beside.write_text("first")
+    with pytest.raises(UnicodeEncodeError), atomic_write(path) as beside:
+        beside.write_text("second, cut short: \ud800")
+    assert path.read_text() == "first"
+    assert left_behind(tmp_path) == ["file"]
+
+
+def full_disk(*args, **kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_told_and_loses_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", full_disk)
+        with (
+            pytest.raises(StorageError, match=f"No space left.*{settings.CACHE_VARIABLE}"),
+            atomic_write(path) as beside,
+        ):
+            beside.write_text("new")
+    assert path.read_text() == "old"
+    assert left_behind(tmp_path) == ["file"]
+
+
+def test_a_read_only_folder_is_told(tmp_path, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    with (
+        pytest.raises(StorageError, match=f"Permission denied.*{settings.CACHE_VARIABLE}"),
+        atomic_write(tmp_path / "file"),
+    ):
+        pass
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(tmp_path):
+    (tmp_path / "cache").write_text("")
+    with (
+        pytest.raises(StorageError, match="Cannot write"),
+        atomic_write(tmp_path / "cache" / "file"),
+    ):
+        pass
+
+
+def test_verify_compares_the_checksum(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    assert sha256(path) == CHECKSUM
+    verify(path, CHECKSUM)
+    verify(path, None)
+    with pytest.raises(DamagedFileError, match="expected 0000"):
+        verify(path, "0000")
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path):
+    with pytest.raises(MissingDataError, match=r"no file .*absent"):
+        sha256(tmp_path / "absent")
+    with pytest.raises(DamagedFileError, match="cannot be read"):
+        sha256(tmp_path)
+
+
+def test_the_cache_folder_can_be_set(monkeypatch, tmp_path):
+    monkeypatch.setenv(settings.CACHE_VARIABLE, str(tmp_path))
+    assert settings.cache_folder() == tmp_path
+    monkeypatch.delenv(settings.CACHE_VARIABLE)
+    assert settings.cache_folder().name == "crystal-gym"

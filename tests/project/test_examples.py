@@ -1,0 +1,128 @@
+"""The examples and the demonstration run from a clean folder."""
+
+import dataclasses
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pymatgen.core import Structure
+
+from crystal_agents import PolicyConfig, SkeletonPolicy, load_policy
+from crystal_agents.cli import demo
+from crystal_agents.cli import main as cli
+from crystal_agents.training.recipes import RECIPES
+from crystal_gym import load_collection
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+SMALL = {"hidden": 16, "vectors": 4, "geometry_layers": 1, "filling_layers": 1}
+
+
+@pytest.fixture(autouse=True)
+def clean_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+
+
+def run(monkeypatch, name, *arguments):
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    runpy.run_path(str(EXAMPLES / name), run_name="__main__")
+
+
+def test_expert_data_are_loaded(monkeypatch, capsys):
+    run(monkeypatch, "load_expert_data.py")
+    assert "1045 episodes, 5225 steps" in capsys.readouterr().out
+
+
+def test_a_data_set_is_exported_for_d3rlpy(monkeypatch, capsys, tmp_path):
+    run(monkeypatch, "d3rlpy_export.py")
+    assert "5225 steps of 356 numbers" in capsys.readouterr().out
+    with np.load(tmp_path / "d3rlpy.npz") as arrays:
+        observations, actions, terminals = (
+            arrays[name] for name in ("observations", "actions", "terminals")
+        )
+    # Five of five sites one-hot, one focus; the last step of five sees four sites filled.
+    assert (observations[:, : 5 * 66].sum(1) == 5).all()
+    assert (observations[:, -5:].sum(1) == 1).all()
+    filled = 5 - observations[:, : 5 * 66 : 66].sum(1)
+    assert filled.tolist() == [0, 1, 2, 3, 4] * 1045
+    assert np.flatnonzero(terminals).tolist() == list(range(4, 5225, 5))
+    assert actions.max() < 65
+
+
+def test_a_random_agent_is_right_by_chance(monkeypatch, capsys):
+    run(monkeypatch, "random_agent.py")
+    assert float(capsys.readouterr().out.split("%")[0]) < 4
+
+
+def test_a_cif_is_filled(monkeypatch, capsys, tmp_path):
+    load_collection("goldschmidt").structure("SrTiO3").to(filename=str(tmp_path / "own.cif"))
+    run(monkeypatch, "fill_a_cif.py", "own.cif")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert all("log p = -" in line for line in lines)
+    filled = [Structure.from_file(path) for path in sorted(tmp_path.glob("filled-*.cif"))]
+    assert len(filled) == 5
+    assert all(len(structure) == 5 for structure in filled)
+
+
+def test_a_policy_is_watched(monkeypatch, capsys, tmp_path):
+    collection = load_collection("goldschmidt")
+    torch.manual_seed(0)
+    policy = SkeletonPolicy(PolicyConfig("egnn", collection.vocabulary.symbols, 5, SMALL))
+    policy.save(tmp_path / "policy")
+    run(monkeypatch, "watch_a_policy.py", "policy", "goldschmidt", "p.png", "SrTiO3")
+    assert "SrTiO3 in 5 steps" in capsys.readouterr().out
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_policy_learns_on(monkeypatch, capsys, tmp_path):
+    run(monkeypatch, "finetune.py")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("cloned: match ")
+    assert lines[2].startswith("finetuned: match ")
+    assert load_policy("finetuned").vocabulary == load_policy("goldschmidt/egnn").vocabulary
+    assert (tmp_path / "finetuned-ppo.zip").exists()
+
+
+def test_a_calculator_judges_fillings(monkeypatch, capsys):
+    run(monkeypatch, "dft_reward.py")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["AlAl", "AlNi", "NiAl", "NiNi"]
+    assert all(line.endswith("eV/atom") for line in lines)
+    monkeypatch.setitem(sys.modules, "gpaw", None)
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "dft_reward.py", "--calculator", "gpaw")
+    assert "GPAW is not installed; see https://" in capsys.readouterr().err
+
+
+def test_the_demonstration_goes_from_crystals_to_a_picture(monkeypatch, capsys, tmp_path):
+    recipe = dataclasses.replace(demo.RECIPE, settings=SMALL, epochs=1)
+    monkeypatch.setattr(demo, "RECIPE", recipe)
+    assert cli.main(["demo", "--folder", "there"]) == 0
+    printed = capsys.readouterr().out
+    for row in ("small egnn", "uniform", "nearest skeleton", "true crystals"):
+        assert row in printed
+    assert (tmp_path / "there" / "filling.png").stat().st_size > 10_000
+    assert (tmp_path / "there" / "policy" / "policy.safetensors").exists()
+
+
+def test_cells_of_many_sizes_go_from_cif_files_to_figures(monkeypatch, capsys, tmp_path):
+    run(monkeypatch, "many_sizes.py", "prototypes", "--every", "12")
+    assert "24 crystals of 1 to 64 sites" in capsys.readouterr().out
+    assert cli.main(["build-dataset", "prototypes", "--trajectories", "1"]) == 0
+    for name, settings in (("egnn", SMALL), ("egnn-paper", {"hidden": 8, "layers": 1})):
+        recipe = dataclasses.replace(RECIPES[name], settings=settings, epochs=1)
+        monkeypatch.setitem(RECIPES, name, recipe)
+        assert cli.main(["train", "prototypes", "--recipe", name, "--accelerator", "cpu"]) == 0
+    capsys.readouterr()
+    assert cli.main(["evaluate", "runs/prototypes-egnn-seed-0", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert 0 <= rows["egnn"]["figures"]["accuracy"]["mean"] < 1
+    assert rows["true crystals"]["figures"]["accuracy"]["mean"] == 1
+    # A network that is told the focus as a number counts up to the largest of all cells.
+    assert load_policy("runs/prototypes-egnn-paper-seed-0").config.max_sites == 64
+    assert cli.main(["evaluate", "runs/prototypes-egnn-paper-seed-0", "--no-floors"]) == 0
