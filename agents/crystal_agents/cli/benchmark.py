@@ -1,4 +1,4 @@
-"""``crystal-gym benchmark PLAN``: behavioral cloning against reinforcement learning."""
+"""``crystal-gym benchmark CONFIG``: compare behavioral cloning with reinforcement learning."""
 
 import os
 from dataclasses import dataclass
@@ -12,39 +12,39 @@ from crystal_agents.cli.command import Command, console, print_table
 
 @dataclass
 class Benchmark(Command):
-    """Compare a cloned policy with learners online and offline, on several rewards.
+    """Compare behavioral cloning with online and offline reinforcement learning.
 
-    Finished runs are kept in one JSON file, from which tables and curves are drawn, and are not
-    repeated.
+    Finished runs are stored in one JSON file and not repeated; tables and learning curves are
+    written from it.
     """
 
     after_stop: ClassVar[str] = (
-        "Finished runs are kept; the same command goes on with the others. With --report-only it "
-        "draws what there is."
+        "Finished runs are kept. Rerun the same command to make the others, or add --report-only "
+        "to write the table of the finished runs."
     )
 
     config: tyro.conf.Positional[str] = "perov-5"
-    """perov-5 (hours), smoke (a minute or two), or a TOML file like theirs."""
+    """perov-5 (hours), smoke (a minute or two), or a TOML file of the same form."""
 
     rewards: tuple[str, ...] = ()
-    """Some of the plan's rewards (default: all)."""
+    """Rewards to run, out of the config's (default: all)."""
 
     methods: tuple[str, ...] = ()
-    """Some of the plan's contestants (default: all)."""
+    """Methods to run, out of the config's (default: all)."""
 
     seeds: tuple[int, ...] = ()
-    """Some of the plan's seeds (default: all)."""
+    """Seeds to run, out of the config's (default: all)."""
 
     folder: Path | None = None
-    """Where results, table, curves and data sets are written (default: benchmark-PLAN)."""
+    """Folder of results, table, curves and datasets (default: benchmark-CONFIG)."""
 
     report_only: bool = False
-    """Run nothing; draw table and curves of what is chosen from the results that are there."""
+    """Run nothing; write table and curves of the selected runs from the stored results."""
 
     def run(self) -> None:
-        """Make the runs that are missing, then draw."""
+        """Make the missing runs, then write table and curves."""
         folder = self.folder or Path(f"benchmark-{Path(self.config).stem}")
-        # The offline learners' data are the benchmark's own.
+        # The benchmark keeps the datasets of its offline learners in its own folder.
         os.environ["MINARI_DATASETS_PATH"] = str((folder / "minari").resolve())
         from crystal_agents.experiments.benchmark.config import load_benchmark_config
         from crystal_agents.experiments.benchmark.report import build_table, save_curves
@@ -66,7 +66,10 @@ class Benchmark(Command):
         if self.report_only:
             records = select(records, config, folder / RESULTS_FILE)
         if not records:
-            raise CrystalGymError(f"There are no results in {folder} to draw from.")
+            raise CrystalGymError(
+                f"Expected results in {folder}, found none. Run the benchmark without "
+                "--report-only."
+            )
         tables = build_table(records)
         for table in tables:
             print_table(table)

@@ -1,4 +1,4 @@
-"""``crystal-gym build-dataset NAME``: write the Minari data sets of a collection."""
+"""``crystal-gym build-dataset NAME``: write the Minari datasets of a collection."""
 
 import time
 from dataclasses import dataclass
@@ -17,66 +17,65 @@ if TYPE_CHECKING:
 
 @dataclass
 class BuildDataset(Command):
-    """Write the behavior data sets of a collection, one for each split, in Minari's format.
+    """Write the episodes of a behavior policy as Minari datasets, one for each split.
 
-    They lie where Minari keeps its data sets (MINARI_DATASETS_PATH).
+    Datasets are stored in Minari's folder, which MINARI_DATASETS_PATH sets.
     """
 
     after_stop: ClassVar[str] = (
-        "Complete data sets are kept; the same command goes on with those that are missing."
+        "Complete datasets are kept. Rerun the same command to build the missing ones."
     )
 
     name: tyro.conf.Positional[str]
-    """A name from `crystal-gym list`, a CSV file or folder in CDVAE's format, CIFs or a folder."""
+    """A name from `crystal-gym list`, a CSV file or folder in CDVAE's format, or a CIF file or a
+    folder of CIF files."""
 
     splits: tuple[str, ...] = ()
-    """Splits to build, each a data set of its own: train, val, test, all (default: the three)."""
+    """Splits to build, one dataset each: train, val, test, all (default: the first three)."""
 
     split_by: Literal["origin", "composition"] = "origin"
-    """The source's own splits, or splits anew where all crystals of one composition stand in one;
-    these data sets are named NAME-by-composition."""
+    """The splits of the collection's origin, or new splits in which all crystals of one composition
+    share a split; the datasets of the latter are named NAME-by-composition."""
 
     behavior: str = "expert"
-    """Who fills the crystals: expert (puts back the true elements), random, or mixed (each episode
-    by one of expert, --policy and random)."""
+    """Behavior policy: expert (assigns the true elements), random, or mixed (each episode follows
+    the expert, --policy, or random)."""
 
     reward: str = "match"
-    """What is earned: match, validity or another name that the environment takes; it becomes part
-    of the data set's name."""
+    """Reward of the episodes: match, validity or another name that the environment accepts. It is
+    part of the dataset's name."""
 
     policy: str | None = None
-    """For mixed: a name from `crystal-gym list`, or a folder of a trained policy."""
+    """For mixed: a name from `crystal-gym list`, or the folder of a trained policy."""
 
     mixture_weights: tuple[float, float, float] | None = None
-    """For mixed: in which proportions expert, policy and random play the episodes (default: equal
-    ones)."""
+    """For mixed: proportions of episodes by expert, policy and random (default: equal)."""
 
     temperature: float | None = None
-    """For mixed: at which the policy's elements are drawn (default: 1); above 1 more varied."""
+    """For mixed: temperature at which the policy's actions are sampled (default: 1)."""
 
     trajectories: int = 5
-    """Episodes for each crystal, each from another start site."""
+    """Episodes for each crystal, each from a different start site."""
 
     seed: int = 0
-    """Seed of the start sites, where a crystal has more than are used, and of the behavior."""
+    """Seed of the start sites, where a crystal has more than are used, and of the actions."""
 
     overwrite: bool = False
-    """Build anew what exists; the old data set goes when the new one is complete."""
+    """Rebuild existing datasets; an old dataset is deleted once the new one is complete."""
 
     def run(self) -> None:
-        """Build what is missing and print the ids."""
-        from crystal_datasets.build import build_dataset
-        from crystal_datasets.minari_writer import dataset_id
+        """Build the missing datasets and print their ids."""
+        from crystal_datasets import build_dataset, dataset_id
         from crystal_gym.collections import load_collection
         from crystal_gym.collections.collection import SPLITS
         from crystal_gym.errors import CrystalGymError
         from crystal_gym.rewards import resolve_reward
 
         out = console()
-        labels = resolve_reward(self.reward).labels  # a mistake is told before all work
+        labels = resolve_reward(self.reward).labels  # refuses unknown rewards before any work
         collection = load_collection(self.name, split_by=self.split_by)
-        behavior = self._behaviour(collection)
-        made_from = {
+        behavior = self._behavior(collection)
+        settings = {
             "trajectories": self.trajectories,
             "seed": self.seed,
             "collection_sha256": collection.fingerprint(),
@@ -85,13 +84,16 @@ class BuildDataset(Command):
         }
         sizes = {split: len(collection.in_split(split)) for split in self.splits or SPLITS}
         empty = [split for split, size in sizes.items() if not size]
-        if empty and self.splits:  # told before anything is built
-            raise CrystalGymError(f"{collection.name!r} has no crystals in {', '.join(empty)}.")
+        if empty and self.splits:
+            raise CrystalGymError(
+                f"Expected crystals in every split, but {collection.name!r} has no crystals in "
+                f"{', '.join(empty)}. Choose other --splits."
+            )
         if empty:
-            out.print(f"{collection.name} has no crystals in {', '.join(empty)}: left out.")
+            out.print(f"{collection.name} has no crystals in {', '.join(empty)}: skipped.")
         for split in sizes:
             name = dataset_id(collection.name, split, self.behavior, self.reward)
-            if split in empty or (not self.overwrite and _is_built(name, made_from, out)):
+            if split in empty or (not self.overwrite and _is_built(name, settings, out)):
                 continue
             start = time.perf_counter()
             build_dataset(
@@ -105,20 +107,19 @@ class BuildDataset(Command):
                 overwrite=self.overwrite,
             )
             seconds = time.perf_counter() - start
-            size = _size(_metadata(name))
-            out.print(f"{name}: {size}, built in {seconds:.1f} s.")
+            out.print(f"{name}: {_size(_metadata(name))}, built in {seconds:.1f} s.")
 
-    def _behaviour(self, collection: "CrystalCollection") -> "str | PolicyMixture":
-        """What ``build_dataset`` takes.
+    def _behavior(self, collection: "CrystalCollection") -> "str | PolicyMixture":
+        """Return the behavior policy as ``build_dataset`` takes it.
 
         Raises:
-            CrystalGymError: a policy is missing, of another vocabulary, or given where none plays.
+            CrystalGymError: If a policy is missing, has another vocabulary, or is not used.
         """
         from crystal_datasets.behaviors import get_behavior_policy, mixed
         from crystal_gym.errors import CrystalGymError
 
-        given = {"mixture_weights": self.mixture_weights, "temperature": self.temperature}
-        changes = {name: value for name, value in given.items() if value is not None}
+        options = {"mixture_weights": self.mixture_weights, "temperature": self.temperature}
+        changes = {name: value for name, value in options.items() if value is not None}
         if self.behavior == "mixed" and self.policy:
             from crystal_agents.policies.policy import load_policy
 
@@ -126,40 +127,43 @@ class BuildDataset(Command):
             return mixed(policy.probabilities, self.policy, **changes)
         if self.policy:
             raise CrystalGymError(
-                f"--policy is for --behavior mixed; in {self.behavior!r} no policy plays."
+                f"Expected --policy with --behavior mixed, got --behavior {self.behavior}. Leave "
+                "--policy out."
             )
         if changes and self.behavior != "mixed":
+            option = next(iter(changes)).replace("_", "-")
             raise CrystalGymError(
-                f"--{next(iter(changes))} is for --behavior mixed, not for {self.behavior!r}."
+                f"Expected --{option} with --behavior mixed, got --behavior {self.behavior}. Leave "
+                f"--{option} out."
             )
         get_behavior_policy(self.behavior)
         return self.behavior
 
 
-def _is_built(name: str, made_from: dict[str, Any], out: "Console") -> bool:
-    """Whether this data set stands there, made from the same crystals in the same way.
+def _is_built(name: str, settings: dict[str, Any], out: "Console") -> bool:
+    """Return whether this dataset exists, built from the same crystals in the same way.
 
     Raises:
-        CrystalGymError: it was made from others or in another way.
+        CrystalGymError: If it was built from other crystals or with other settings.
     """
     from crystal_gym.errors import CrystalGymError
 
     metadata = _metadata(name)
     if metadata is None:
         return False
-    before = metadata.get("crystal_gym", {})
-    for setting, value in made_from.items():
-        if before.get(setting) != value:
+    existing = metadata.get("crystal_gym", {})
+    for setting, value in settings.items():
+        if existing.get(setting) != value:
             raise CrystalGymError(
-                f"{name} was built with {setting} {before.get(setting)}, not {value}. Pass "
-                "--overwrite to build it anew."
+                f"Expected {name} to be built with {setting} {value}, got {existing.get(setting)}. "
+                "Pass --overwrite to rebuild it."
             )
-    out.print(f"{name}: built already; --overwrite builds it anew.")
+    out.print(f"{name}: already built; pass --overwrite to rebuild it.")
     return True
 
 
 def _metadata(name: str) -> Any:
-    """Metadata of a data set, or ``None`` where there is none of this name."""
+    """Return the metadata of a dataset, or ``None`` if there is no such dataset."""
     import minari
 
     return minari.list_local_datasets(prefix=name).get(name)

@@ -1,4 +1,4 @@
-"""What every command of ``crystal-gym`` is: a dataclass of arguments with a ``run``."""
+"""Base class of the commands, and the output that they share."""
 
 import abc
 import sys
@@ -9,44 +9,45 @@ if TYPE_CHECKING:
 
     from crystal_agents.experiments.tables import Table
 
+RESUMES = "Rerun the same command to resume from the last checkpoint, if there is one."
+
 
 class Command(abc.ABC):
-    """A command; its subclasses are dataclasses whose fields tyro turns into arguments.
+    """A command of ``crystal-gym``; subclasses are dataclasses whose fields become its arguments.
 
-    The class docstring and the docstrings of the fields are what ``--help`` shows. Modules of
-    commands import nothing heavy at their top: ``--help`` and mistakes are answered at once.
+    ``--help`` shows the class docstring and the docstrings of the fields. Modules of commands
+    import no heavy library at the top, so that ``--help`` and usage errors are answered at once.
 
     Attributes:
-        after_stop: what to tell a user who pressed Ctrl-C: what is kept and how to go on.
+        after_stop: The advice printed after Ctrl-C: what is kept, and how to resume.
     """
 
-    after_stop: ClassVar[str] = "Nothing was left half-made; run the same command again."
+    after_stop: ClassVar[str] = "No partial file is left. Rerun the same command."
 
     @abc.abstractmethod
     def run(self) -> None:
-        """Do it.
+        """Run the command.
 
         Raises:
-            CrystalGymError: a mistake of the user's; the command line ends with exit code 2.
+            CrystalGymError: If the input is invalid; the command line ends with exit code 2.
         """
 
 
-def console(*, stderr: bool = False) -> "Console":
-    """Plain text and tables; in a file or a pipe 160 columns wide. Progress goes to stderr."""
+def console() -> "Console":
+    """Return the console of standard output, 160 columns wide in a file or a pipe."""
     from rich.console import Console
 
-    stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 160
-    return Console(stderr=stderr, width=width, markup=False, highlight=False)
+    width = None if sys.stdout.isatty() else 160
+    return Console(width=width, markup=False, highlight=False)
 
 
 def print_table(table: "Table") -> None:
-    """Print a table of results, its notes below."""
+    """Print a table of results with its notes below it."""
     import rich.table
 
-    shown = rich.table.Table(title=table.title, caption="\n".join(table.notes))
+    printed = rich.table.Table(title=table.title, caption="\n".join(table.notes))
     for i, heading in enumerate(table.headings):
-        shown.add_column(heading, justify="right" if i else "left", no_wrap=i > 0)
+        printed.add_column(heading, justify="right" if i else "left", no_wrap=i > 0)
     for row in table.rows:
-        shown.add_row(*row)
-    console().print(shown)
+        printed.add_row(*row)
+    console().print(printed)

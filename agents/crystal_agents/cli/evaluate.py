@@ -1,4 +1,4 @@
-"""``crystal-gym evaluate POLICY``: fill held-out crystals and print the table."""
+"""``crystal-gym evaluate POLICY``: evaluate policies on held-out crystals."""
 
 import dataclasses
 import json
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import tyro
 
 from crystal_agents.cli.command import Command, console
+from crystal_agents.cli.policy_collection import PolicyCollection
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -22,17 +23,18 @@ if TYPE_CHECKING:
     from crystal_agents.evaluation.statistics import MeanWithCI
     from crystal_agents.policies.policy import SkeletonPolicy
     from crystal_agents.rollouts.rollout import Scorer
+    from crystal_gym.collections.collection import CrystalCollection
     from crystal_gym.episode import EpisodeTable
 
-# Headings of the table, to be broken over two lines.
-_COLUMNS = {
+# Headings of the metrics, broken over two lines to keep the table narrow.
+_HEADINGS = {
     "accuracy": "accuracy",
     "teacher_forced": "teacher\nforced",
     "top5": "top 5",
     "ece": "ECE",
     "exact": "exact",
-    "symmetry": "up to\nsymm.",
-    "swap": "swap\naware",
+    "symmetry": "symm.\nequiv.",
+    "swap": "best\nswap",
     "validity_smact14": "valid",
     "validity_icsd24": "valid\nicsd24",
     "validity_strict": "valid\nstrict",
@@ -43,95 +45,93 @@ _COLUMNS = {
 
 @dataclass
 class Evaluate(Command):
-    """Fill the crystals of a split with trained policies, beside floors and the true crystals.
+    """Evaluate policies on the crystals of a split, beside baselines and the ground truth.
 
-    Several policies that differ only in their seed are averaged: intervals are then over runs, else
-    over crystals (95 %, bootstrap).
+    Policies that differ only in their seed are averaged. Intervals are 95 % bootstrap intervals,
+    over the runs if there are several and over the crystals otherwise.
     """
 
     after_stop: ClassVar[str] = "Nothing was written."
 
     policies: tyro.conf.Positional[tuple[str, ...]]
-    """Trained policies: names from `crystal-gym list`, or folders, as `crystal-gym train` prints
-    them."""
+    """Trained policies: names from `crystal-gym list`, or folders that `crystal-gym train` has
+    written."""
 
     collection: str | None = None
-    """The crystals to fill (default: the collection that the first policy learned from last)."""
+    """The crystals (default: the collection of the first policy's last training stage)."""
 
     split: str = "test"
-    """train, val, test or all. Choose between policies on val; report test once. On train and all
-    the nearest skeleton of a training crystal is itself, and nothing is novel."""
+    """train, val, test or all. Choose between policies on val; report test once. On train and all,
+    the nearest skeleton of a training crystal is its own, and no filling is novel."""
 
     split_by: Literal["origin", "composition"] | None = None
-    """Which splits: the source's own, or those where all crystals of one composition stand in one
-    (default: those that the first policy was trained on)."""
+    """The splits of the collection's origin, or splits by composition (default: those of the first
+    policy's training)."""
 
     start_sites: int = 5
-    """Start sites per crystal; figures are averaged over them."""
+    """Start sites for each crystal; metrics are averaged over them."""
 
-    floors: bool = True
-    """Also report the floors and the true crystals."""
+    baselines: bool = True
+    """Also evaluate the baselines and the ground truth."""
 
     ensemble: bool = False
-    """Also report the mean of several runs of one network, on a line of its own."""
+    """Also evaluate the mean of several runs of one network, in a row of its own."""
 
     posterior: bool = False
-    """Also report Bayes' rule with the density p(geometry | elements) of the collection's
-    prototype, fitted to its data set expert-train (minutes, where that was not done before)."""
+    """Also evaluate Bayes' rule with the density p(geometry | elements) of the collection's
+    prototype, fitted to the dataset expert-train (takes minutes unless it is cached)."""
 
     mask: str = "none"
-    """Also report each policy under this action mask, on a line of its own: `charge-neutral`."""
+    """Also evaluate each policy under this action mask, in a row of its own: `charge-neutral`."""
 
     seed: int = 0
-    """Of the sources, where a crystal has more sites than are used, and of the uniform floor."""
+    """Seed of the start sites, where a crystal has more than are used, and of the uniform
+    baseline."""
 
     json: bool = False
-    """Print all figures as JSON."""
+    """Print all metrics as JSON."""
 
     def run(self) -> None:
-        """Evaluate and print."""
+        """Evaluate and print the table."""
         from crystal_agents.evaluation.evaluate import evaluate
         from crystal_agents.policies.policy import load_policy
-        from crystal_gym.collections import canonical_origin, load_collection
         from crystal_gym.errors import CrystalGymError
 
         if not self.policies:
-            raise CrystalGymError("Name at least one trained policy, or its folder.")
-        loaded = {Path(origin): load_policy(origin) for origin in self.policies}
-        first = next(iter(loaded.values()))
-        learned_from = first.config.learned_from
-        origin = self.collection or next(reversed(learned_from), None)
-        if origin is None:
             raise CrystalGymError(
-                f"{self.policies[0]} does not tell its collection; name it with --collection."
+                "Expected at least one policy, got none. Pass the name or folder of a policy."
             )
-        address = canonical_origin(origin)
-        split_by = self.split_by or learned_from.get(address, "origin")
+        loaded = {Path(name): load_policy(name) for name in self.policies}
+        first = next(iter(loaded.values()))
+        chosen = PolicyCollection.of(first, self.policies[0], self.collection, self.split_by)
         if self.split != "all":
             for folder, policy in loaded.items():
-                _refuse_other_splits(folder, policy, address, split_by)
-        collection = load_collection(origin, split_by=split_by)
+                chosen.require_same_splits(policy, str(folder))
+        collection = chosen.load()
         runs = runs_by_name(loaded)
         report = evaluate(
             runs,
             collection,
             self.split,
-            rules=self._rules(runs, collection.name),
+            rules=self._rules(runs, chosen, collection),
             mask=self.mask,
             n_start_sites=self.start_sites,
-            floors=self.floors,
+            baselines=self.baselines,
             seed=self.seed,
         )
         if self.json:
-            json.dump(_plain(dataclasses.asdict(report)), sys.stdout, indent=2)
+            json.dump(_without_nan(dataclasses.asdict(report)), sys.stdout, indent=2)
             print()
         else:
             console().print(report_table(report))
 
     def _rules(
-        self, runs: "Mapping[str, list[SkeletonPolicy]]", collection: str
+        self,
+        runs: "Mapping[str, list[SkeletonPolicy]]",
+        chosen: PolicyCollection,
+        collection: "CrystalCollection",
     ) -> "dict[str, Callable[[EpisodeTable], Scorer]]":
-        """Ways of filling beside the single policies."""
+        """Return the scorers that are evaluated beside the single policies."""
         from crystal_agents.policies.ensemble import EnsembleScorer
 
         rules: dict[str, Callable[[EpisodeTable], Scorer]] = {}
@@ -141,46 +141,27 @@ class Evaluate(Command):
         if self.posterior:
             from crystal_agents.synthetic import SyntheticGenerator
             from crystal_agents.synthetic.posterior_scorer import PosteriorScorer
-            from crystal_datasets import dataset_id, load_transitions
+            from crystal_agents.training.data import load_split
 
-            model = SyntheticGenerator(load_transitions(dataset_id(collection, "train")))
-            rules["posterior"] = partial(PosteriorScorer, model)
+            data = load_split(collection, chosen.origin, "train", split_by=chosen.split_by)
+            rules["posterior"] = partial(PosteriorScorer, SyntheticGenerator(data))
         return rules
 
 
-def _refuse_other_splits(
-    folder: Path, policy: "SkeletonPolicy", address: str, split_by: str
-) -> None:
-    """Crystals that one way of splitting holds out are training crystals of another.
-
-    Raises:
-        CrystalGymError: the policy learned from this collection, split in another way.
-    """
-    from crystal_gym.errors import CrystalGymError
-
-    before = policy.config.learned_from.get(address, split_by)
-    if before != split_by:
-        raise CrystalGymError(
-            f"{folder} was trained on {address} split by {before}: it has seen many of "
-            f"the crystals that are held out by {split_by}. Evaluate it with --split-by "
-            f"{before}, or train a policy with --split-by {split_by}."
-        )
-
-
-# What differs between the runs of one experiment; `policy`: what a fine-tuning began from.
-_OF_A_RUN = ("seed", "seconds", "train_accuracy", "val_accuracy", "policy")
+# Settings that differ between the runs of one experiment; `policy` is where fine-tuning started.
+_RUN_SETTINGS = ("seed", "seconds", "train_accuracy", "val_accuracy", "policy")
 
 
 def runs_by_name(policies: Mapping[Path, "SkeletonPolicy"]) -> "dict[str, list[SkeletonPolicy]]":
-    """Policies that differ only in their seed, by the name of their network.
+    """Group the policies that differ only in their seed, by the name of their network.
 
-    Where one network was trained in several ways, the folders tell them apart.
+    Where one network was trained in several ways, the name includes the first folder.
     """
     experiments: dict[str, list[Path]] = {}
     for folder, policy in policies.items():
         config = dataclasses.asdict(policy.config)
         for stage in (config["training"], *config["training"].get("finetuning", [])):
-            for key in _OF_A_RUN:
+            for key in _RUN_SETTINGS:
                 stage.pop(key, None)
             stage.setdefault("split_by", "origin")
         experiments.setdefault(json.dumps(config, sort_keys=True), []).append(folder)
@@ -193,48 +174,48 @@ def runs_by_name(policies: Mapping[Path, "SkeletonPolicy"]) -> "dict[str, list[S
     }
 
 
-# With more, the second table would be too wide.
-_FEW_SITES = 6
+# The table by site would be too wide for more.
+_MOST_SITES = 6
 
 
 def report_table(report: "Report") -> "Group":
-    """The figures in percent, with the half width of the 95 % interval where there is one.
+    """Return the metrics in percent, with half the 95 % interval of the accuracy.
 
-    A second table tells the sites apart, where they are few.
+    A second table gives the metrics by site if there are at most six sites.
     """
     from rich.console import Group
     from rich.table import Table
 
     table = Table(
         f"{report.collection}, {report.split}",
-        title=f"{report.n_crystals:,} crystals, mean over up to {report.n_start_sites} sources, %",
+        title=f"{report.n_crystals:,} crystals, up to {report.n_start_sites} start sites, means in %",
         caption="± half the 95 % bootstrap interval, over runs or over the crystals of one run; "
-        "all intervals: --json",
+        "--json prints all intervals",
     )
-    shown = [name for name in _COLUMNS if any(name in row.metrics for row in report.rows.values())]
+    shown = [name for name in _HEADINGS if any(name in row.metrics for row in report.rows.values())]
     for name in shown:
-        table.add_column(_COLUMNS[name], justify="right", no_wrap=True)
-    for name, row in report.rows.items():
-        cells = [_percent(row.metrics.get(figure)) for figure in shown]
+        table.add_column(_HEADINGS[name], justify="right", no_wrap=True)
+    for label, row in report.rows.items():
+        cells = [_percent(row.metrics.get(name)) for name in shown]
         accuracy = row.metrics["accuracy"]
         half = 50 * (accuracy.high - accuracy.low)
         cells[0] += f" ± {half:.2f}" if half else ""
-        table.add_row(f"{name} ({row.runs} runs)" if row.runs > 1 else name, *cells)
-    few_sites = len(next(iter(report.rows.values())).per_site) <= _FEW_SITES
+        table.add_row(f"{label} ({row.runs} runs)" if row.runs > 1 else label, *cells)
+    few_sites = len(next(iter(report.rows.values())).per_site) <= _MOST_SITES
     return Group(table, _site_table(report)) if few_sites else Group(table)
 
 
 def _site_table(report: "Report") -> "Table":
     from rich.table import Table
 
-    table = Table("by site", title="Each site by itself, in the order of the crystals' sites, %")
+    table = Table("by site", title="Metrics of each site, in the order of the crystals' sites, %")
     for heading in ("accuracy", "top 5", "ECE"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, row in report.rows.items():
         metrics = (row.per_site, row.top5_per_site, row.ece_per_site)
         table.add_row(
             name,
-            *(" ".join(f"{100 * site:4.1f}" for site in figure or ()) for figure in metrics),
+            *(" ".join(f"{100 * value:4.1f}" for value in values or ()) for values in metrics),
         )
     return table
 
@@ -243,10 +224,10 @@ def _percent(estimate: "MeanWithCI | None") -> str:
     return "" if estimate is None else f"{100 * estimate.mean:.2f}"
 
 
-def _plain(value: Any) -> Any:
-    """NaN is no JSON: it becomes null."""
+def _without_nan(value: Any) -> Any:
+    """Replace NaN, which JSON lacks, by null."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value

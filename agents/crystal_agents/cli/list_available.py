@@ -1,4 +1,4 @@
-"""``crystal-gym list``: what is there by name."""
+"""``crystal-gym list``: collections, built datasets and trained policies by name."""
 
 import json
 import warnings
@@ -11,27 +11,27 @@ from crystal_agents.cli.command import Command, console
 if TYPE_CHECKING:
     from rich.table import Table
 
-# All data sets of this project stand in this Minari namespace.
+# Minari namespace of all datasets of this project.
 _NAMESPACE = "crystal-gym"
 
 
 @dataclass
 class List(Command):
-    """List crystal collections, the data sets that are built here, and trained policies."""
+    """List crystal collections, datasets built on this machine, and trained policies."""
 
     runs: Path = Path("runs")
-    """Folder that is searched for trained policies, beside those that come with the package."""
+    """Folder that is searched for trained policies, in addition to the pretrained ones."""
 
     def run(self) -> None:
         """Print the tables."""
         out = console()
         out.print(_collections())
         try:
-            out.print(_data_sets())
+            out.print(_datasets())
         except ModuleNotFoundError as error:
             if error.name != "minari":
                 raise
-            out.print("Data sets need Minari: pip install 'crystal-gym[datasets]'.")
+            out.print("Datasets need Minari: pip install 'crystal-gym[datasets]'.")
         out.print(_policies(self.runs))
 
 
@@ -40,33 +40,32 @@ def _collections() -> "Table":
 
     from crystal_gym.collections import COLLECTIONS, describe_collection
 
-    table = Table("collection", "what it is", title="Crystal collections")
+    table = Table("collection", "description", title="Crystal collections")
     for name in COLLECTIONS:
         table.add_row(name, describe_collection(name))
     return table
 
 
-def _data_sets() -> "Table | str":
+def _datasets() -> "Table | str":
     import minari
     from rich.table import Table
 
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        found = minari.list_local_datasets(prefix=_NAMESPACE)
-    table = Table("data set", title="Built data sets")
+        warnings.simplefilter("always", UserWarning)
+        datasets = minari.list_local_datasets(prefix=_NAMESPACE)
+    table = Table("dataset", title="Built datasets")
     for heading in ("episodes", "steps", "MB"):
         table.add_column(heading, justify="right")
-    for name, metadata in found.items():
+    for name, metadata in datasets.items():
         table.add_row(
             name,
             f"{int(metadata['total_episodes']):,}",
             f"{int(metadata['total_steps']):,}",
             f"{float(metadata['dataset_size']):,.1f}",
         )
-    notes = [str(warning.message) for warning in caught]
-    table.caption = "\n".join(note for note in notes if "Misconfigured" in note) or None
-    if not found and not table.caption:
-        return "No data set is built yet; see crystal-gym build-dataset --help."
+    table.caption = "\n".join(str(warning.message) for warning in caught) or None
+    if not datasets and not table.caption:
+        return "No dataset is built yet; see crystal-gym build-dataset --help."
     return table
 
 
@@ -77,14 +76,13 @@ def _policies(runs: Path) -> "Table":
 
     table = Table("policy", "network", title="Trained policies")
     table.add_column("elements", justify="right")
-    found = {name: PACKAGE / name / "policy.json" for name in pretrained_policies()}
-    trained = sorted(runs.rglob("policy.json"))
-    found |= {str(file.parent): file for file in trained}
-    for name, file in found.items():
+    files = {name: PACKAGE / name / "policy.json" for name in pretrained_policies()}
+    trained = {str(file.parent): file for file in sorted(runs.rglob("policy.json"))}
+    for name, file in (files | trained).items():
         try:
             config = json.loads(file.read_text())
             table.add_row(name, config["network"], str(len(config["symbols"])))
         except (OSError, ValueError, KeyError, TypeError):
             table.add_row(name, "damaged", "")
-    table.caption = "The first come with the package." if trained else None
+    table.caption = f"The first {len(files)} are pretrained." if trained else None
     return table

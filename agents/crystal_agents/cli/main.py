@@ -1,4 +1,4 @@
-"""The command line ``crystal-gym``: one file per command, heavy imports inside."""
+"""Entry point of the command line ``crystal-gym``: parses, runs and reports errors."""
 
 import _thread
 import contextlib
@@ -20,7 +20,7 @@ from crystal_agents.cli.train import Train
 from crystal_agents.cli.train_offline import TrainOffline
 from crystal_gym.errors import CrystalGymError, DownloadError, StorageError
 
-# Every command by its name, in the order of --help.
+# Commands by name, in the order of --help.
 COMMANDS: dict[str, type[Command]] = {
     "demo": Demo,
     "list": List,
@@ -34,12 +34,12 @@ COMMANDS: dict[str, type[Command]] = {
     "benchmark": Benchmark,
 }
 
-DESCRIPTION = "Fill crystal skeletons with elements: crystals, expert data, policies."
+DESCRIPTION = "Assign elements to crystal skeletons: collections, expert data, policies."
 
-# Exit codes; an interrupted command ends with the shell's convention, 128 + SIGINT.
+# Exit codes; an interrupted command returns 128 + SIGINT, as is the convention of shells.
 OK, FAILURE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
-# Top-level module that may be absent → the extra that brings it.
+# Optional top-level module → the extra that installs it.
 _EXTRAS = {
     "minari": "datasets",
     "h5py": "datasets",
@@ -60,10 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: the arguments without the program's name (default: those of the process).
+        argv: Arguments without the program's name (default: those of the process).
 
     Returns:
-        The exit code: 0; 2 for bad usage or input; 1 for a failure; 130 after Ctrl-C.
+        The exit code: 0 for success, 1 for a failure of the system, 2 for invalid usage or input,
+        130 after Ctrl-C.
     """
     import tyro
 
@@ -79,57 +80,58 @@ def main(argv: Sequence[str] | None = None) -> int:
                 tyro.conf.PositionalMetavarFromFieldName,
             ),
         )
-    except SystemExit as end:  # tyro has printed its help or what it did not understand
+    except SystemExit as end:  # tyro has printed the help or the usage error
         return end.code if isinstance(end.code, int) else BAD_INPUT
     try:
-        with _interrupts_are_heard():
+        with _keep_interrupts():
             command.run()
         sys.stdout.flush()
     except (StorageError, DownloadError) as error:
-        return _tell(str(error), FAILURE)
+        return _report(str(error), FAILURE)
     except CrystalGymError as error:
-        return _tell(str(error), BAD_INPUT)
+        return _report(str(error), BAD_INPUT)
     except ModuleNotFoundError as error:
         extra = _EXTRAS.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        return _tell(
-            f"This needs {error.name}, which is not installed: pip install 'crystal-gym[{extra}]'.",
+        return _report(
+            f"Expected the package {error.name}, which is not installed. Run pip install "
+            f"'crystal-gym[{extra}]'.",
             FAILURE,
         )
     except BrokenPipeError:
-        # The reader (like `head`) has left; keep the interpreter from complaining at its exit.
+        # The reader of the pipe, such as `head`, has closed it: suppress the error at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILURE
     except OSError as error:
-        return _tell(f"{error.filename or 'The system'}: {error.strerror or error}.", FAILURE)
+        return _report(f"{error.filename or 'The system'}: {error.strerror or error}.", FAILURE)
     except KeyboardInterrupt:
-        return _tell(f"Stopped. {command.after_stop}", INTERRUPTED)
+        return _report(f"Stopped. {command.after_stop}", INTERRUPTED)
     return OK
 
 
 @contextlib.contextmanager
-def _interrupts_are_heard() -> Iterator[None]:
-    """Raise Ctrl-C anew where Python drops it: in destructors and callbacks of weak references.
+def _keep_interrupts() -> Iterator[None]:
+    """Repeat a Ctrl-C that Python drops in a destructor or a callback of a weak reference.
 
     Writing HDF5 files spends much of its time in such callbacks.
     """
-    usual = sys.unraisablehook
+    default_hook = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            # At once it would fall into this very callback.
+            # An immediate interrupt would be dropped by the same callback.
             threading.Timer(0.05, _thread.interrupt_main).start()
         else:
-            usual(unraisable)
+            default_hook(unraisable)
 
     sys.unraisablehook = hook
     try:
         yield
     finally:
-        sys.unraisablehook = usual
+        sys.unraisablehook = default_hook
 
 
-def _tell(message: str, code: int) -> int:
+def _report(message: str, code: int) -> int:
     print(f"crystal-gym: {message}", file=sys.stderr)
     return code

@@ -1,4 +1,4 @@
-"""``crystal-gym prepare NAME``: fetch, verify, prepare and describe a collection."""
+"""``crystal-gym prepare NAME``: download, verify, prepare and describe a collection."""
 
 import time
 from dataclasses import dataclass
@@ -16,27 +16,33 @@ if TYPE_CHECKING:
 
 @dataclass
 class Prepare(Command):
-    """Fetch, verify and prepare a crystal collection, and describe it.
+    """Download, verify and prepare a crystal collection, and describe it.
 
-    Prepared arrays are kept in the cache. Local copies of source files are found through
-    CRYSTAL_GYM_DATA; else they are downloaded.
+    Prepared arrays are cached. Local copies of the original files are found through
+    CRYSTAL_GYM_DATA; missing files are downloaded.
     """
 
-    after_stop: ClassVar[str] = "What is prepared is kept; the same command goes on from there."
+    after_stop: ClassVar[str] = (
+        "Prepared crystals are kept. Rerun the same command to prepare the rest."
+    )
 
     name: tyro.conf.Positional[str]
-    """A name from `crystal-gym list`, a CSV file or folder in CDVAE's format, CIFs or a folder."""
+    """A name from `crystal-gym list`, a CSV file or folder in CDVAE's format, or a CIF file or a
+    folder of CIF files."""
 
     labels: bool = False
-    """Fetch the DFT labels as well (perov-5 only: formation heats and gaps)."""
+    """Also download the DFT labels (perov-5 only: heats of formation and band gaps)."""
 
     def run(self) -> None:
-        """Load the collection and print what is in it."""
+        """Load the collection and print its contents."""
         from crystal_gym.collections import load_collection
         from crystal_gym.errors import CrystalGymError
 
         if self.labels and self.name != "perov-5":
-            raise CrystalGymError(f"There are no DFT labels for {self.name!r}, only for 'perov-5'.")
+            raise CrystalGymError(
+                f"Expected --labels with 'perov-5', the only collection with DFT labels, got "
+                f"{self.name!r}. Leave --labels out."
+            )
         out = console()
         start = time.perf_counter()
         if self.labels:
@@ -59,13 +65,13 @@ def _splits(collection: "CrystalCollection") -> "Table":
 
     from crystal_gym.collections.collection import SPLITS
 
-    # The number of each crystal's composition: its elements, sorted.
+    # Two crystals have the same composition if their sorted elements are equal.
     _, compositions = np.unique(
         np.sort(collection.atomic_numbers, axis=1), axis=0, return_inverse=True
     )
     train = set(compositions[collection.in_split("train")].tolist())
     table = Table("split", title=f"{collection.name}: {len(collection):,} crystals")
-    for heading in ("crystals", "compositions", "of them also in train"):
+    for heading in ("crystals", "compositions", "also in train"):
         table.add_column(heading, justify="right")
     for split in SPLITS:
         inside = set(compositions[collection.in_split(split)].tolist())

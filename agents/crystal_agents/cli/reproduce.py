@@ -1,4 +1,4 @@
-"""``crystal-gym reproduce EXPERIMENT``: the paper's experiments, as far as they have been run."""
+"""``crystal-gym reproduce EXPERIMENT``: run the paper's experiments."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,49 +18,48 @@ if TYPE_CHECKING:
 
 @dataclass
 class Reproduce(Command):
-    """Run an experiment on the paper with its settings; draw its table and figures.
+    """Run one of the paper's experiments with its settings; write its table and plots.
 
-    Every run has a folder of its own and goes on where it was stopped; finished runs are kept in
-    one JSON file, from which everything is drawn, and are not repeated. Runs of different numbers
-    of epochs are told apart, never mixed.
+    Every run has its own folder and resumes from its last checkpoint. Finished runs are stored in
+    one JSON file and not repeated. Runs with different numbers of epochs are never mixed.
     """
 
     after_stop: ClassVar[str] = (
-        "Finished runs are kept; the same command goes on with the others from their last "
-        "checkpoints. With --report-only it draws what there is."
+        "Finished runs are kept. Rerun the same command to resume the others from their last "
+        "checkpoints, or add --report-only to write the table of the finished runs."
     )
 
     experiment: tyro.conf.Positional[str]
     """table-1: accuracy and validity of the paper's five columns, and the curves of its Figure 2.
-    differences: the paper's network to the letter, and with one thing changed."""
+    ablations: the paper's network as published, and with one change each."""
 
     epochs: int | None = None
     """Passes over the transitions (default: the paper's 1000)."""
 
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """One run of each column for each seed; the first seed of all columns comes first."""
+    """One run of each variant for each seed; the first seed of all variants runs first."""
 
     variants: tuple[str, ...] = ()
-    """Some of the columns (default: all). Those of table-1 are egnn-1, egnn-3, egnn-5, gcn-5 and
-    random; of differences: base, node-order, periodic-edges, no-coordinates, focus-as-index."""
+    """The variants to run (default: all). table-1 has egnn-1, egnn-3, egnn-5, gcn-5 and random;
+    ablations has base, node-order, periodic-edges, no-coordinates and focus-as-index."""
 
     folder: Path = Path("reproduction")
-    """Where runs, results, table and figures are written."""
+    """Folder of runs, results, table and plots."""
 
     collection: str = "perov-5"
-    """The crystals; the paper's are perov-5."""
+    """The collection; the paper uses perov-5."""
 
     accelerator: str = "auto"
-    """Where to train: cpu, cuda, mps or auto."""
+    """Device type: cpu, cuda, mps or auto."""
 
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Floating-point arithmetic; the paper's is 32-true."""
+    """Floating-point precision; the paper uses 32-true."""
 
     report_only: bool = False
-    """Run nothing; draw table and figures from the results that are there."""
+    """Run nothing; write table and plots from the stored results."""
 
     def run(self) -> None:
-        """Run what is missing, then draw."""
+        """Run the missing runs, then write table and plots."""
         if self.experiment not in EXPERIMENTS:
             raise UnknownNameError("experiment", self.experiment, EXPERIMENTS)
         EXPERIMENTS[self.experiment](self)
@@ -71,7 +70,7 @@ def _table_1(command: Reproduce) -> None:
     from crystal_agents.experiments.reproduction.table_1 import TABLE_1
 
     records = _records(command, TABLE_1)
-    _show(
+    _write_report(
         command,
         TABLE_1,
         drawing.build_table(records),
@@ -82,11 +81,11 @@ def _table_1(command: Reproduce) -> None:
 def _ablations(command: Reproduce) -> None:
     from crystal_agents.experiments.reproduction.ablations import ABLATIONS, build_table
 
-    _show(command, ABLATIONS, build_table(_records(command, ABLATIONS)))
+    _write_report(command, ABLATIONS, build_table(_records(command, ABLATIONS)))
 
 
 def _records(command: Reproduce, experiment: "Experiment") -> "list[Record]":
-    """Those that are there, after the missing runs unless they are not wanted."""
+    """Make the missing runs unless only the report is requested, and return all records."""
     from crystal_agents.experiments.reproduction.runner import RunContext
 
     if not command.report_only:
@@ -105,22 +104,23 @@ def _records(command: Reproduce, experiment: "Experiment") -> "list[Record]":
     records = experiment.load(command.folder)
     if not records:
         raise CrystalGymError(
-            f"There are no results in {experiment.results(command.folder)} to draw from."
+            f"Expected results in {experiment.results(command.folder)}, found none. Run the "
+            "experiment without --report-only."
         )
     return records
 
 
-def _show(
-    command: Reproduce, experiment: "Experiment", table: "Table", metrics: Sequence[Path] = ()
+def _write_report(
+    command: Reproduce, experiment: "Experiment", table: "Table", plots: Sequence[Path] = ()
 ) -> None:
-    """Print and save the table, and name all files."""
+    """Print and save the table, and print the paths of all files."""
     print_table(table)
     saved = table.save(command.folder / f"{experiment.name}.md")
-    for written in (experiment.results(command.folder), saved, *metrics):
-        console().print(str(written), soft_wrap=True)
+    for path in (experiment.results(command.folder), saved, *plots):
+        console().print(str(path), soft_wrap=True)
 
 
-# What can be reproduced, by name.
+# Experiments by name.
 EXPERIMENTS: dict[str, Callable[[Reproduce], None]] = {
     "table-1": _table_1,
     "ablations": _ablations,

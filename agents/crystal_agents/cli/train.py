@@ -1,101 +1,95 @@
-"""``crystal-gym train NAME``: clone the expert of a collection into a policy."""
+"""``crystal-gym train NAME``: train a policy by behavioral cloning."""
 
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import tyro
 
-from crystal_agents.cli.command import Command, console
-from crystal_agents.training.recipes import get_recipe
-
-if TYPE_CHECKING:
-    from crystal_agents.training.recipes import Recipe
-    from crystal_datasets.transitions import Transitions
+from crystal_agents.cli.command import RESUMES, Command, console
+from crystal_agents.training.recipes import Recipe, get_recipe
 
 
 @dataclass
 class Train(Command):
-    """Train a policy by behavioral cloning on the expert data set of a collection.
+    """Train a policy by behavioral cloning on the expert dataset of a collection.
 
-    Reads the data sets expert-train and expert-val that `crystal-gym build-dataset` has written. A stopped
-    run goes on from its last checkpoint when the same command is given again.
+    Reads the datasets expert-train and expert-val that `crystal-gym build-dataset` has written.
+    Rerun the same command to resume from the last checkpoint.
     """
 
-    after_stop: ClassVar[str] = (
-        "The same command goes on from the last checkpoint, if there is one yet."
-    )
+    after_stop: ClassVar[str] = RESUMES
 
     name: tyro.conf.Positional[str]
-    """The collection: a name from `crystal-gym list`, or the path that was built."""
+    """The collection: a name from `crystal-gym list`, or the path given to `build-dataset`."""
 
     recipe: str = "egnn"
-    """The network and how it is trained: egnn, egnn-indexed, egnn-augmented,
+    """The network and its training settings: egnn, egnn-indexed, egnn-augmented,
     egnn-indexed-augmented, egnn-paper, gcn or dimenet."""
 
     split_by: Literal["origin", "composition"] = "origin"
-    """The source's own splits, or splits anew where all crystals of one composition stand in one;
-    as it was built."""
+    """The splits of the collection's origin, or splits by composition, as in `build-dataset`."""
 
     run_folder: Path | None = None
-    """Folder of checkpoint, history and policy (default: runs/NAME-RECIPE-seed-SEED; split by
-    composition: runs/NAME-by-composition-RECIPE-seed-SEED)."""
+    """Folder of checkpoint, history and policy (default: runs/NAME-RECIPE-seed-SEED, with
+    NAME-by-composition for splits by composition)."""
 
     trajectories: int = 5
-    """Expert trajectories of each crystal to learn from."""
+    """Expert trajectories for each crystal."""
 
     seed: int = 0
-    """Of the weights, the batches, and the trajectories where fewer are used than there are."""
+    """Seed of the weights, the batches, and the choice of trajectories."""
 
     epochs: int | None = None
     """Passes over the transitions (default: the recipe's)."""
 
     learning_rate: float | None = None
-    """Highest learning rate (default: the recipe's)."""
+    """Peak learning rate (default: the recipe's)."""
 
     validate_every: int = 5
-    """Epochs between validations on the val split."""
+    """Epochs between validations on val."""
 
     patience: int = 0
-    """Stop after so many validations without improvement and keep the best weights; 0: never."""
+    """Stop after this many validations without improvement and keep the best weights; 0: never."""
 
     checkpoint_seconds: float = 60.0
-    """Time between checkpoints."""
+    """Time between checkpoints, in seconds."""
 
     accelerator: str = "auto"
-    """Where to train: cpu, cuda, mps or auto."""
+    """Device type: cpu, cuda, mps or auto."""
 
     devices: int = 1
-    """Number of processes, each with a device of its own."""
+    """Number of processes, one device each."""
 
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Floating-point arithmetic."""
+    """Floating-point precision."""
 
     tensorboard: bool = False
-    """Write TensorBoard events beside metrics.csv."""
+    """Also write TensorBoard events."""
 
     def run(self) -> None:
-        """Train, and say where the policy lies."""
+        """Train the policy and print its folder."""
         recipe = self._recipe()
         from lightning_fabric.utilities.rank_zero import rank_zero_only
 
         from crystal_agents.synthetic import SyntheticGenerator
         from crystal_agents.training.behavioral_cloning import train
         from crystal_agents.training.config import TrainingConfig
-        from crystal_datasets.minari_writer import dataset_id
+        from crystal_agents.training.data import load_split
         from crystal_gym.collections import canonical_origin, load_collection
         from crystal_gym.errors import MissingDataError
 
-        collection = load_collection(self.name, split_by=self.split_by).name
-        name = dataset_id(collection, "train")
-        data = self._load(name, self.trajectories)
+        collection = load_collection(self.name, split_by=self.split_by)
+        options = {"split_by": self.split_by, "seed": self.seed}
+        data = load_split(collection, self.name, "train", trajectories=self.trajectories, **options)
         try:
-            validation = self._load(dataset_id(collection, "val"))
+            validation = load_split(collection, self.name, "val", **options)
         except MissingDataError:
-            validation = None
-        folder = self.run_folder or Path("runs") / f"{collection}-{self.recipe}-seed-{self.seed}"
-        args = TrainingConfig(
+            validation = None  # a collection may have no val split
+        run_name = f"{collection.name}-{self.recipe}-seed-{self.seed}"
+        folder = self.run_folder or Path("runs") / run_name
+        config = TrainingConfig(
             run=folder,
             recipe=recipe,
             seed=self.seed,
@@ -109,13 +103,13 @@ class Train(Command):
             provenance={
                 "collection": canonical_origin(self.name),
                 "split_by": self.split_by,
-                "data": name,
+                "data": data.dataset_id,
                 "trajectories": self.trajectories,
             },
         )
         synthetic = SyntheticGenerator(data).crystals() if recipe.synthetic else None
-        policy = train(args, data.vocabulary, data, validation, synthetic)
-        if rank_zero_only.rank:  # one of several processes tells the result
+        policy = train(config, data, validation, synthetic)
+        if rank_zero_only.rank:  # only the first of several processes prints the result
             return
         record = policy.config.training
         out = console()
@@ -128,23 +122,10 @@ class Train(Command):
             out.print(f"Teacher-forced accuracy on val: {record['val_accuracy']:.2%}.")
         out.print(f"Policy: {folder}", soft_wrap=True)
 
-    def _recipe(self) -> "Recipe":
+    def _recipe(self) -> Recipe:
         changes = {
             key: value
             for key in ("epochs", "learning_rate")
             if (value := getattr(self, key)) is not None
         }
         return dataclasses.replace(get_recipe(self.recipe), **changes)
-
-    def _load(self, name: str, trajectories: int | None = None) -> "Transitions":
-        from crystal_datasets import load_transitions
-        from crystal_gym.errors import MissingDataError
-
-        try:
-            return load_transitions(name, trajectories, self.seed)
-        except MissingDataError as error:
-            split_by = "" if self.split_by == "origin" else f" --split-by {self.split_by}"
-            raise MissingDataError(
-                f"The data set {name} is not built yet: run `crystal-gym build-dataset {self.name}"
-                f"{split_by}` first."
-            ) from error

@@ -1,4 +1,4 @@
-"""``crystal-gym train-offline NAME``: learn a policy from the rewards in a behavior data set."""
+"""``crystal-gym train-offline NAME``: train a policy on a behavior dataset and its rewards."""
 
 import dataclasses
 import importlib
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import tyro
 
-from crystal_agents.cli.command import Command, console
+from crystal_agents.cli.command import RESUMES, Command, console
 from crystal_agents.training.recipes import get_recipe
 
 if TYPE_CHECKING:
@@ -19,82 +19,87 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainOffline(Command):
-    """Learn a policy from a behavior data set and its rewards, without the environment.
+    """Train a policy on a behavior dataset and its rewards, without the environment.
 
-    Reads the train data set that `crystal-gym build-dataset --behavior … --reward …` has written. A
-    stopped run goes on from its last checkpoint when the same command is given again.
+    Reads the train dataset that `crystal-gym build-dataset --behavior … --reward …` has written.
+    Rerun the same command to resume from the last checkpoint.
     """
 
-    after_stop: ClassVar[str] = (
-        "The same command goes on from the last checkpoint, if there is one yet."
-    )
+    after_stop: ClassVar[str] = RESUMES
 
     name: tyro.conf.Positional[str]
-    """The collection: a name from `crystal-gym list`, or the path that was built."""
+    """The collection: a name from `crystal-gym list`, or the path given to `build-dataset`."""
 
     algorithm: Literal["cql", "bc"] = "cql"
-    """cql: conservative Q-learning (discrete, by torchrl); bc: behavioral cloning of the episodes
-    with the highest returns, see --top."""
+    """cql: conservative Q-learning (discrete, by TorchRL); bc: behavioral cloning of the episodes
+    with the highest returns, see --top-fraction."""
 
     behavior: str = "mixed"
-    """Whose episodes: expert, random, mixed or replay."""
+    """Behavior policy of the dataset: expert, random, mixed or replay."""
 
     reward: str = "match"
-    """The reward with which they were built."""
+    """Reward of the dataset."""
 
     top_fraction: float = 1.0
-    """For bc: the fraction of the episodes to clone, those with the highest returns."""
+    """For bc: fraction of the episodes to clone, those with the highest returns."""
 
     alpha: float | None = None
-    """For cql: weight of the conservative term beside the temporal difference."""
+    """For cql: weight of the conservative term relative to the temporal-difference loss."""
 
     recipe: str = "egnn"
-    """The network, the size of its batches and the optimizer, as in `crystal-gym train`."""
+    """The network, the batch size and the optimizer, as in `crystal-gym train`."""
 
     split_by: Literal["origin", "composition"] = "origin"
-    """As the data set was built."""
+    """The splits of the collection's origin, or splits by composition, as in `build-dataset`."""
 
     run_folder: Path | None = None
     """Folder of checkpoint, history and policy (default:
-    runs/NAME-BEHAVIOUR-REWARD-ALGORITHM-RECIPE-seed-SEED; match and a top of 1 are left out)."""
+    runs/NAME-BEHAVIOR-REWARD-ALGORITHM-RECIPE-seed-SEED, without match and a top fraction of 1)."""
 
     seed: int = 0
-    """Of the weights, the batches, and the lot among episodes of equal return."""
+    """Seed of the weights, the batches, and the choice among episodes of equal return."""
 
     epochs: int | None = None
     """Passes over the transitions (default: the recipe's; for cql at least 10)."""
 
     learning_rate: float | None = None
-    """Highest learning rate (default: the recipe's)."""
+    """Peak learning rate (default: the recipe's)."""
 
     checkpoint_seconds: float = 60.0
-    """Time between checkpoints."""
+    """Time between checkpoints, in seconds."""
 
     accelerator: str = "auto"
-    """Where to train: cpu, cuda, mps or auto."""
+    """Device type: cpu, cuda, mps or auto."""
 
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    """Floating-point arithmetic."""
+    """Floating-point precision."""
 
     def run(self) -> None:
-        """Learn, and say what the policy earns and where it lies."""
+        """Train the policy; print its mean return and its folder."""
         self._check()
         from crystal_agents.evaluation.returns import greedy_mean_return
         from crystal_agents.training.config import TrainingConfig
+        from crystal_agents.training.data import load_split
         from crystal_agents.training.recipes import cloning_recipe, value_recipe
-        from crystal_datasets import best_episodes, dataset_id
+        from crystal_datasets import best_episodes
         from crystal_gym.collections import canonical_origin, load_collection
         from crystal_gym.rewards import REWARDS, resolve_reward
 
         collection = load_collection(self.name, split_by=self.split_by)
-        data_name = dataset_id(collection.name, "train", self.behavior, self.reward)
-        data = self._load(data_name)
+        data = load_split(
+            collection,
+            self.name,
+            "train",
+            split_by=self.split_by,
+            behavior=self.behavior,
+            reward=self.reward,
+        )
         recipe = get_recipe(self.recipe)
         recipe = value_recipe(recipe) if self.algorithm == "cql" else cloning_recipe(recipe)
         changes = {"epochs": self.epochs, "learning_rate": self.learning_rate}
         recipe = dataclasses.replace(recipe, **{k: v for k, v in changes.items() if v is not None})
         folder = self.run_folder or Path("runs") / self._run_name(collection.name)
-        args = TrainingConfig(
+        config = TrainingConfig(
             run=folder,
             recipe=recipe,
             seed=self.seed,
@@ -104,69 +109,55 @@ class TrainOffline(Command):
             provenance={
                 "collection": canonical_origin(self.name),
                 "split_by": self.split_by,
-                "data": data_name,
+                "data": data.dataset_id,
                 **({"top_fraction": self.top_fraction} if self.algorithm == "bc" else {}),
             },
         )
         chosen = best_episodes(data, self.top_fraction, self.seed)
-        policy = self._learn(args, chosen)
+        policy = self._train(config, chosen)
         out = console()
-        out.print(f"Mean return of the {len(data.returns):,} episodes: {data.returns.mean():.4f}.")
+        out.print(f"Mean return of all {len(data.returns):,} episodes: {data.returns.mean():.4f}.")
         if self.algorithm == "bc" and self.top_fraction < 1:
-            told = f"{len(chosen.returns):,} that were cloned: {chosen.returns.mean():.4f}"
-            out.print(f"Mean return of the {told}.")
+            out.print(
+                f"Mean return of the {len(chosen.returns):,} cloned episodes: "
+                f"{chosen.returns.mean():.4f}."
+            )
         if self.reward in REWARDS and len(collection.in_split("val")):
-            earned = greedy_mean_return(policy, collection, "val", resolve_reward(self.reward))
-            out.print(f"Mean return of the policy's first choices on val: {earned:.4f}.")
+            value = greedy_mean_return(policy, collection, "val", resolve_reward(self.reward))
+            out.print(f"Mean return of the greedy policy on val: {value:.4f}.")
         out.print(f"Policy: {folder}", soft_wrap=True)
 
     def _check(self) -> None:
-        """Refuse what belongs to the other algorithm, and a missing torchrl before any work."""
+        """Refuse options of the other algorithm, and a missing TorchRL, before any work."""
         from crystal_datasets.behaviors import BEHAVIOR_NAMES
         from crystal_gym.errors import CrystalGymError, UnknownNameError
 
         if self.behavior not in BEHAVIOR_NAMES:
-            raise UnknownNameError("behavior", self.behavior, BEHAVIOR_NAMES)
+            raise UnknownNameError("behavior policy", self.behavior, BEHAVIOR_NAMES)
         if self.algorithm == "cql" and self.top_fraction != 1:
             raise CrystalGymError(
-                "--top-fraction is for --algorithm bc; CQLConfig learns from all episodes."
+                "Expected --top-fraction with --algorithm bc, got --algorithm cql, which learns "
+                "from all episodes. Leave --top-fraction out."
             )
         if self.algorithm == "bc" and self.alpha is not None:
-            raise CrystalGymError("--alpha is for --algorithm cql.")
+            raise CrystalGymError(
+                "Expected --alpha with --algorithm cql, got --algorithm bc. Leave --alpha out."
+            )
         if self.algorithm == "cql":
             importlib.import_module("torchrl")
 
     def _run_name(self, collection: str) -> str:
         reward = "" if self.reward == "match" else f"-{self.reward}"
-        top_fraction = "" if self.top_fraction == 1 else f"-top-{self.top_fraction:g}"
-        middle = f"{self.behavior}{reward}-{self.algorithm}{top_fraction}"
+        top = "" if self.top_fraction == 1 else f"-top-{self.top_fraction:g}"
+        middle = f"{self.behavior}{reward}-{self.algorithm}{top}"
         return f"{collection}-{middle}-{self.recipe}-seed-{self.seed}"
 
-    def _learn(self, args: "TrainingConfig", data: "Transitions") -> "SkeletonPolicy":
+    def _train(self, config: "TrainingConfig", data: "Transitions") -> "SkeletonPolicy":
         if self.algorithm == "bc":
             from crystal_agents.training.behavioral_cloning import train
 
-            return train(args, data.vocabulary, data)
+            return train(config, data)
         from crystal_agents.training.cql import CQLConfig, train_cql
 
-        return train_cql(
-            args, CQLConfig() if self.alpha is None else CQLConfig(alpha=self.alpha), data
-        )
-
-    def _load(self, name: str) -> "Transitions":
-        from crystal_datasets import load_transitions
-        from crystal_gym.errors import MissingDataError
-
-        try:
-            return load_transitions(name)
-        except MissingDataError as error:
-            split_by = "" if self.split_by == "origin" else f" --split-by {self.split_by}"
-            if self.behavior == "replay":
-                told = f"finetune POLICY --collection {self.name} --reward {self.reward} --record"
-            else:
-                told = f"build {self.name} --behavior {self.behavior} --reward {self.reward}"
-                told += " --splits train"
-                told += " --policy POLICY" if self.behavior == "mixed" else ""
-            raise MissingDataError(
-                f"The data set {name} is not there yet: run `crystal-gym {told}{split_by}` first."
-            ) from error
+        cql = CQLConfig() if self.alpha is None else CQLConfig(alpha=self.alpha)
+        return train_cql(config, cql, data)

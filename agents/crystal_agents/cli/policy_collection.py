@@ -1,0 +1,78 @@
+"""The collection and the splits on which a trained policy is evaluated or fine-tuned."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from crystal_gym.errors import CrystalGymError
+
+if TYPE_CHECKING:
+    from crystal_agents.policies.policy import SkeletonPolicy
+    from crystal_gym.collections.collection import CrystalCollection
+
+
+@dataclass(frozen=True)
+class PolicyCollection:
+    """A collection as a command was asked for it, or as the policy's training record gives it.
+
+    Attributes:
+        origin: Name or path, as the user typed it or as the policy recorded it.
+        canonical: The name, or the absolute path.
+        split_by: How it is split, ``origin`` or ``composition``.
+    """
+
+    origin: str
+    canonical: str
+    split_by: str
+
+    @classmethod
+    def of(
+        cls,
+        policy: "SkeletonPolicy",
+        name: str,
+        collection: str | None = None,
+        split_by: str | None = None,
+    ) -> "PolicyCollection":
+        """Resolve the collection of a policy.
+
+        Args:
+            policy: The policy, whose training record names its collections.
+            name: What the user calls the policy, for error messages.
+            collection: The user's choice (default: the collection of the last training stage).
+            split_by: The user's choice (default: the splits of the training).
+
+        Raises:
+            CrystalGymError: If neither the user nor the policy names a collection.
+        """
+        from crystal_gym.collections import canonical_origin
+
+        learned_from = policy.config.learned_from
+        origin = collection or next(reversed(learned_from), None)
+        if origin is None:
+            raise CrystalGymError(
+                f"Expected a collection, but {name} does not record one. Name it with --collection."
+            )
+        canonical = canonical_origin(origin)
+        return cls(origin, canonical, split_by or learned_from.get(canonical, "origin"))
+
+    def load(self) -> "CrystalCollection":
+        """Load the collection with these splits."""
+        from crystal_gym.collections import load_collection
+
+        return load_collection(self.origin, split_by=self.split_by)
+
+    def require_same_splits(self, policy: "SkeletonPolicy", name: str) -> None:
+        """Refuse a policy that was trained on other splits of the same collection.
+
+        Crystals that one way of splitting holds out are training crystals of the other.
+
+        Raises:
+            CrystalGymError: If the policy learned from this collection, split in another way.
+        """
+        trained_by = policy.config.learned_from.get(self.canonical, self.split_by)
+        if trained_by != self.split_by:
+            raise CrystalGymError(
+                f"Expected splits by {trained_by}, on which {name} was trained on "
+                f"{self.canonical}, got splits by {self.split_by}: they hold out crystals that the "
+                f"policy has seen. Pass --split-by {trained_by}, or use a policy trained with "
+                f"--split-by {self.split_by}."
+            )

@@ -1,0 +1,64 @@
+"""Transitions of a collection, with advice where a dataset is not built yet."""
+
+from typing import TYPE_CHECKING
+
+from crystal_gym.errors import MissingDataError
+
+if TYPE_CHECKING:
+    from crystal_datasets.transitions import Transitions
+    from crystal_gym.collections.collection import CrystalCollection
+
+
+def load_split(
+    collection: "CrystalCollection",
+    origin: str,
+    split: str,
+    *,
+    split_by: str = "origin",
+    behavior: str = "expert",
+    reward: str = "match",
+    trajectories: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> "Transitions":
+    """Load the dataset of one split of a collection as flat transitions.
+
+    Args:
+        collection: The crystals, already split.
+        origin: The collection's name or path, for the advice in the error message.
+        split: ``train``, ``val`` or ``test``.
+        split_by: How the collection is split, ``origin`` or ``composition``.
+        behavior: The behavior policy that generated the episodes.
+        reward: The reward stored with the transitions.
+        trajectories: Trajectories for each crystal; ``None`` loads all of them.
+        seed: Seed of the choice of trajectories.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        MissingDataError: If the dataset is not built; the message gives the command that builds it.
+        DamagedFileError: If the dataset cannot be read.
+    """
+    from crystal_datasets import dataset_id, load_transitions
+
+    name = dataset_id(collection.name, split, behavior, reward)
+    try:
+        return load_transitions(name, trajectories, seed, progress=progress)
+    except MissingDataError as error:
+        command = _build_command(origin, split, split_by, behavior, reward)
+        raise MissingDataError(
+            f"Expected the dataset {name}, which is not built yet. Run `crystal-gym {command}` "
+            "first."
+        ) from error
+
+
+def _build_command(origin: str, split: str, split_by: str, behavior: str, reward: str) -> str:
+    options = "" if split_by == "origin" else f" --split-by {split_by}"
+    if behavior == "replay":
+        return f"finetune POLICY --collection {origin} --reward {reward} --record{options}"
+    if behavior == "expert" and reward == "match":
+        return f"build-dataset {origin}{options}"
+    policy = " --policy POLICY" if behavior == "mixed" else ""
+    return (
+        f"build-dataset {origin} --behavior {behavior} --reward {reward} --splits {split}"
+        f"{policy}{options}"
+    )
