@@ -148,11 +148,11 @@ def _mixed_data(task: "BenchmarkTask") -> "Transitions":
 METHODS: dict[str, Method] = {
     "uniform": Method("uniform", _uniform),
     "most-frequent": Method("most frequent per site", _most_frequent, seeded=False),
-    "constant": Method("one filling, the best of mixed", _constant),
+    "constant": Method("best constant filling", _constant),
     "bc": Method("BC", _cloned, seeded=False),
     "ppo": Method("PPO from scratch", _online("ppo"), online=True),
     "maskable-ppo": Method(
-        "MaskablePPO from scratch, charge-neutral",
+        "MaskablePPO from scratch",
         _online("maskable-ppo", mask="charge-neutral"),
         mask="charge-neutral",
         online=True,
@@ -166,6 +166,6 @@ METHODS: dict[str, Method] = {
     ),
     "dqn": Method("DQN from scratch", _online("dqn"), online=True),
     "dqn-warm": Method("DQN, warm start", _online("dqn", warm=True), online=True, scratch="dqn"),
-    "cql": Method("CQLConfig, offline from mixed", _cql, needs="torchrl"),
-    "bc-top": Method("BC on the best quarter of mixed", _best_cloned),
+    "cql": Method("CQL, offline", _cql, needs="torchrl"),
+    "bc-top": Method("BC on the best quarter, offline", _best_cloned),
 }
