@@ -203,20 +203,30 @@ class Finetune(Command):
         """Return a table of greedy metrics before and after, on val if there is one."""
         from rich.table import Table
 
-        from crystal_agents.evaluation.returns import greedy_metrics
-        from crystal_gym.envs.generator import InstanceGenerator
+        from crystal_agents.evaluation.returns import evenly_spaced, greedy_returns, nan_means
+        from crystal_agents.policies.policy import PolicyScorer
+        from crystal_gym.masks import resolve_mask
+        from crystal_gym.rewards import resolve_reward
 
         split = "val" if len(collection.in_split("val")) else "train"
-        generator = InstanceGenerator(collection, split=split, vocabulary=env.table.vocabulary)
+        rows = evenly_spaced(collection.in_split(split), 500)
+        reward, mask = resolve_reward(self.reward), resolve_mask(self.mask)
         before, after = (
-            greedy_metrics(measured, generator, reward=self.reward, mask=self.mask)
+            nan_means(
+                greedy_returns(
+                    PolicyScorer(measured, env.table), env.table, rows, reward, mask=mask
+                ).metrics
+            )
             for measured in (policy, learned)
         )
         heading = "cloned" if self.from_scratch else "before"
-        title = "Greedy actions, means over up to 500 crystals"
+        title = f"Greedy actions, means over {len(rows):,} crystals"
         table = Table(split, heading, "after", title=title)
-        for name, value in before.items():
-            table.add_row(name, f"{value:.4f}", f"{after[name]:.4f}")
+        for name, value in before.means.items():
+            table.add_row(name, f"{value:.4f}", f"{after.means[name]:.4f}")
+        for name in {**before.n_missing, **after.n_missing}:
+            counts = (str(means.n_missing.get(name, 0)) for means in (before, after))
+            table.add_row(f"crystals without {name}", *counts)
         return table
 
 

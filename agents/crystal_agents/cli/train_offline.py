@@ -77,12 +77,14 @@ class TrainOffline(Command):
     def run(self) -> None:
         """Train the policy; print its mean return and its folder."""
         self._check()
-        from crystal_agents.evaluation.returns import greedy_mean_return
+        from crystal_agents.evaluation.returns import greedy_returns, nan_means
+        from crystal_agents.policies.policy import PolicyScorer
         from crystal_agents.training.config import TrainingConfig
         from crystal_agents.training.data import load_split
         from crystal_agents.training.recipes import cloning_recipe, value_recipe
         from crystal_datasets import best_episodes
         from crystal_gym.collections import canonical_origin, load_collection
+        from crystal_gym.episode import EpisodeTable
         from crystal_gym.rewards import REWARDS, resolve_reward
 
         collection = load_collection(self.name, split_by=self.split_by)
@@ -123,8 +125,21 @@ class TrainOffline(Command):
                 f"{chosen.returns.mean():.4f}."
             )
         if self.reward in REWARDS and len(collection.in_split("val")):
-            value = greedy_mean_return(policy, collection, "val", resolve_reward(self.reward))
-            out.print(f"Mean return of the greedy policy on val: {value:.4f}.")
+            table = EpisodeTable(collection, policy.vocabulary)
+            episodes = greedy_returns(
+                PolicyScorer(policy, table),
+                table,
+                collection.in_split("val"),
+                resolve_reward(self.reward),
+                n_start_sites=5,
+            )
+            means, n_missing = nan_means(episodes.metrics)
+            out.print(f"Mean return of the greedy policy on val: {means['return']:.4f}.")
+            if "return" in n_missing:
+                out.print(
+                    f"The return of {n_missing['return']:,} of {len(episodes.crystal):,} episodes "
+                    "is NaN; they are left out of the mean."
+                )
         out.print(f"Policy: {folder}", soft_wrap=True)
 
     def _check(self) -> None:

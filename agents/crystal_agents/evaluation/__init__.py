@@ -1,0 +1,1 @@
+"""Evaluation: fillings by policies and baselines, their metrics, returns and statistics."""

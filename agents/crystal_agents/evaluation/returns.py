@@ -1,116 +1,136 @@
-"""What finished fillings earn."""
+"""Returns of finished crystals, and the one evaluator of greedy returns.
+
+The command line, the benchmark and the examples measure a policy in the same two steps::
+
+    episodes = greedy_returns(PolicyScorer(policy, table), table, rows, reward)
+    means, n_missing = nan_means(episodes.metrics)
+"""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
-from crystal_agents.rollouts.rollout import batch_by_size, roll_out_all
+from crystal_agents.rollouts.rollout import Scorer, batch_by_size, roll_out_all
 from crystal_gym.episode import EpisodeTable
+from crystal_gym.masks import Mask, no_mask
 from crystal_gym.rewards import Reward, finish
 from crystal_gym.rewards.failure_handling import COUNT
 
-if TYPE_CHECKING:
-    from crystal_gym.collections.collection import CrystalCollection
-    from crystal_gym.rewards import Reward
 
-from crystal_gym.envs.generator import InstanceGenerator
-from crystal_gym.masks import resolve_mask
-from crystal_gym.rewards import Reward, resolve_reward
+@dataclass(frozen=True)
+class GreedyEpisodes:
+    """Finished crystals of greedy roll-outs and the metrics of each episode.
+
+    Attributes:
+        crystal: Rows of the table, int64 (B,).
+        elements: Codes of the elements, int32 (B, N), padded with -1.
+        metrics: ``return`` in the units of the reward, the reward's components and ``match``, each
+            float64 (B,). NaN marks a crystal for which a metric is undefined.
+    """
+
+    crystal: np.ndarray
+    elements: np.ndarray
+    metrics: dict[str, np.ndarray]
+
+
+class MetricMeans(NamedTuple):
+    """Means of metrics over the episodes in which they are defined.
+
+    Attributes:
+        means: Mean of each metric; NaN if it is undefined in every episode.
+        n_missing: Number of episodes left out of each mean, for metrics with at least one.
+    """
+
+    means: dict[str, float]
+    n_missing: dict[str, int]
+
+    def as_row(self) -> dict[str, float]:
+        """Return means and counts in one dictionary; the key of a count is ``NAME/n_missing``."""
+        return {
+            **self.means,
+            **{f"{name}/n_missing": count for name, count in self.n_missing.items()},
+        }
+
+
+def greedy_returns(
+    score: Scorer,
+    table: EpisodeTable,
+    rows: np.ndarray,
+    reward: Reward,
+    *,
+    mask: Mask = no_mask,
+    n_start_sites: int = 1,
+    seed: int = 0,
+) -> GreedyEpisodes:
+    """Fill crystals greedily, in breadth-first order, and compute the return of each episode.
+
+    Args:
+        score: The rule to evaluate. The allowed element with the highest score is chosen.
+        table: The crystals.
+        rows: The crystals to fill, rows of the table, (S,).
+        reward: The reward; it is prepared for the table first.
+        mask: The elements that may be chosen.
+        n_start_sites: Start sites per crystal. Crystals with fewer sites start from each of them.
+        seed: Seed of the start sites.
+
+    Returns:
+        One episode for each crystal and start site.
+
+    Raises:
+        CrystalGymError: If ``n_start_sites`` is below 1, ``seed`` is below 0, or the reward rejects
+            the vocabulary.
+    """
+    reward.prepare(table)
+    batches = batch_by_size(table, rows, n_start_sites, seed)
+    crystal, elements = roll_out_all(table, batches, score, mask)
+    return GreedyEpisodes(crystal, elements, episode_returns(table, crystal, elements, reward))
 
 
 def episode_returns(
     table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray, reward: Reward
 ) -> dict[str, np.ndarray]:
-    """Returns of finished crystals, in whatever order they were filled, and their components.
+    """Compute the returns of finished crystals, independent of the order of their sites.
 
     Args:
-        table: the crystals.
-        crystal: rows of the table, (B,).
-        elements: codes, (B, N), padded with -1.
-        reward: what is earned.
+        table: The crystals.
+        crystal: Rows of the table, (B,).
+        elements: Codes of the elements, (B, N), padded with -1.
+        reward: The reward.
 
     Returns:
-        ``return`` and the components of the reward, ``match`` among them, each float64 (B,).
+        ``return``, the reward's components and ``match``, each float64 (B,).
     """
     last, components = finish(reward, table, crystal, elements)
     total = np.array(last, np.float64)
     for site in range(table.max_sites):
-        there = np.flatnonzero(table.n_sites[crystal] > site)
-        where = np.full(len(there), site)
-        paid = reward.on_fill(table, crystal[there], where, elements[there, site])
-        total[there] = total[there] + paid
+        episodes = np.flatnonzero(table.n_sites[crystal] > site)
+        sites = np.full(len(episodes), site)
+        step = reward.on_fill(table, crystal[episodes], sites, elements[episodes, site])
+        total[episodes] = total[episodes] + step
     return {"return": total, **components}
 
 
-def nan_means(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Mean of each figure over the crystals that have it, NaN left out; NaN where none has.
+def nan_means(metrics: Mapping[str, np.ndarray]) -> MetricMeans:
+    """Average each metric over the episodes in which it is defined, and count the others.
 
-    The running count of a reward's failures is no figure of a crystal and is left out.
+    A reward's running count of failures is not a metric of an episode and is left out.
+
+    Args:
+        metrics: Values of each metric, float (B,); NaN marks an undefined value.
     """
-    return {
-        name: float(np.nanmean(values)) if (~np.isnan(values)).any() else float("nan")
-        for name, values in metrics.items()
-        if name.rpartition("/")[2] != COUNT
-    }
+    means, n_missing = {}, {}
+    for name, values in metrics.items():
+        if name.rpartition("/")[2] == COUNT:
+            continue
+        count = int(np.isnan(values).sum())
+        means[name] = float(np.nanmean(values)) if count < len(values) else float("nan")
+        if count:
+            n_missing[name] = count
+    return MetricMeans(means, n_missing)
 
 
 def evenly_spaced(rows: np.ndarray, at_most: int) -> np.ndarray:
-    """At most so many of the rows, spread evenly."""
+    """Select at most ``at_most`` of the rows, evenly spaced, the first and the last included."""
     return rows[np.linspace(0, len(rows) - 1, min(at_most, len(rows))).astype(int)]
-
-
-def greedy_mean_return(
-    policy: SkeletonPolicy,
-    collection: "CrystalCollection",
-    split: str,
-    reward: "Reward",
-    *,
-    n_start_sites: int = 5,
-    seed: int = 0,
-) -> float:
-    """Mean return of a policy's most probable actions over crystals and sources; NaN left out.
-
-    TrainingConfig:
-        policy: of the collection's vocabulary.
-        collection: the crystals.
-        split: which of them.
-        reward: what is earned.
-        n_start_sites: start sites per crystal.
-        seed: of the sampled sources.
-    """
-    from crystal_gym.episode import EpisodeTable
-
-    table = EpisodeTable(collection, policy.vocabulary)
-    groups = batch_by_size(table, collection.in_split(split), n_start_sites, seed)
-    crystal, elements = roll_out_all(table, groups, PolicyScorer(policy, table))
-    return float(np.nanmean(episode_returns(table, crystal, elements, reward)["return"]))
-
-
-def greedy_metrics(
-    policy: SkeletonPolicy,
-    generator: InstanceGenerator,
-    *,
-    reward: "str | Reward" = "match",
-    mask: str = "none",
-    crystals: int = 500,
-) -> dict[str, float]:
-    """Mean return and components where a policy always takes its most probable element.
-
-    Args:
-        policy: who fills.
-        generator: the crystals of its split, each once, breadth first from one site.
-        reward: of the environment.
-        mask: of the environment; what it forbids is not taken.
-        crystals: at most so many, spread evenly over the split.
-    """
-    table, rows = generator.table, generator.rows
-    rows = evenly_spaced(rows, crystals)
-    earned = resolve_reward(reward)
-    earned.prepare(table)
-    score = PolicyScorer(policy, table)
-    crystal, elements = roll_out_all(
-        table, batch_by_size(table, rows, 1), score, resolve_mask(mask)
-    )
-    return nan_means(episode_returns(table, crystal, elements, earned))

@@ -11,8 +11,8 @@ import torch
 
 from crystal_agents import load_policy
 from crystal_agents.cli import main as cli
-from crystal_agents.evaluation.returns import greedy_mean_return
-from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy
+from crystal_agents.evaluation.returns import greedy_returns, nan_means
+from crystal_agents.policies.policy import PolicyConfig, PolicyScorer, SkeletonPolicy
 from crystal_agents.training import cql as offline
 from crystal_agents.training.behavioral_cloning import train
 from crystal_agents.training.config import TrainingConfig
@@ -27,6 +27,7 @@ from crystal_datasets import (
     write_replay,
 )
 from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
+from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError, DamagedFileError
 from crystal_gym.rewards import MatchReward, Reward, ValidityReward
 
@@ -179,6 +180,13 @@ def test_the_state_after_an_action_is_the_next_one_of_the_trajectory(random):
 
 
 LEARNING = dataclasses.replace(RECIPE, epochs=12, skeletons=60, learning_rate=5e-3)
+
+
+def greedy_mean_return(policy, collection, split, reward):
+    table = EpisodeTable(collection, policy.vocabulary)
+    rows, score = collection.in_split(split), PolicyScorer(policy, table)
+    episodes = greedy_returns(score, table, rows, reward, n_start_sites=5)
+    return nan_means(episodes.metrics).means["return"]
 
 
 def test_cql_beats_its_behaviour_and_cloning_where_the_frequent_action_is_not_the_good_one(

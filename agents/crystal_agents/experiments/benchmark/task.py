@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystal_agents.evaluation.metrics import composition
-from crystal_agents.evaluation.returns import episode_returns, evenly_spaced, nan_means
+from crystal_agents.evaluation.returns import evenly_spaced, greedy_returns, nan_means
 from crystal_agents.experiments.benchmark.config import BenchmarkConfig
 from crystal_agents.policies.policy import SkeletonPolicy, load_policy
-from crystal_agents.rollouts.rollout import Scorer, batch_by_size, roll_out_all
+from crystal_agents.rollouts.rollout import Scorer
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.crystals.validity import is_valid
 from crystal_gym.envs.generator import InstanceGenerator
@@ -95,19 +95,19 @@ class BenchmarkTask:
             crystals: at most so many, spread evenly over the split.
 
         Returns:
-            ``return``; the reward's components, NaN left out; ``validity_strict``; ``unique``, the
+            ``return`` and the reward's components, NaN left out and counted as
+            ``NAME/n_missing``; ``validity_strict``; ``unique``, the
             share of distinct fillings; ``novel``, the share whose composition no training crystal
             has.
         """
         rows = self.collection.in_split(split)
         if crystals is not None:
             rows = evenly_spaced(rows, crystals)
-        groups = batch_by_size(self.table, rows, n_start_sites=1)
-        crystal, elements = roll_out_all(self.table, groups, score, resolve_mask(mask))
-        metrics = episode_returns(self.table, crystal, elements, self.reward)
+        episodes = greedy_returns(score, self.table, rows, self.reward, mask=resolve_mask(mask))
+        elements = episodes.elements
         numbers = self.table.vocabulary.decode(elements)
         return {
-            **nan_means(metrics),
+            **nan_means(episodes.metrics).as_row(),
             "validity_strict": float(is_valid(numbers, "strict").mean()),
             "unique": len(np.unique(elements, axis=0)) / len(elements),
             "novel": float(np.mean([composition(row) not in self.known for row in numbers])),
