@@ -1,30 +1,31 @@
-# Two commands set everything up on a fresh machine: `make demo` and `make test`.
+# `make demo` and `make test` install everything they need on a fresh machine.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DOCS   := $(VENV)/.installed-docs
-LINT   := $(BIN)/ruff check && $(BIN)/ruff format --check && \
+LINT   := $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/lint-imports && \
+	git ls-files -z | xargs -0 $(BIN)/codespell -D - -D tools/codespell.txt && \
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# A copy of the Perov-5 files beside the checkout is used unless the setting names another place.
-ifneq ($(wildcard ../shared/perov_5),)
-export CRYSTAL_GYM_DATA ?= $(abspath ../shared/perov_5)
+# Copies of the original data files beside the checkout are used unless the variable is set.
+ifneq ($(wildcard ../shared),)
+export CRYSTAL_GYM_DATA ?= $(abspath ../shared)
 endif
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test lint format docs clean
 
-help: ## this list
+help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## make .venv and install the package with what the tests need
+install: $(STAMP) ## create .venv and install the package with its test dependencies
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# PyTorch first: a CPU build that is already there satisfies the pin, and nothing replaces it.
+# PyTorch first: an installed CPU build satisfies the pin and is not replaced.
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the pinned packages into $(VENV); this takes a few minutes."
 	@$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
@@ -35,23 +36,23 @@ $(DOCS): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
-demo: $(STAMP) ## the main job on the embedded collection, in three minutes
+demo: $(STAMP) ## run the whole path on the embedded collection (three minutes)
 	$(BIN)/crystal-gym demo
 
-# Both run even if the first fails: one call shows all that is wrong.
-test: $(STAMP) ## style, types and tests; fails if any of them does
+# Tests run even if a check fails, so that one call shows all problems.
+test: $(STAMP) ## check style, imports, spelling and types, and run the tests
 	@status=0; $(LINT) || status=1; $(BIN)/python -m pytest -m 'not slow' || status=1; exit $$status
 
-lint: $(STAMP) ## style, format and types
+lint: $(STAMP) ## check style, format, imports, spelling and types
 	@$(LINT)
 
-format: $(STAMP) ## mend what can be mended in style and format
+format: $(STAMP) ## fix style and format where possible
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(DOCS) ## the documents as a site, in site/
+docs: $(DOCS) ## build the documentation in site/
 	$(BIN)/mkdocs build --strict
 
-clean: ## remove .venv, caches and everything built
+clean: ## remove .venv, caches and build outputs
 	rm -rf $(VENV) build dist site demo .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,16 +1,16 @@
-"""Export a behavior data set to d3rlpy, whose observations are flat vectors, and learn there.
+"""Export a behavior dataset to d3rlpy, whose observations are flat vectors, and train there.
 
     python examples/d3rlpy_export.py
 
-writes d3rlpy.npz; where d3rlpy is installed (pip install d3rlpy), its DiscreteCQL learns for a
-moment. A flat vector is no graph: use it to compare algorithms, not networks.
+The script writes d3rlpy.npz. If d3rlpy is installed (pip install d3rlpy), its DiscreteCQL is
+trained for 200 steps. Flat vectors lose the graph: use them to compare algorithms, not networks.
 
-Layout of an observation, for cells of up to N sites (float32):
+Layout of an observation for cells of up to N sites and V elements, float32:
 
-    one-hot element of each site, 0 = empty to V; all 0 where there is no site   N (V + 1)
-    fractional coordinates of each site                                          3 N
-    lattice: three lengths / 10 Å, three angles / 90 degrees                     6
-    one-hot focus                                                                N
+    one-hot element of each site, 0 (empty) to V; zeros on padding    N (V + 1)
+    fractional coordinates of each site                               3 N
+    lattice: three lengths / 10 Å, three angles / 90 degrees          6
+    one-hot site in focus                                             N
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ if name not in minari.list_local_datasets():
 
 
 def flat_observations(data: Transitions) -> np.ndarray:
-    """What the agent saw before each action, in the layout above: float32 (T, D)."""
+    """Return the observation before each action, in the layout above: float32 (T, D)."""
     elements = np.eye(len(data.vocabulary) + 1, dtype=np.float32)[np.maximum(data.elements, 0)]
     elements[data.elements < 0] = 0
     n_max = data.elements.shape[1]
@@ -56,7 +56,7 @@ if importlib.util.find_spec("d3rlpy") is None:
 else:
     import d3rlpy
 
-    # The size is told, for a data set need not hold every element as an action.
+    # Some elements may never occur as an action, so the number of actions is given.
     dataset = d3rlpy.dataset.MDPDataset(
         **arrays,
         action_space=d3rlpy.ActionSpace.DISCRETE,
@@ -64,6 +64,8 @@ else:
     )
     cql = d3rlpy.algos.DiscreteCQLConfig(gamma=1.0, alpha=0.1).create()
     cql.fit(dataset, n_steps=200, n_steps_per_epoch=100, with_timestamp=False)
-    chosen = cql.predict(arrays["observations"][:1000])
-    agreed = (chosen == data.action[:1000]).mean()
-    print(f"After 200 steps DiscreteCQL chooses as the data do in {agreed:.1%} of the states.")
+    actions = cql.predict(arrays["observations"][:1000])
+    agreement = (actions == data.action[:1000]).mean()
+    print(
+        f"After 200 steps, {agreement:.1%} of the greedy actions of DiscreteCQL equal the data's."
+    )

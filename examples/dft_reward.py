@@ -1,12 +1,12 @@
-"""Fill a skeleton and let a quantum-mechanical code judge the crystal, through ASE.
+"""Reward a filled skeleton by its formation energy from an ASE calculator.
 
-    python examples/dft_reward.py                    # ASE's toy potential, seconds
+    python examples/dft_reward.py                    # ASE's effective-medium theory, seconds
     python examples/dft_reward.py --calculator gpaw  # density-functional theory, minutes
 
-The skeleton is that of NiAl (the structure of CsCl); nickel and aluminium can be put on its two
-sites in four ways. Any other calculator of ASE takes GPAW's place: make its object, with settings
-that suit every cell, and hand it to the reward. GPAW is installed as https://gpaw.readthedocs.io
-tells (a C compiler, libxc and a BLAS; its PAW data by `gpaw install-data`).
+The skeleton is that of NiAl (CsCl structure), whose two sites can be filled with nickel and
+aluminum in four ways. Any other ASE calculator can replace GPAW: create it with settings that suit
+every cell and pass it to the reward. https://gpaw.readthedocs.io describes the installation of GPAW
+(a C compiler, libxc and a BLAS; its PAW data by `gpaw install-data`).
 """
 
 import argparse
@@ -18,7 +18,9 @@ from pymatgen.core import Lattice, Structure
 import crystal_gym  # noqa: F401 - registers the environment
 from crystal_gym.rewards import FormationEnergyReward
 
-parser = argparse.ArgumentParser(description="Fill NiAl's skeleton and compute its energy.")
+parser = argparse.ArgumentParser(
+    description="Fill the skeleton of NiAl and compute formation energies."
+)
 parser.add_argument("--calculator", choices=["emt", "gpaw"], default="emt")
 args = parser.parse_args()
 
@@ -27,7 +29,7 @@ if args.calculator == "gpaw":
         from gpaw import GPAW
     except ModuleNotFoundError:
         parser.error("GPAW is not installed; see https://gpaw.readthedocs.io/install.html.")
-    # Not converged to the last meV; the density of k-points suits cells of any size.
+    # Not converged to 1 meV; a k-point density suits cells of any size.
     reward = FormationEnergyReward(
         GPAW(
             mode={"name": "pw", "ecut": 350},
@@ -48,7 +50,7 @@ symbols = env.unwrapped.table.vocabulary.symbols
 for actions in itertools.product(range(len(symbols)), repeat=2):
     env.reset()
     for action in actions:
-        _, paid, _, _, info = env.step(action)
+        _, value, _, _, info = env.step(action)
     filled = "".join(symbols[action] for action in actions)
     failed = " (no energy)" if info["failed"] else ""
-    print(f"{filled}: reward {paid:+.3f}, {info['formation_energy']:+.3f} eV/atom{failed}")
+    print(f"{filled}: reward {value:+.3f}, {info['formation_energy']:+.3f} eV/atom{failed}")

@@ -14,8 +14,8 @@ policy = load_policy("goldschmidt/egnn")
 native = CrystalSkeletonVectorEnv(64, autoreset_mode="SameStep", reward="validity-strict")
 envs = SkeletonVecEnv(native)
 
-# A Stable-Baselines3 model with the actions of the policy. At first only the critic is trained; then
-# a KL anchor, which decays to zero, keeps the actor close to the policy.
+# A Stable-Baselines3 model with the policy's actions. At first only the critic is trained; then a
+# KL anchor, which decays to zero, keeps the actor close to the policy.
 model = warm_start(policy, "ppo", envs, critic_warm_up=1280, anchor=0.1, n_steps=10, batch_size=320)
 actions, _ = model.predict(envs.reset(), deterministic=True)
 print("first actions:", " ".join(policy.vocabulary.symbols[action] for action in actions[:8]))

@@ -1,13 +1,13 @@
-"""Crystals with cells of many sizes: 288 prototypes, 1 to 105 sites, as a folder of CIF files.
+"""Write 288 prototypes with 1 to 105 sites as a folder of CIF files.
 
     python examples/many_sizes.py prototypes
     crystal-gym build-dataset prototypes
     crystal-gym train prototypes --epochs 100
     crystal-gym evaluate runs/prototypes-egnn-seed-0
 
-The measured crystals after which the AFLOW library of crystallographic prototypes (Mehl et al.,
-Comput. Mater. Sci. 136, S1, 2017) names its structure types; pymatgen comes with them. Any other
-folder of CIF files is built, trained on and evaluated by the same commands.
+The crystals are those after which the AFLOW library of crystallographic prototypes (Mehl et al.,
+Comput. Mater. Sci. 136, S1, 2017) names its structure types; pymatgen includes them. The same
+commands accept any other folder of CIF files.
 """
 
 import argparse
@@ -19,12 +19,12 @@ from pymatgen.io.cif import CifWriter
 from crystal_gym import load_collection
 from crystal_gym.collections.collection import SPLITS, hash_splits
 
-parser = argparse.ArgumentParser(description="Write the crystals and show what they are.")
-parser.add_argument("folder", type=Path, help="for the CIF files")
+parser = argparse.ArgumentParser(description="Write the crystals and describe them.")
+parser.add_argument("folder", type=Path, help="folder of the CIF files")
 parser.add_argument("--every", type=int, default=1, help="take every n-th crystal")
 args = parser.parse_args()
 
-# The library's label of a structure type, and the compound, since some have the same type.
+# Several compounds have the same structure type, so the names include the formula.
 crystals = {
     f"{entry['tags']['aflow']}-{entry['snl'].structure.composition.reduced_formula}": entry[
         "snl"

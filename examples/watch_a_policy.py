@@ -1,4 +1,4 @@
-"""Fill one crystal with a trained policy, step by step, and draw it.
+"""Fill one crystal with a trained policy and draw every step.
 
 python examples/watch_a_policy.py demo/policy goldschmidt filling.png
 """
@@ -12,7 +12,7 @@ from crystal_gym import load_collection
 
 folder, name, picture = sys.argv[1:4]
 collection = load_collection(name)
-# The id of a crystal, or by default the first one of the test split.
+# The id of a crystal; by default, the first crystal of the test split.
 crystal = sys.argv[4] if len(sys.argv) > 4 else int(collection.in_split("test")[0])
 frames = filling_frames(load_policy(folder), collection, crystal)
 save_grid(frames, Path(picture))

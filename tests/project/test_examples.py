@@ -1,4 +1,4 @@
-"""The examples and the demonstration run from a clean folder."""
+"""The examples and the demo run in an empty folder."""
 
 import dataclasses
 import json
@@ -32,19 +32,19 @@ def run(monkeypatch, name, *arguments):
     runpy.run_path(str(EXAMPLES / name), run_name="__main__")
 
 
-def test_expert_data_are_loaded(monkeypatch, capsys):
+def test_load_expert_data(monkeypatch, capsys):
     run(monkeypatch, "load_expert_data.py")
     assert "1045 episodes, 5225 steps" in capsys.readouterr().out
 
 
-def test_a_data_set_is_exported_for_d3rlpy(monkeypatch, capsys, tmp_path):
+def test_d3rlpy_export_has_the_documented_layout(monkeypatch, capsys, tmp_path):
     run(monkeypatch, "d3rlpy_export.py")
     assert "5225 steps of 356 numbers" in capsys.readouterr().out
     with np.load(tmp_path / "d3rlpy.npz") as arrays:
         observations, actions, terminals = (
             arrays[name] for name in ("observations", "actions", "terminals")
         )
-    # Five of five sites one-hot, one focus; the last step of five sees four sites filled.
+    # Five one-hot sites and one site in focus; before the last of five steps four sites are filled.
     assert (observations[:, : 5 * 66].sum(1) == 5).all()
     assert (observations[:, -5:].sum(1) == 1).all()
     filled = 5 - observations[:, : 5 * 66 : 66].sum(1)
@@ -53,12 +53,12 @@ def test_a_data_set_is_exported_for_d3rlpy(monkeypatch, capsys, tmp_path):
     assert actions.max() < 65
 
 
-def test_a_random_agent_is_right_by_chance(monkeypatch, capsys):
+def test_random_agent_matches_chance(monkeypatch, capsys):
     run(monkeypatch, "random_agent.py")
     assert float(capsys.readouterr().out.split("%")[0]) < 4
 
 
-def test_a_cif_is_filled(monkeypatch, capsys, tmp_path):
+def test_fill_a_cif_writes_five_structures(monkeypatch, capsys, tmp_path):
     load_collection("goldschmidt").structure("SrTiO3").to(filename=str(tmp_path / "own.cif"))
     run(monkeypatch, "fill_a_cif.py", "own.cif")
     lines = capsys.readouterr().out.splitlines()
@@ -69,7 +69,7 @@ def test_a_cif_is_filled(monkeypatch, capsys, tmp_path):
     assert all(len(structure) == 5 for structure in filled)
 
 
-def test_a_policy_is_watched(monkeypatch, capsys, tmp_path):
+def test_watch_a_policy_draws_an_episode(monkeypatch, capsys, tmp_path):
     collection = load_collection("goldschmidt")
     torch.manual_seed(0)
     policy = SkeletonPolicy(PolicyConfig("egnn", collection.vocabulary.symbols, 5, SMALL))
@@ -79,7 +79,7 @@ def test_a_policy_is_watched(monkeypatch, capsys, tmp_path):
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_policy_learns_on(monkeypatch, capsys, tmp_path):
+def test_finetune_saves_a_policy(monkeypatch, capsys, tmp_path):
     run(monkeypatch, "finetune.py")
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("cloned: match ")
@@ -88,7 +88,7 @@ def test_a_policy_learns_on(monkeypatch, capsys, tmp_path):
     assert (tmp_path / "finetuned-ppo.zip").exists()
 
 
-def test_a_calculator_judges_fillings(monkeypatch, capsys):
+def test_dft_reward_prints_the_energies_of_all_fillings(monkeypatch, capsys):
     run(monkeypatch, "dft_reward.py")
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["AlAl", "AlNi", "NiAl", "NiNi"]
@@ -99,18 +99,18 @@ def test_a_calculator_judges_fillings(monkeypatch, capsys):
     assert "GPAW is not installed; see https://" in capsys.readouterr().err
 
 
-def test_the_demonstration_goes_from_crystals_to_a_picture(monkeypatch, capsys, tmp_path):
+def test_demo_runs_from_crystals_to_a_picture(monkeypatch, capsys, tmp_path):
     recipe = dataclasses.replace(demo.RECIPE, settings=SMALL, epochs=1)
     monkeypatch.setattr(demo, "RECIPE", recipe)
-    assert cli.main(["demo", "--folder", "there"]) == 0
+    assert cli.main(["demo", "--folder", "outputs"]) == 0
     printed = capsys.readouterr().out
-    for row in ("small egnn", "uniform", "nearest skeleton", "true crystals"):
+    for row in ("small egnn", "uniform", "nearest skeleton", "ground truth"):
         assert row in printed
-    assert (tmp_path / "there" / "filling.png").stat().st_size > 10_000
-    assert (tmp_path / "there" / "policy" / "policy.safetensors").exists()
+    assert (tmp_path / "outputs" / "filling.png").stat().st_size > 10_000
+    assert (tmp_path / "outputs" / "policy" / "policy.safetensors").exists()
 
 
-def test_cells_of_many_sizes_go_from_cif_files_to_figures(monkeypatch, capsys, tmp_path):
+def test_many_sizes_are_built_trained_and_evaluated(monkeypatch, capsys, tmp_path):
     run(monkeypatch, "many_sizes.py", "prototypes", "--every", "12")
     assert "24 crystals of 1 to 64 sites" in capsys.readouterr().out
     assert cli.main(["build-dataset", "prototypes", "--trajectories", "1"]) == 0
@@ -121,8 +121,8 @@ def test_cells_of_many_sizes_go_from_cif_files_to_figures(monkeypatch, capsys, t
     capsys.readouterr()
     assert cli.main(["evaluate", "runs/prototypes-egnn-seed-0", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
-    assert 0 <= rows["egnn"]["figures"]["accuracy"]["mean"] < 1
-    assert rows["true crystals"]["figures"]["accuracy"]["mean"] == 1
-    # A network that is told the focus as a number counts up to the largest of all cells.
+    assert 0 <= rows["egnn"]["metrics"]["accuracy"]["mean"] < 1
+    assert rows["ground truth"]["metrics"]["accuracy"]["mean"] == 1
+    # The number of sites of a network with an indexed focus is that of the largest cell.
     assert load_policy("runs/prototypes-egnn-paper-seed-0").config.max_sites == 64
-    assert cli.main(["evaluate", "runs/prototypes-egnn-paper-seed-0", "--no-floors"]) == 0
+    assert cli.main(["evaluate", "runs/prototypes-egnn-paper-seed-0", "--no-baselines"]) == 0

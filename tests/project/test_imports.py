@@ -1,4 +1,4 @@
-"""Importing the package is light, and every public name is at hand."""
+"""Imports are light, and every public name is available."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ HEAVY = [
 
 
 def heavy_modules_after(code):
-    """Names of HEAVY that a fresh interpreter has imported after running ``code``."""
+    """Return the modules of HEAVY that a new interpreter has imported after running ``code``."""
     script = f"{code}\nimport sys\nprint(*[name for name in {HEAVY} if name in sys.modules])"
     return subprocess.run(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True
@@ -31,31 +31,31 @@ def heavy_modules_after(code):
         "import crystal_gym, gymnasium as gym; gym.make_vec('CrystalSkeleton-v0', 8).reset(seed=0)",
     ],
 )
-def test_nothing_heavy_is_imported(code):
+def test_environments_import_no_heavy_module(code):
     assert heavy_modules_after(code) == []
 
 
-def test_heavy_modules_are_seen_when_they_are_imported():
+def test_heavy_modules_are_detected():
     assert heavy_modules_after("import crystal_gym.crystals.validity, smact") != []
 
 
 @pytest.mark.parametrize("name", crystal_gym.__all__)
-def test_public_names_are_at_hand(name):
+def test_public_names_are_available(name):
     assert getattr(crystal_gym, name)
     assert name in dir(crystal_gym)
 
 
-def test_public_names_come_from_their_homes():
+def test_public_names_are_complete():
     assert set(crystal_gym._HOMES) | {"__version__"} == set(crystal_gym.__all__)
     assert crystal_gym.Skeleton.__module__ == "crystal_gym.crystals.skeleton"
 
 
-def test_the_version_is_the_distributions():
+def test_version_equals_that_of_the_distribution():
     from importlib.metadata import version
 
     assert crystal_gym.__version__ == version("crystal-gym")
 
 
-def test_unknown_names_are_refused():
+def test_unknown_names_raise():
     with pytest.raises(AttributeError, match="no attribute 'Skeletons'"):
         crystal_gym.Skeletons  # noqa: B018 - the access is under test

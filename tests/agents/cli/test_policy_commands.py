@@ -1,0 +1,84 @@
+"""Commands on policies: train, evaluate."""
+
+import json
+
+import pytest
+
+
+@pytest.mark.usefixtures("minari_folder")
+def test_train_and_evaluate_on_a_folder_of_cif_files(run, cif_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train = ("train", cif_folder, "--recipe", "gcn", "--epochs", 2, "--accelerator", "cpu")
+
+    code, _, err = run(*train)
+    assert code == 2
+    assert f"crystal-gym build-dataset {cif_folder}" in err
+
+    code, *_ = run("build-dataset", cif_folder, "--splits", "train")
+    assert code == 0
+    code, out, _ = run(*train)
+    assert code == 0
+    assert "runs/cifs-gcn-seed-0" in out
+    assert "cifs-gcn-seed-0" in run("list")[1]
+
+    # Standard output is JSON and nothing else.
+    code, out, _ = run("evaluate", "runs/cifs-gcn-seed-0", "--split", "train", "--json")
+    assert code == 0
+    rows = json.loads(out)["rows"]
+    assert 0 <= rows["gcn"]["metrics"]["accuracy"]["mean"] <= 1
+    assert rows["ground truth"]["metrics"]["accuracy"]["mean"] == 1
+
+    code, out, _ = run("evaluate", "runs/cifs-gcn-seed-0", "--split", "train")
+    assert code == 0
+    assert "cifs, train" in out
+
+
+@pytest.mark.usefixtures("minari_folder")
+def test_splits_by_composition_are_kept_apart_from_those_of_the_origin(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    by_composition = ("--split-by", "composition")
+    train = ("train", "goldschmidt", "--recipe", "gcn", "--epochs", 1, "--accelerator", "cpu")
+    code, _, err = run(*train, *by_composition)
+    assert code == 2
+    assert "crystal-gym build-dataset goldschmidt --split-by composition" in " ".join(err.split())
+
+    build = ("build-dataset", "goldschmidt", "--trajectories", 1, "--splits", "train")
+    code, out, _ = run(*build, *by_composition)
+    assert code == 0
+    assert "crystal-gym/goldschmidt-by-composition/expert-train-v0: " in out
+    code, out, _ = run(*train, *by_composition)
+    folder = "runs/goldschmidt-by-composition-gcn-seed-0"
+    assert code == 0
+    assert f"Policy: {folder}" in out
+
+    evaluate = ("evaluate", folder, "--start-sites", 1, "--no-baselines", "--json")
+    code, out, _ = run(*evaluate)
+    assert code == 0
+    assert json.loads(out)["collection"] == "goldschmidt-by-composition"
+    # Test crystals of the other splits can be training crystals of this policy.
+    code, out, err = run(*evaluate, "--split-by", "origin")
+    assert (code, out) == (2, "")
+    assert f"{folder} was trained on goldschmidt split by composition" in " ".join(err.split())
+    code, out, _ = run(*evaluate, "--split-by", "origin", "--split", "all")
+    assert code == 0
+    assert json.loads(out)["collection"] == "goldschmidt"
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("train", "goldschmidt", "--recipe", "egn"), "Did you mean 'egnn'?"),
+        (("evaluate",), "policy"),
+        (("evaluate", "nowhere"), "Unknown policy (nor is it a folder) 'nowhere'"),
+        (("evaluate", "damaged"), "policy.json is damaged"),
+    ],
+)
+def test_invalid_policies_exit_with_2(run, tmp_path, monkeypatch, argv, message):
+    monkeypatch.chdir(tmp_path)
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "policy.json").write_text("{")
+    (damaged / "policy.safetensors").touch()
+    code, _, err = run(*argv)
+    assert code == 2
+    assert message in err
