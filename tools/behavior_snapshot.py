@@ -24,7 +24,7 @@ STEPS = 50
 
 
 def digest(*arrays: np.ndarray) -> str:
-    """SHA-256 of the shapes, types and bytes of arrays."""
+    """Return the SHA-256 of the shapes, types and bytes of arrays."""
     sha = hashlib.sha256()
     for array in map(np.asarray, arrays):
         sha.update(f"{array.shape} {array.dtype}".encode())
@@ -33,7 +33,7 @@ def digest(*arrays: np.ndarray) -> str:
 
 
 def evaluations() -> dict[str, object]:
-    """Greedy fillings of the test split from up to five start sites, by shipped policy."""
+    """Evaluate each pretrained policy on its test split, from up to five start sites."""
     from crystal_agents.policies.policy import PolicyScorer, load_policy
     from crystal_agents.policies.pretrained import pretrained_policies
     from crystal_agents.rollouts.rollout import batch_by_size, roll_out
@@ -59,7 +59,7 @@ def evaluations() -> dict[str, object]:
 
 
 def losses() -> dict[str, object]:
-    """The first training losses of each recipe: epochs of a single batch."""
+    """Record the first training losses of each recipe, in epochs of a single batch."""
     import torch
 
     from crystal_agents.synthetic import SyntheticGenerator
@@ -90,8 +90,8 @@ def losses() -> dict[str, object]:
     runs = {name: (name, recipe) for name, recipe in RECIPES.items()}
     runs["cql"] = ("cql", value_recipe(RECIPES["egnn"]))
     found = {}
-    for name, recipe in runs.values():
-        recipe = dataclasses.replace(recipe, epochs=STEPS)
+    for name, long_recipe in runs.values():
+        recipe = dataclasses.replace(long_recipe, epochs=STEPS)
         with tempfile.TemporaryDirectory() as folder:
             args = TrainingConfig(run=Path(folder), recipe=recipe, seed=3, validate_every=STEPS)
             if name == "cql":
@@ -111,7 +111,7 @@ def losses() -> dict[str, object]:
 
 
 def datasets() -> dict[str, object]:
-    """Digests of the arrays in built HDF5 files; metadata is not included."""
+    """Return digests of the arrays in built HDF5 files, without metadata."""
     import h5py
 
     from crystal_datasets import dataset_id
@@ -136,7 +136,7 @@ def datasets() -> dict[str, object]:
 
 
 def environments() -> dict[str, str]:
-    """Digests of seeded episodes of the single and the vector environment."""
+    """Return digests of seeded episodes of the single and the vector environment."""
     found = {}
     for collection in ("goldschmidt", "perov-5"):
         for reward, mask in (("match", "none"), ("validity-strict", "charge-neutral")):
