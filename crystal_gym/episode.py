@@ -1,8 +1,8 @@
-"""The state of an episode and the moves that change it: start, restart, observe, fill.
+"""The state of an episode and the functions that change it: start, restart, observe, fill.
 
 The environment, the vector environment, the expert writer and the evaluation roll-out all use these
-functions. They work on one episode (scalars and one-dimensional arrays) and on a batch of B
-episodes (a leading axis) alike.
+functions. They accept one episode (scalars and one-dimensional arrays) or a batch of B episodes (a
+leading axis).
 """
 
 from dataclasses import dataclass
@@ -12,33 +12,37 @@ from gymnasium import spaces
 
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.crystals.elements import Vocabulary
-from crystal_gym.errors import BadCrystalError
+from crystal_gym.crystals.neighbors import breadth_first_from_all
+from crystal_gym.crystals.skeleton import Skeleton
+from crystal_gym.errors import BadCrystalError, CrystalGymError
 
 
 class EpisodeTable:
-    """What episodes look up: a collection's arrays in the types of observations.
+    """The arrays of C crystals that episodes read, in the data types of observations.
+
+    N is the number of sites and E the number of edges that an observation has room for; V is the
+    number of elements in the vocabulary. Use ``from_skeleton`` for one skeleton whose elements are
+    unknown.
 
     Args:
-        collection: the crystals.
-        vocabulary: the elements of the action space (default: those that occur).
-        max_sites: N, at least the sites of the largest cell (default: exactly these).
+        collection: The crystals.
+        vocabulary: The elements of the action space (default: those of the collection).
+        max_sites: N, at least the number of sites of the largest cell (default: that number).
 
     Attributes:
-        collection: the crystals.
-        vocabulary: the elements of the action space.
+        vocabulary: The elements of the action space.
         n_elements: V.
         n_sites: int64 (C,).
         site_share: 1 / n_sites, float64 (C,).
-        true_elements: codes of the true elements, int32 (C, N), padded with -1.
-        blank: an unfilled crystal, int32 (C, N): 0 on sites, -1 on padding.
-        frac_coords: float32 (C, N, 3).
-        lattice: lengths in Å and angles in degrees, float32 (C, 6).
-        edges: int32 (C, E, 5), padded with -1.
-        traversals: breadth-first orders by start site, int64 (C, N, N), padded with -1.
+        blank: Codes of an unfilled crystal, int32 (C, N): 0 on sites, -1 on padding.
+        frac_coords: Fractional coordinates, float32 (C, N, 3), padded with 0.
+        lattice: Lengths in Å and angles in degrees, float32 (C, 6).
+        edges: ``(source, target, i, j, k)``, int32 (C, E, 5), padded with -1.
+        traversals: Breadth-first orders by start site, int64 (C, N, N), padded with -1.
 
     Raises:
-        BadCrystalError: a cell has more than ``max_sites`` sites.
-        CrystalGymError: a crystal holds an element that the vocabulary lacks.
+        BadCrystalError: If a cell has more than ``max_sites`` sites.
+        CrystalGymError: If the vocabulary lacks an element of a crystal.
     """
 
     def __init__(
@@ -47,33 +51,111 @@ class EpisodeTable:
         vocabulary: Vocabulary | None = None,
         max_sites: int | None = None,
     ) -> None:
-        self.collection = collection
-        self.vocabulary = vocabulary or collection.vocabulary
+        vocabulary = vocabulary or collection.vocabulary
         extra = 0 if max_sites is None else max_sites - collection.max_sites
         if extra < 0:
             row = int(np.argmax(collection.n_sites))
             raise BadCrystalError(
-                f"Crystal {str(collection.ids[row])!r} of {collection.name!r} has "
-                f"{collection.n_sites[row]} sites; max_sites allows {max_sites}."
+                f"Expected at most {max_sites} sites per cell, got {collection.n_sites[row]} in "
+                f"crystal {str(collection.ids[row])!r} of {collection.name!r}. Increase max_sites."
             )
-        self.n_elements = len(self.vocabulary)
-        self.n_sites = collection.n_sites.astype(np.int64)
+        self._set(
+            vocabulary,
+            collection=collection,
+            true_elements=_padded(collection.codes(vocabulary), (0, extra), -1),
+            n_sites=collection.n_sites,
+            frac_coords=_padded(collection.frac_coords, (0, extra, 0), 0),
+            parameters=collection.parameters,
+            edges=collection.edges,
+            traversals=_padded(collection.traversals, (0, extra, extra), -1),
+        )
+
+    @classmethod
+    def from_skeleton(cls, skeleton: Skeleton, vocabulary: Vocabulary) -> "EpisodeTable":
+        """Return the table of one skeleton whose elements are unknown.
+
+        Episodes run on row 0 as on any other table. ``collection`` and ``true_elements`` raise an
+        error: the table has neither, so rewards that compare with a known crystal do not work.
+
+        Args:
+            skeleton: A cell of n sites and m edges; N = n and E = m.
+            vocabulary: The elements of the action space.
+        """
+        table = cls.__new__(cls)
+        table._set(  # noqa: SLF001 - an instance of this class
+            vocabulary,
+            collection=None,
+            true_elements=None,
+            n_sites=np.array([skeleton.n_sites]),
+            frac_coords=skeleton.frac_coords[None],
+            parameters=skeleton.parameters[None],
+            edges=skeleton.edges[None],
+            traversals=breadth_first_from_all(skeleton.edges, skeleton.n_sites)[None],
+        )
+        return table
+
+    def _set(
+        self,
+        vocabulary: Vocabulary,
+        *,
+        collection: CrystalCollection | None,
+        true_elements: np.ndarray | None,
+        n_sites: np.ndarray,
+        frac_coords: np.ndarray,
+        parameters: np.ndarray,
+        edges: np.ndarray,
+        traversals: np.ndarray,
+    ) -> None:
+        """Set all attributes from arrays that are padded to N sites and E edges."""
+        self._collection = collection
+        self._true_elements = true_elements
+        self.vocabulary = vocabulary
+        self.n_elements = len(vocabulary)
+        self.n_sites = n_sites.astype(np.int64)
         self.site_share = 1 / self.n_sites
-        self.true_elements = _padded(collection.codes(self.vocabulary), (0, extra), -1)
-        self.blank = np.minimum(self.true_elements, 0)
-        self.frac_coords = _padded(collection.frac_coords.astype(np.float32), (0, extra, 0), 0)
-        self.lattice = collection.parameters.astype(np.float32)
-        self.edges = collection.edges.astype(np.int32)
-        self.traversals = _padded(collection.traversals.astype(np.int64), (0, extra, extra), -1)
+        is_site = np.arange(frac_coords.shape[1]) < self.n_sites[:, None]
+        self.blank = np.where(is_site, 0, -1).astype(np.int32)
+        self.frac_coords = frac_coords.astype(np.float32)
+        self.lattice = parameters.astype(np.float32)
+        self.edges = edges.astype(np.int32)
+        self.traversals = traversals.astype(np.int64)
+
+    @property
+    def collection(self) -> CrystalCollection:
+        """The collection of the crystals.
+
+        Raises:
+            CrystalGymError: If the table was made from a skeleton.
+        """
+        if self._collection is None:
+            raise CrystalGymError(
+                "Expected a table of a collection, got the table of one skeleton, which has no "
+                "collection. Use EpisodeTable(collection)."
+            )
+        return self._collection
+
+    @property
+    def true_elements(self) -> np.ndarray:
+        """Codes of the true elements, int32 (C, N): 1 to V on sites, -1 on padding.
+
+        Raises:
+            CrystalGymError: If the table was made from a skeleton.
+        """
+        if self._true_elements is None:
+            raise CrystalGymError(
+                "Expected a table of a collection, got the table of one skeleton, whose true "
+                "elements are unknown. Use EpisodeTable(collection)."
+            )
+        return self._true_elements
 
     @property
     def max_sites(self) -> int:
-        """N, the sites that an observation has room for."""
-        return self.true_elements.shape[1]
+        """N, the number of sites that an observation has room for."""
+        return self.blank.shape[1]
 
     @property
     def max_edges(self) -> int:
-        """E, the edges that an observation has room for."""
+        """E, the number of edges that an observation has room for."""
         return self.edges.shape[1]
 
 
@@ -83,16 +165,17 @@ def _padded(values: np.ndarray, extra: tuple[int, ...], fill_value: float) -> np
 
 @dataclass(slots=True)
 class EpisodeState:
-    """Episodes under way; one (B absent) or a batch.
+    """The state of one episode (without the axis B) or of a batch of B episodes.
 
     Attributes:
-        crystal: row in the collection, (B,).
-        order: sites in the order of filling, (B, N), padded with -1.
-        elements: codes, int32 (B, N): -1 no site, 0 empty, 1 to V filled.
-        n_sites: (B,).
-        step: sites filled so far, (B,).
-        focus: the site to be filled now (after the last step: the one filled last), (B,).
-        rows: ``()`` for one episode, ``(arange(B),)`` for a batch: the leading index.
+        crystal: Rows of the table, (B,).
+        order: Sites in the order of filling, (B, N), padded with -1.
+        elements: Codes, int32 (B, N): -1 for padding, 0 for an empty site, 1 to V for an element.
+        n_sites: Number of sites, (B,).
+        step: Number of filled sites, (B,).
+        focus: The site in focus, which is filled next; after the last step, the site that was
+            filled last, (B,).
+        rows: The leading index: ``()`` for one episode, ``(arange(B),)`` for a batch.
     """
 
     crystal: np.ndarray
@@ -105,13 +188,13 @@ class EpisodeState:
 
 
 def start(table: EpisodeTable, crystal: np.ndarray, order: np.ndarray) -> EpisodeState:
-    """Empty crystals, about to be filled.
+    """Return the initial state, in which every site is empty.
 
     Args:
-        table: the crystals.
-        crystal: rows of the table, an int or (B,).
-        order: sites in the order of filling, (N,) or (B, N), padded with -1; the breadth-first
-            ones are ``table.traversals[crystal, source]``.
+        table: The crystals.
+        crystal: Rows of the table, an int or (B,).
+        order: Sites in the order of filling, (N,) or (B, N), padded with -1. Breadth-first orders
+            are ``table.traversals[crystal, start_site]``.
     """
     if isinstance(crystal, np.ndarray):
         return EpisodeState(
@@ -123,7 +206,7 @@ def start(table: EpisodeTable, crystal: np.ndarray, order: np.ndarray) -> Episod
             focus=order[:, 0].copy(),
             rows=(np.arange(len(crystal)),),
         )
-    # Python's own integers make the moves of a single episode several times faster.
+    # Python integers make the steps of a single episode several times faster.
     return EpisodeState(
         crystal=int(crystal),  # type: ignore[arg-type]
         order=order.copy(),
@@ -142,23 +225,23 @@ def restart(
     crystal: np.ndarray,
     order: np.ndarray,
 ) -> None:
-    """Give new, empty crystals to some episodes of a batch, in place.
+    """Start new episodes at some indices of a batch, in place.
 
     Args:
-        table: the crystals.
-        state: a batch of B episodes.
-        which: their indices in the batch, (k,).
-        crystal: rows of the table, (k,).
-        order: sites in the order of filling, (k, N), padded with -1.
+        table: The crystals.
+        state: A batch of B episodes.
+        which: Indices in the batch, (k,).
+        crystal: Rows of the table, (k,).
+        order: Sites in the order of filling, (k, N), padded with -1.
     """
-    fresh = start(table, crystal, order)
+    initial = start(table, crystal, order)
     for name in ("crystal", "order", "elements", "n_sites", "step", "focus"):
-        getattr(state, name)[which] = getattr(fresh, name)
+        getattr(state, name)[which] = getattr(initial, name)
 
 
 def observe(table: EpisodeTable, state: EpisodeState) -> dict[str, np.ndarray]:
-    """What the agent sees; fresh arrays. See ``crystal_gym.episode.observation_space``."""
-    # `take` copies, of one row and of many, and is faster than indexing.
+    """Return new arrays with the observation, as described in ``observation_space``."""
+    # For one row or many, `take` copies, and it is faster than indexing.
     return {
         "element": state.elements.copy(),
         "frac_coords": table.frac_coords.take(state.crystal, axis=0),
@@ -169,12 +252,16 @@ def observe(table: EpisodeTable, state: EpisodeState) -> dict[str, np.ndarray]:
 
 
 def fill(state: EpisodeState, action: np.ndarray) -> np.ndarray:
-    """Put the element of ``action`` (0 to V - 1) on the site in focus and move the focus on.
+    """Assign an element to the site in focus and move the focus to the next site, in place.
 
-    Episodes that are already full stay as they are.
+    Finished episodes do not change.
+
+    Args:
+        state: One episode or a batch of B episodes.
+        action: Index of the element in the vocabulary, 0 to V - 1, an int or (B,).
 
     Returns:
-        Whether each episode is now full, bool (B,).
+        Whether all sites of each episode are filled, bool (B,).
     """
     if not state.rows:
         step, n_sites = state.step, state.n_sites
@@ -184,22 +271,28 @@ def fill(state: EpisodeState, action: np.ndarray) -> np.ndarray:
             if step < n_sites:
                 state.focus = state.order[step]
         return step >= n_sites
-    here = (*state.rows, state.focus)
-    code = np.where(state.step < state.n_sites, action + 1, state.elements[here])
-    state.elements[here] = code
+    focus = (*state.rows, state.focus)
+    code = np.where(state.step < state.n_sites, action + 1, state.elements[focus])
+    state.elements[focus] = code
     state.step = np.minimum(state.step + 1, state.n_sites)
     state.focus = state.order[(*state.rows, np.minimum(state.step, state.n_sites - 1))]
     return state.step >= state.n_sites
 
 
 def observation_space(max_sites: int, max_edges: int, n_elements: int) -> spaces.Dict:
-    """The space of observations of cells with up to N sites and E edges over V elements.
+    """Return the space of observations of cells with up to N sites and E edges over V elements.
 
-    ``element`` int32 (N,): -1 no site, 0 empty, 1 to V the vocabulary's elements;
-    ``frac_coords`` float32 (N, 3): fractional, 0 on padding;
-    ``lattice`` float32 (6,): lengths in Å, angles in degrees;
-    ``edges`` int32 (E, 5): ``(source, target, i, j, k)``, -1 on padding;
-    ``focus``: the site to be filled now.
+    - ``element``: codes, int32 (N,): -1 for padding, 0 for an empty site, 1 to V for an element of
+      the vocabulary.
+    - ``frac_coords``: fractional coordinates, float32 (N, 3), padded with 0.
+    - ``lattice``: lengths in Å and angles in degrees, float32 (6,).
+    - ``edges``: ``(source, target, i, j, k)``, int32 (E, 5), padded with -1.
+    - ``focus``: the site in focus, which is filled next.
+
+    Args:
+        max_sites: N.
+        max_edges: E.
+        n_elements: V.
     """
     low, high = np.iinfo(np.int16).min, np.iinfo(np.int16).max
     return spaces.Dict(

@@ -1,11 +1,13 @@
-"""The moves of an episode, on one and on many."""
+"""Test the functions that change one episode or a batch of episodes."""
 
 import numpy as np
+import pytest
 
 from crystal_gym.episode import EpisodeTable, fill, observe, start
+from crystal_gym.errors import CrystalGymError
 
 
-def test_a_batch_fills_every_crystal_with_the_given_elements(toy):
+def test_fill_assigns_the_given_elements_to_every_crystal_of_a_batch(toy):
     table = EpisodeTable(toy)
     crystal = np.arange(len(toy))
     state = start(table, crystal, table.traversals[crystal, 0])
@@ -16,7 +18,7 @@ def test_a_batch_fills_every_crystal_with_the_given_elements(toy):
     assert (state.elements == table.true_elements).all()
 
 
-def test_one_episode_goes_through_the_same_states_as_its_row_in_a_batch(toy):
+def test_single_episodes_have_the_same_states_as_their_rows_in_a_batch(toy):
     table = EpisodeTable(toy)
     crystal = np.array([5, 11, 3])
     batch = start(table, crystal, table.traversals[crystal, 0])
@@ -30,3 +32,31 @@ def test_one_episode_goes_through_the_same_states_as_its_row_in_a_batch(toy):
         for row, single in enumerate(singles):
             if single.step < single.n_sites:
                 assert fill(single, action % 5) == full[row]
+
+
+@pytest.mark.parametrize("row", [0, 5])
+def test_table_of_a_skeleton_has_the_arrays_of_its_row_in_a_collection(toy, row):
+    expected = EpisodeTable(toy.take([row]), toy.vocabulary)
+    n, m = int(toy.n_sites[row]), len(toy.skeleton(row).edges)
+    table = EpisodeTable.from_skeleton(toy.skeleton(row), toy.vocabulary)
+    assert (table.max_sites, table.max_edges, table.n_elements) == (n, m, len(toy.vocabulary))
+    for name in ("n_sites", "site_share", "lattice"):
+        assert np.array_equal(getattr(table, name), getattr(expected, name))
+        assert getattr(table, name).dtype == getattr(expected, name).dtype
+    for name, size in (("blank", n), ("frac_coords", n), ("edges", m)):
+        assert np.array_equal(getattr(table, name), getattr(expected, name)[:, :size])
+        assert getattr(table, name).dtype == getattr(expected, name).dtype
+    assert np.array_equal(table.traversals, expected.traversals[:, :n, :n])
+    state = start(table, np.array([0]), table.traversals[:, 0])
+    for _ in range(n):
+        full = fill(state, np.array([1]))
+    assert full.all()
+    assert (state.elements == 2).all()
+
+
+def test_table_of_a_skeleton_has_no_collection_and_no_true_elements(toy):
+    table = EpisodeTable.from_skeleton(toy.skeleton(3), toy.vocabulary)
+    with pytest.raises(CrystalGymError, match="has no collection"):
+        _ = table.collection
+    with pytest.raises(CrystalGymError, match="true elements are unknown"):
+        _ = table.true_elements

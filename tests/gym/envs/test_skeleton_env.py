@@ -361,7 +361,7 @@ def test_the_docstring_tells_the_arguments_and_their_defaults():
         ({"start_site": 3}, "Start site 3 is none of the 1 sites of crystal 'toy-0'"),
         ({"start_site": -1}, "Start site -1"),
         ({"start_site": 0.5}, "the number of a site"),
-        ({"max_sites": 4}, "Crystal 'toy-5' of 'toy' has 6 sites; max_sites allows 4"),
+        ({"max_sites": 4}, "at most 4 sites per cell, got 6 in crystal 'toy-5'"),
         ({"reward": "macth"}, "Unknown reward 'macth'. Did you mean 'match'"),
         ({"reward": 3}, "A reward is a name"),
         ({"mask": "all"}, "Unknown mask 'all'"),
