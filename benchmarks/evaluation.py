@@ -77,7 +77,7 @@ def main(args: Args) -> None:
     result: dict[str, object] = {"threads": torch.get_num_threads(), "split": args.split}
     if args.full:
         start = time.perf_counter()
-        report = evaluate({"policy": [policy]}, collection, args.split, floors=False)
+        report = evaluate({"policy": [policy]}, collection, args.split, baselines=False)
         result |= {"crystals": report.n_crystals, "seconds": time.perf_counter() - start}
     else:
         crystals = collection.in_split(args.split)[: args.crystals]

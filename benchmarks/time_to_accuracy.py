@@ -63,7 +63,7 @@ def run(
     training = Training(folder / str(seed), recipe, seed=seed, precision=args.precision)
     policy = train(training, data.vocabulary, data, progress=False)
     seconds = time.perf_counter() - began
-    report = evaluate({args.recipe: [policy]}, collection, floors=False, progress=False)
+    report = evaluate({args.recipe: [policy]}, collection, baselines=False, progress=False)
     figure = report.rows[args.recipe].metrics["accuracy"]
     return {
         "seed": seed,

@@ -1,4 +1,4 @@
-"""Floors that a policy must beat: rules that know no chemistry."""
+"""Baselines: scorers that use no chemistry, only counts and distances in the training crystals."""
 
 import numpy as np
 from scipy.spatial import KDTree
@@ -10,12 +10,13 @@ from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.rewards import Reward
 
 
-def _one_hot(codes: np.ndarray, n_elements: int) -> np.ndarray:
-    return np.eye(n_elements)[codes - 1]
-
-
 def uniform(n_elements: int, seed: int) -> Scorer:
-    """Every element equally likely."""
+    """Return a scorer that chooses uniformly among the elements.
+
+    Args:
+        n_elements: Size of the vocabulary.
+        seed: Seed of the random scores.
+    """
     rng = np.random.default_rng(seed)
 
     def score(state: EpisodeState) -> np.ndarray:
@@ -25,7 +26,12 @@ def uniform(n_elements: int, seed: int) -> Scorer:
 
 
 def most_frequent(table: EpisodeTable, train: np.ndarray) -> Scorer:
-    """Always the element that is most frequent in the training crystals."""
+    """Return a scorer that always chooses the most frequent element of the training crystals.
+
+    Args:
+        table: The crystals.
+        train: Rows of the training crystals.
+    """
     codes = table.true_elements[train]
     counts = np.bincount(codes[codes > 0] - 1, minlength=len(table.vocabulary))
 
@@ -36,7 +42,14 @@ def most_frequent(table: EpisodeTable, train: np.ndarray) -> Scorer:
 
 
 def most_frequent_per_site(table: EpisodeTable, train: np.ndarray) -> Scorer:
-    """The most frequent element of each site number, among cells with as many sites."""
+    """Return a scorer that chooses the most frequent element of each site number.
+
+    Elements are counted among the training crystals with the same number of sites.
+
+    Args:
+        table: The crystals.
+        train: Rows of the training crystals.
+    """
     v = len(table.vocabulary)
     counts = {}
     for n in np.unique(table.n_sites[train]):
@@ -45,9 +58,8 @@ def most_frequent_per_site(table: EpisodeTable, train: np.ndarray) -> Scorer:
 
     def score(state: EpisodeState) -> np.ndarray:
         n = int(table.n_sites[state.crystal[0]])
-        # Sizes of cell that training never saw: no preference.
-        known = counts.get(n, np.zeros((n, v)))
-        return known[state.focus]
+        # Equal scores if no training crystal has n sites.
+        return counts.get(n, np.zeros((n, v)))[state.focus]
 
     return score
 
@@ -55,13 +67,15 @@ def most_frequent_per_site(table: EpisodeTable, train: np.ndarray) -> Scorer:
 def best_constant(
     table: EpisodeTable, rows: np.ndarray, candidates: np.ndarray, reward: Reward
 ) -> Scorer:
-    """One filling for all cells of a size: the candidate with the highest mean return.
+    """Return a scorer that fills all crystals with n sites equally, by the best constant filling.
+
+    The best constant filling for n sites is the candidate with the highest mean return.
 
     Args:
-        table: the crystals.
-        rows: those on which candidates are tried, (C,).
-        candidates: codes, (k, N), padded with -1.
-        reward: what is earned.
+        table: The crystals.
+        rows: Crystals on which the candidates are compared, rows of the table, (C,).
+        candidates: Codes of the candidate fillings, (k, N), padded with -1.
+        reward: The reward.
     """
     constants = {}
     sizes = (candidates >= 0).sum(1)
@@ -70,26 +84,30 @@ def best_constant(
         if not len(crystals):
             continue
         fillings = np.unique(candidates[sizes == n], axis=0)
-        earned = [
+        returns = [
             episode_returns(table, crystals, np.tile(filling, (len(crystals), 1)), reward)["return"]
             for filling in fillings
         ]
-        best = fillings[np.mean(earned, axis=1).argmax(), :n]
+        best = fillings[np.mean(returns, axis=1).argmax(), :n]
         constants[n] = _one_hot(best, len(table.vocabulary))
 
     def score(state: EpisodeState) -> np.ndarray:
         n = int(table.n_sites[state.crystal[0]])
-        # Sizes of cell without a candidate: no preference.
+        # Equal scores if no candidate has n sites.
         return constants.get(n, np.zeros((n, len(table.vocabulary))))[state.focus]
 
     return score
 
 
 def nearest_skeleton(table: EpisodeTable, train: np.ndarray) -> Scorer:
-    """The element on this site in the training crystal whose skeleton is most alike.
+    """Return a scorer that copies the elements of the training crystal with the nearest skeleton.
 
-    Alike: in lattice vectors and in the vectors between the sites and the first one (Å, nearest
-    images), among cells with as many sites.
+    The distance is Euclidean in the lattice vectors and the vectors from the first site to the
+    nearest image of each site (Å), among crystals with the same number of sites.
+
+    Args:
+        table: The crystals.
+        train: Rows of the training crystals.
     """
     features = _skeleton_features(table)
     trees = {
@@ -108,9 +126,15 @@ def nearest_skeleton(table: EpisodeTable, train: np.ndarray) -> Scorer:
     return score
 
 
+def _one_hot(codes: np.ndarray, n_elements: int) -> np.ndarray:
+    """Encode codes from 1 to V as rows of the identity matrix."""
+    return np.eye(n_elements)[codes - 1]
+
+
 def _skeleton_features(table: EpisodeTable) -> np.ndarray:
+    """Return lattice vectors and relative positions of all crystals in Å, (S, 9 + 3 N)."""
     lattice = lattice_matrix(table.lattice)
-    apart = table.frac_coords - table.frac_coords[:, :1]
-    apart = apart - np.round(apart)
-    vectors = np.einsum("cni,cij->cnj", apart, lattice)
+    offsets = table.frac_coords - table.frac_coords[:, :1]
+    offsets = offsets - np.round(offsets)
+    vectors = np.einsum("cni,cij->cnj", offsets, lattice)
     return np.concatenate([lattice.reshape(len(lattice), 9), vectors.reshape(len(lattice), -1)], 1)

@@ -1,93 +1,122 @@
-"""FIXDOC."""
+"""Metrics of finished crystals against the ground truth."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from crystal_agents.rollouts.rollout import (
-    RolloutResult,
-)
+from crystal_agents.rollouts.rollout import RolloutResult
 from crystal_gym.crystals.validity import RULES
 
-# Figures in the order of the tables, with what they mean.
+# Definitions of the metrics, in the order of the tables. All are fractions.
 METRICS: dict[str, str] = {
-    "accuracy": "sites filled as in the crystal, free-running from the empty skeleton",
-    "teacher_forced": "right choices in the expert's own states",
-    "top5": "true element among the five most probable, in the expert's own states",
-    "ece": "expected calibration error of the probabilities, in the expert's own states",
-    "exact": "crystals filled without any mistake",
-    "symmetry": "accuracy by the best of the site permutations that the skeleton's symmetry allows",
-    "swap": "accuracy after the best exchange of two sites",
-    **{f"validity_{rule}": f"compositions valid by SMACT, rule {rule}" for rule in RULES},
-    "unique": "distinct fillings among those from the lowest start site",
+    "accuracy": "accuracy: sites with the true element, free-running from the empty skeleton",
+    "teacher_forced": "teacher-forced accuracy: choices of the true element in the expert's states",
+    "top5": "top-5 accuracy: true element among the five most probable, in the expert's states",
+    "ece": "expected calibration error of the probabilities, in the expert's states",
+    "exact": "exact reproduction: crystals with the true element on every site",
+    "symmetry": "symmetry-equivalent accuracy: the best accuracy over the site permutations in the "
+    "skeleton's space group",
+    "swap": "best-swap accuracy: the best accuracy over exchanges of two sites",
+    **{f"validity_{rule}": f"compositions valid by the SMACT rule {rule}" for rule in RULES},
+    "unique": "distinct fillings among those from the first start site of each crystal",
     "novel": "compositions that no training crystal has",
 }
 
 
-# Bins of the expected calibration error, all of one width (Guo et al. 2017).
+# Bins of equal width for the expected calibration error (Guo et al., 2017).
 _BINS = 15
 
 
-def calibration_gaps(filled: RolloutResult) -> np.ndarray:
-    """Right choices less their probabilities, by bin of probability, (S, n, bins).
+def calibration_gaps(result: RolloutResult) -> np.ndarray:
+    """Compute correctness minus confidence by bin of confidence, averaged over start sites.
 
-    Means over the sources. The mean over sites and crystals is, for each bin, its share of all
-    choices times the difference between their accuracy and their mean probability.
+    The mean over sites and crystals is, for each bin, the fraction of choices in the bin times the
+    difference between their accuracy and their mean confidence.
+
+    Args:
+        result: A teacher-forced roll-out of S crystals with n sites from K start sites.
+
+    Returns:
+        Gaps, float64 (S, n, bins).
     """
-    bin_of = np.clip(np.ceil(filled.confidence * _BINS) - 1, 0, _BINS - 1)
-    gap = (filled.rank == 0) - filled.confidence
+    bin_of = np.clip(np.ceil(result.confidence * _BINS) - 1, 0, _BINS - 1)
+    gap = (result.rank == 0) - result.confidence
     return np.where(bin_of[..., None] == np.arange(_BINS), gap[..., None], 0.0).mean(0)
 
 
 def calibration_error(gaps: np.ndarray) -> np.ndarray:
-    """Expected calibration error from the mean gaps of the bins, (..., bins) to (...)."""
+    """Compute the expected calibration error from the mean gaps of the bins.
+
+    Args:
+        gaps: Mean gaps, (..., bins).
+
+    Returns:
+        Errors between 0 and 1, (...).
+    """
     return np.abs(gaps).sum(-1)
 
 
 def composition(numbers: np.ndarray) -> tuple[int, ...]:
-    """The atomic numbers of a crystal's sites, sorted; 0, where there is no site, left out."""
+    """Return the sorted atomic numbers of a crystal.
+
+    Args:
+        numbers: Atomic numbers of the sites, (N,), padded with 0.
+    """
     return tuple(sorted(number for number in numbers.tolist() if number > 0))
 
 
 def symmetry_equivalent_accuracy(
     elements: np.ndarray, true: np.ndarray, permutations: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """Accuracy after the permutation of the sites that helps most, (K, S).
+    """Compute the best accuracy over the allowed permutations of each crystal's sites.
 
     Args:
-        elements: codes (K, S, n).
-        true: codes (S, n).
-        permutations: those allowed for each of the S crystals, groups, (P, n).
+        elements: Codes of the chosen elements, (K, S, n).
+        true: Codes of the true elements, (S, n).
+        permutations: Allowed permutations of each of the S crystals, (P, n).
+
+    Returns:
+        Accuracies, float64 (K, S).
     """
     n = elements.shape[-1]
     match = elements[..., :, None] == true[..., None, :]
-    # Many skeletons have the same few permutations.
-    alike: dict[bytes, list[int]] = {}
-    for s, allowed in enumerate(permutations):
-        alike.setdefault(allowed.tobytes(), []).append(s)
+    # Many skeletons share the same few permutations.
+    crystals_by_symmetry: dict[bytes, list[int]] = {}
+    for crystal, allowed in enumerate(permutations):
+        crystals_by_symmetry.setdefault(allowed.tobytes(), []).append(crystal)
     best = np.empty(elements.shape[:2])
-    for members in alike.values():
-        allowed = permutations[members[0]]
-        right = match[:, members][..., np.arange(n), allowed].sum(-1)
-        best[:, members] = right.max(-1) / n
+    for crystals in crystals_by_symmetry.values():
+        allowed = permutations[crystals[0]]
+        n_correct = match[:, crystals][..., np.arange(n), allowed].sum(-1)
+        best[:, crystals] = n_correct.max(-1) / n
     return best
 
 
 def swap_accuracy(elements: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Accuracy after the exchange of two sites that helps most, (K, S).
+    """Compute the best accuracy over all exchanges of two sites, and without an exchange.
 
     Args:
-        elements: codes (K, S, n).
-        true: codes (S, n).
+        elements: Codes of the chosen elements, (K, S, n).
+        true: Codes of the true elements, (S, n).
+
+    Returns:
+        Accuracies, float64 (K, S).
     """
     match = elements[..., :, None] == true[..., None, :]
-    here = np.diagonal(match, axis1=-2, axis2=-1).astype(np.int64)
-    both = match.astype(np.int64) + match.swapaxes(-1, -2)
-    gain = both - here[..., :, None] - here[..., None, :]
-    return (here.sum(-1) + gain.max((-1, -2)).clip(0)) / elements.shape[-1]
+    correct = np.diagonal(match, axis1=-2, axis2=-1).astype(np.int64)
+    swapped = match.astype(np.int64) + match.swapaxes(-1, -2)
+    gain = swapped - correct[..., :, None] - correct[..., None, :]
+    return (correct.sum(-1) + gain.max((-1, -2)).clip(0)) / elements.shape[-1]
 
 
 def mean_by_site(values: np.ndarray) -> np.ndarray:
-    """Mean over crystals, (S, N, ...) to (N, ...); NaN where no crystal has the site."""
-    filled = (~np.isnan(values)).sum(0)
-    return np.where(filled, np.nansum(values, 0) / np.maximum(filled, 1), np.nan)
+    """Average over the crystals that have each site.
+
+    Args:
+        values: Values of each site, (S, N, ...); NaN where a crystal does not have the site.
+
+    Returns:
+        Means, (N, ...); NaN where no crystal has the site.
+    """
+    count = (~np.isnan(values)).sum(0)
+    return np.where(count, np.nansum(values, 0) / np.maximum(count, 1), np.nan)

@@ -1,17 +1,27 @@
-"""Interquartile means and their intervals (Agarwal et al., NeurIPS 2021)."""
+"""Means, interquartile means and their bootstrap intervals (Agarwal et al., NeurIPS 2021)."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import bootstrap, trim_mean
 
+_log = logging.getLogger(__name__)
+
+# Resamples of the stratified bootstrap.
 _RESAMPLES = 5000
 
 
 @dataclass(frozen=True)
 class MeanWithCI:
-    """A mean and its 95 % bootstrap interval (percentile method)."""
+    """A mean and its 95 % bootstrap interval (percentile method).
+
+    Attributes:
+        mean: The mean.
+        low: Lower limit of the interval.
+        high: Upper limit of the interval.
+    """
 
     mean: float
     low: float
@@ -19,8 +29,19 @@ class MeanWithCI:
 
     @classmethod
     def of(cls, values: np.ndarray) -> "MeanWithCI":
-        """Of the mean of independent values (n,), NaN left out."""
-        values = values[~np.isnan(values)]
+        """Estimate the mean of independent values.
+
+        Args:
+            values: The sample, (n,). NaN marks a missing value; the number of missing values is
+                logged.
+
+        Returns:
+            The estimate. With fewer than two distinct values the limits equal the mean.
+        """
+        missing = np.isnan(values)
+        if missing.any():
+            _log.warning("%d of %d values are NaN and left out.", missing.sum(), len(values))
+        values = values[~missing]
         if len(values) < 2 or np.ptp(values) == 0:
             mean = float(values.mean()) if len(values) else float("nan")
             return cls(mean, mean, mean)
@@ -31,25 +52,32 @@ class MeanWithCI:
 
 
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Mean of the middle half of the values; of five, of the middle three."""
+    """Compute the mean of the middle half of the values along an axis.
+
+    A quarter of the values, rounded down, is left out at each end: of five values, the middle
+    three remain.
+    """
     return trim_mean(values, 0.25, axis=axis)
 
 
 def aggregate(strata: Sequence[np.ndarray], seed: int = 0) -> MeanWithCI:
-    """Interquartile mean over all runs with its stratified 95 % bootstrap interval.
+    """Compute the interquartile mean over all runs and its stratified 95 % bootstrap interval.
 
     Args:
-        strata: for each task, the scores of its runs, (n,). Runs are drawn anew within a task, so
-            that every resample has as many of each.
-        seed: of the resamples.
+        strata: Scores of the runs of each task, (n,). Runs are resampled within each task, so that
+            every resample has the same number of runs of each task.
+        seed: Seed of the resamples.
+
+    Returns:
+        The estimate. The limits equal the mean if a task has a single run or the runs of each task
+        are equal.
     """
     samples = [np.asarray(stratum, np.float64) for stratum in strata]
 
-    def statistic(*drawn: np.ndarray, axis: int) -> np.ndarray:
-        return interquartile_mean(np.concatenate(drawn, axis=axis), axis=axis)
+    def statistic(*resample: np.ndarray, axis: int) -> np.ndarray:
+        return interquartile_mean(np.concatenate(resample, axis=axis), axis=axis)
 
     mean = float(statistic(*samples, axis=0))
-    # One run is no sample; equal ones have no spread.
     if any(len(sample) < 2 for sample in samples) or all(np.ptp(s) == 0 for s in samples):
         return MeanWithCI(mean, mean, mean)
     interval = bootstrap(

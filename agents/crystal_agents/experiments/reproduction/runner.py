@@ -127,7 +127,7 @@ class RunContext:
         # The trained policy is handed back on the CPU.
         device = Fabric(accelerator=self.accelerator, devices=1).device
         report = evaluate(
-            {variant: [policy.to(device)]}, self.collection, floors=False, progress=self.progress
+            {variant: [policy.to(device)]}, self.collection, baselines=False, progress=self.progress
         )
         return self._record(
             variant=variant,
