@@ -1,4 +1,4 @@
-"""Errors that a user can mend: each message says what was wrong, where, and what to do."""
+"""Errors and warnings of the package; each message gives the problem, its place and a remedy."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,10 +8,10 @@ import numpy as np
 
 
 class CrystalGymError(ValueError):
-    """Bad input; the command line turns it into exit code 2."""
+    """Raised when an input is invalid; the command line exits with code 2."""
 
     def __reduce__(self) -> tuple:
-        """By message alone, so that every subclass comes back from a worker process."""
+        """Pickle by the message alone, so that a worker process can return every subclass."""
         return _restore, (type(self), str(self))
 
 
@@ -20,52 +20,64 @@ def _restore(kind: type[CrystalGymError], message: str) -> CrystalGymError:
 
 
 class UnknownNameError(CrystalGymError):
-    """A name that no registry knows."""
+    """Raised when a name is not in its registry."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        close = difflib.get_close_matches(str(name), known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
         super().__init__(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(known)}.")
 
 
-class BadCrystalError(CrystalGymError):
-    """A crystal that cannot become a skeleton: no sites, disorder, overlapping sites, too large."""
-
-
-class MissingDataError(CrystalGymError):
-    """A file that is neither at hand nor to be had."""
-
-
-class DownloadError(MissingDataError):
-    """A file that is not at hand and cannot be fetched."""
-
-
-class DamagedFileError(CrystalGymError):
-    """A file whose content is not what its checksum or format promises."""
-
-
-class StorageError(CrystalGymError):
-    """A place that cannot be written: read-only, full, or not a folder."""
-
-
-class ResetNeededError(CrystalGymError, gym.error.ResetNeeded):
-    """A step or a picture is asked for where there is no episode under way."""
-
-
-class InvalidActionError(CrystalGymError, gym.error.InvalidAction):
-    """An action that is no element of the vocabulary."""
-
-
-class RewardError(CrystalGymError):
-    """A reward that fails on a crystal, which the message names."""
-
-
 class UnknownCrystalError(CrystalGymError):
-    """A crystal that is not in the collection."""
+    """Raised when a collection has no crystal with the given row or id."""
 
     def __init__(self, crystal: object, collection: str, ids: np.ndarray) -> None:
         super().__init__(
-            f"No crystal {crystal!r} in {collection!r}; rows run from 0 to {len(ids) - 1}, ids (as "
-            f"str) are like {str(ids[0])!r}."
+            f"No crystal {crystal!r} in {collection!r}: rows run from 0 to {len(ids) - 1} (int), "
+            f"and ids are strings such as {str(ids[0])!r}."
         )
+
+
+class BadCrystalError(CrystalGymError):
+    """Raised when a crystal has no valid skeleton: disorder, overlapping sites, too many sites."""
+
+
+class SymmetryError(CrystalGymError):
+    """Raised when no space group of a skeleton is found."""
+
+
+class MissingDataError(CrystalGymError):
+    """Raised when required data, such as a file or a label, is missing."""
+
+
+class DownloadError(MissingDataError):
+    """Raised when a required file is missing and cannot be downloaded."""
+
+
+class DamagedFileError(CrystalGymError):
+    """Raised when a file is unreadable or its content does not match its checksum or format."""
+
+
+class StorageError(CrystalGymError):
+    """Raised when a file cannot be written: a read-only folder, a full disk, no folder."""
+
+
+class ResetNeededError(CrystalGymError, gym.error.ResetNeeded):
+    """Raised when ``step`` or ``render`` is called without a running episode."""
+
+
+class InvalidActionError(CrystalGymError, gym.error.InvalidAction):
+    """Raised when an action is not the index of an element in the vocabulary."""
+
+
+class RewardError(CrystalGymError):
+    """Raised when a reward fails on a crystal; the message gives the crystal."""
+
+
+class ParserWarning(UserWarning):
+    """Issued when a parser reports a problem with a crystal that it reads nevertheless."""
+
+
+class SymmetryWarning(UserWarning):
+    """Issued when skeletons count as asymmetric because no space group was found."""

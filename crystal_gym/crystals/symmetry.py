@@ -1,64 +1,81 @@
-"""Which sites of a skeleton its own symmetry makes equal."""
+"""The sites of a skeleton that are equivalent under its own symmetry."""
 
 import warnings
 
 import numpy as np
 
-# Å. What a skeleton's geometry tells apart by more than this is not called equal; pymatgen's
-# default for the space group of a computed crystal.
+from crystal_gym.errors import SymmetryError
+
+# Deviations from symmetry up to this distance in Å are ignored; pymatgen's default for the space
+# group of a computed crystal.
 TOLERANCE = 0.01
-# Attempts with half the tolerance each, where operations move sites by more than was asked for.
+# Number of attempts, each with half the tolerance of the one before.
 _ATTEMPTS = 5
-# Distances that are held at once.
+# Number of squared distances in memory at once.
 _CHUNK = 2**20
 
 
 def site_permutations(
     lattice: np.ndarray, frac_coords: np.ndarray, tolerance: float = TOLERANCE
 ) -> np.ndarray:
-    """The permutations of the sites under the space group of the empty skeleton.
+    """Compute the site permutations under the space group of the empty skeleton.
 
-    All sites count as the same species: nothing but the geometry enters. Each operation of the
-    space group, translations included, puts every site on a site, and several operations may
-    permute the sites alike. Permutations form a group. Where spglib finds no space group (sites
-    closer than the tolerance, a cell that is too flat), it is the identity alone.
+    All sites count as the same species, so only the geometry matters. Each operation of the space
+    group, including translations, maps every site to a site. Several operations may give the same
+    permutation. The permutations form a group.
 
     Args:
-        lattice: row vectors in Å, (3, 3).
-        frac_coords: fractional coordinates, (n, 3).
-        tolerance: the largest distance in Å between a moved site and the one that it is put on.
+        lattice: Row vectors in Å, (3, 3).
+        frac_coords: Fractional coordinates, (n, 3).
+        tolerance: Largest distance in Å between the image of a site and the site it is mapped to.
 
     Returns:
-        int64 (P, n), distinct and in lexicographic order, the identity first: permutation p puts
-        site i on site ``permutations[p, i]``.
+        int64 (P, n), distinct and in lexicographic order, the identity first. Permutation p maps
+        site i to site ``permutations[p, i]``.
+
+    Raises:
+        SymmetryError: If spglib finds no space group, for example because sites are closer than
+            the tolerance or the cell is too flat, or if every space group that it finds moves
+            sites by more than the tolerance.
     """
     lattice, frac_coords = np.asarray(lattice, np.float64), np.asarray(frac_coords, np.float64)
+    reasons: list[str] = []
+    cause = None
     for attempt in range(_ATTEMPTS):
-        operations = _operations(lattice, frac_coords, tolerance / 2**attempt)
-        if operations is None:
-            continue
-        permutations = _permutations(lattice, frac_coords, *operations, tolerance)
-        if permutations is not None:
-            return permutations
-    return np.arange(len(frac_coords))[None]
+        symprec = tolerance / 2**attempt
+        try:
+            operations = _operations(lattice, frac_coords, symprec)
+            return _permutations(lattice, frac_coords, *operations, tolerance)
+        except SymmetryError as error:
+            cause = error
+            reasons.append(f"{symprec:g} Å: {error}")
+    raise SymmetryError(
+        f"Expected a space group of the skeleton with {len(frac_coords)} sites, got none "
+        f"({'; '.join(reasons)}). Check for overlapping sites and a flat cell, or change the "
+        "tolerance."
+    ) from cause
 
 
 def _operations(
-    lattice: np.ndarray, frac_coords: np.ndarray, tolerance: float
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Rotations (G, 3, 3) and translations (G, 3) in fractional coordinates, or ``None``."""
+    lattice: np.ndarray, frac_coords: np.ndarray, symprec: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rotations (G, 3, 3) and translations (G, 3) in fractional coordinates."""
     import spglib
 
     with warnings.catch_warnings():
-        # spglib announces that failures will be exceptions; both ways are taken here.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        # spglib announces that failures will become exceptions; both are handled here.
+        warnings.filterwarnings(
+            "ignore", message="Set OLD_ERROR_HANDLING", category=DeprecationWarning
+        )
         try:
             found = spglib.get_symmetry(
-                (lattice.tolist(), frac_coords.tolist(), [1] * len(frac_coords)), symprec=tolerance
+                (lattice.tolist(), frac_coords.tolist(), [1] * len(frac_coords)), symprec=symprec
             )
-        except spglib.SpglibError:
-            return None
-    return None if found is None else (found["rotations"], found["translations"])
+        except spglib.SpglibError as error:
+            raise SymmetryError(f"spglib fails with {error}") from error
+    if found is None:
+        raise SymmetryError("spglib finds no space group")
+    return found["rotations"], found["translations"]
 
 
 def _permutations(
@@ -67,20 +84,24 @@ def _permutations(
     rotations: np.ndarray,
     translations: np.ndarray,
     tolerance: float,
-) -> np.ndarray | None:
-    """Distinct permutations (P, n), or ``None`` if an operation is none within the tolerance."""
+) -> np.ndarray:
+    """Return the distinct permutations (P, n) of the sites by these operations."""
     n = len(frac_coords)
     distinct = []
     step = max(1, _CHUNK // n**2)
     for first in range(0, len(rotations), step):
-        some = slice(first, first + step)
-        moved = frac_coords @ rotations[some].swapaxes(1, 2) + translations[some, None]
-        apart = moved[:, :, None] - frac_coords
-        apart -= np.round(apart)
-        squared = ((apart @ lattice) ** 2).sum(-1)
+        chunk = slice(first, first + step)
+        moved = frac_coords @ rotations[chunk].swapaxes(1, 2) + translations[chunk, None]
+        difference = moved[:, :, None] - frac_coords
+        difference -= np.round(difference)
+        squared = ((difference @ lattice) ** 2).sum(-1)
         nearest = squared.argmin(-1)
-        reached = np.take_along_axis(squared, nearest[..., None], -1)
-        if reached.max() > tolerance**2 or (np.sort(nearest, 1) != np.arange(n)).any():
-            return None
+        farthest = np.take_along_axis(squared, nearest[..., None], -1).max()
+        if farthest > tolerance**2:
+            raise SymmetryError(
+                f"an operation moves a site to a place {farthest**0.5:.3g} Å from the nearest site"
+            )
+        if (np.sort(nearest, 1) != np.arange(n)).any():
+            raise SymmetryError("an operation maps two sites to one")
         distinct.append(np.unique(nearest, axis=0))
     return np.unique(np.concatenate(distinct), axis=0)

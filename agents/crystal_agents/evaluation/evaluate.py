@@ -1,5 +1,6 @@
 """Evaluation of policies on a split, next to baselines and the ground truth."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.crystals.skeleton import lattice_matrix
 from crystal_gym.crystals.symmetry import site_permutations
 from crystal_gym.episode import EpisodeTable
-from crystal_gym.errors import CrystalGymError
+from crystal_gym.errors import CrystalGymError, SymmetryError, SymmetryWarning
 from crystal_gym.masks import Mask, resolve_mask
 from crystal_gym.utils.progress import progress_bar
 
@@ -111,6 +112,9 @@ def skeleton_symmetries(
 ) -> dict[int, np.ndarray]:
     """Compute the permutations of each crystal's sites under its skeleton's space group.
 
+    Where no space group is found, the identity is the only permutation. A ``SymmetryWarning``
+    reports the number of such crystals and the reason for the first.
+
     Args:
         collection: The crystals.
         crystals: Rows of the collection, (S,).
@@ -120,12 +124,23 @@ def skeleton_symmetries(
         Permutations (P, n) by row.
     """
     lattices = lattice_matrix(collection.parameters[crystals])
-    symmetries = {}
+    symmetries, failures = {}, []
     with progress_bar("Symmetry of the skeletons", len(crystals), shown=progress) as advance:
         for row, lattice in zip(crystals.tolist(), lattices, strict=True):
             sites = collection.frac_coords[row, : collection.n_sites[row]]
-            symmetries[row] = site_permutations(lattice, sites)
+            try:
+                symmetries[row] = site_permutations(lattice, sites)
+            except SymmetryError as error:
+                symmetries[row] = np.arange(len(sites))[None]
+                failures.append(f"{str(collection.ids[row])!r}: {error}")
             advance(1)
+    if failures:
+        warnings.warn(
+            f"{len(failures)} of {len(crystals)} skeletons count as asymmetric in the "
+            f"symmetry-equivalent accuracy. The first is crystal {failures[0]}",
+            SymmetryWarning,
+            stacklevel=2,
+        )
     return symmetries
 
 
