@@ -61,7 +61,7 @@ def run(
         )
     built = time.perf_counter()
     training = Training(folder / str(seed), recipe, seed=seed, precision=args.precision)
-    policy = train(training, data.vocabulary, data, progress=False)
+    policy = train(training, data, progress=False)
     seconds = time.perf_counter() - began
     report = evaluate({args.recipe: [policy]}, collection, baselines=False, progress=False)
     figure = report.rows[args.recipe].metrics["accuracy"]

@@ -98,7 +98,7 @@ def losses() -> dict[str, object]:
                 policy = train_cql(args, CQLConfig(), small, progress=False)
             else:
                 given = synthetic if recipe.synthetic else None
-                policy = train(args, data.vocabulary, small, None, given, progress=False)
+                policy = train(args, small, None, given, progress=False)
             history = (Path(folder) / "metrics.csv").read_text().splitlines()
         column = history[0].split(",").index("loss")
         values = [float(line.split(",")[column]) for line in history[1:]]

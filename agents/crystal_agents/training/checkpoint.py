@@ -1,73 +1,136 @@
-"""What all training loops share: a run's settings, optimizers, history and checkpoints."""
+"""Checkpoints, from which an interrupted run resumes with the same weights and history."""
 
 import dataclasses
+import hashlib
+import json
+import pickle
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
 
 from crystal_agents.training.config import TrainingConfig
-from crystal_agents.training.loop import Progress
+from crystal_agents.training.progress import Progress
 from crystal_gym.errors import CrystalGymError, DamagedFileError
 from crystal_gym.utils.files import atomic_write
 
-if TYPE_CHECKING:
-    pass
-
 CHECKPOINT_FILE = "checkpoint.pt"
+
+# Exceptions that reading a truncated or altered file, or one with other content, can raise.
+_READ_ERRORS = (
+    RuntimeError,
+    EOFError,
+    pickle.UnpicklingError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+)
+
+
+class Stateful(Protocol):
+    """An object with a state that a checkpoint stores, such as a module or an optimizer."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state by name."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
+        """Replace the state."""
+        ...
 
 
 @dataclass
 class Checkpoint:
-    """The run's state on disk: written beside and renamed, read without unpickling."""
+    """The checkpoint file of a run, replaced atomically and read without unpickling objects.
 
-    args: TrainingConfig
+    Attributes:
+        config: The run; its folder contains the file.
+        fabric: The launched Fabric of the run; only its first process writes.
+        parts: Objects whose states are stored, by name.
+        fingerprint: Hash of everything that determines the weights, see ``hash_inputs``. A
+            checkpoint with another fingerprint is rejected.
+        saved_at: Time of the last save, in seconds of a monotonic clock.
+    """
+
+    config: TrainingConfig
     fabric: Fabric
-    parts: dict[str, Any]
+    parts: dict[str, Stateful]
     fingerprint: str
     saved_at: float = field(default_factory=time.monotonic)
 
     @property
     def path(self) -> Path:
-        """Of the checkpoint."""
-        return self.args.run / CHECKPOINT_FILE
+        """The checkpoint file."""
+        return self.config.run / CHECKPOINT_FILE
 
     def save(self, progress: Progress) -> None:
-        """Replace the checkpoint by the present state."""
+        """Replace the checkpoint by the current state.
+
+        Raises:
+            StorageError: If the file cannot be written; the previous checkpoint is kept.
+        """
         if self.fabric.is_global_zero:
             state = {name: part.state_dict() for name, part in self.parts.items()}
             state |= {"progress": dataclasses.asdict(progress), "fingerprint": self.fingerprint}
-            with atomic_write(self.path) as beside:
-                torch.save(state, beside)
+            with atomic_write(self.path) as temporary:
+                torch.save(state, temporary)
         self.fabric.barrier()
         self.saved_at = time.monotonic()
 
     def save_if_due(self, progress: Progress) -> None:
-        """Save when the last one is long enough ago."""
-        due = time.monotonic() - self.saved_at >= self.args.checkpoint_seconds
+        """Save if ``checkpoint_seconds`` have passed since the last save.
+
+        Raises:
+            StorageError: If the file cannot be written; the previous checkpoint is kept.
+        """
+        due = time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
         if self.fabric.broadcast(due):
             self.save(progress)
 
     def load(self) -> Progress:
-        """The state to go on from; a fresh one where there is no checkpoint."""
+        """Restore all parts and return the progress; a new progress if there is no checkpoint.
+
+        Raises:
+            DamagedFileError: If the file is damaged or was written by an incompatible version.
+            CrystalGymError: If the checkpoint belongs to other settings or data.
+        """
         if not self.path.is_file():
             return Progress()
         try:
             state = torch.load(self.path, map_location=self.fabric.device, weights_only=True)
+            fingerprint = state["fingerprint"]
             progress = Progress(**state["progress"])
-            same = state["fingerprint"] == self.fingerprint
-        except Exception as error:  # torch's readers raise whatever they stumble over
+            parts = {name: state[name] for name in self.parts}
+        except torch.OutOfMemoryError:
+            raise
+        except _READ_ERRORS as error:
             raise DamagedFileError(
-                f"{self.path} is damaged ({type(error).__name__}). Delete it to begin anew."
+                f"{self.path} is damaged or was written by an incompatible version "
+                f"({type(error).__name__}: {error}). Delete it to start again."
             ) from error
-        if not same:
+        if fingerprint != self.fingerprint:
             raise CrystalGymError(
                 f"{self.path} belongs to a run with other settings, another vocabulary or other "
-                "data. Choose another folder, or delete it to begin anew."
+                "data. Choose another folder, or delete the file to start again."
             )
         for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+            part.load_state_dict(parts[name])
         return progress
+
+
+def hash_inputs(settings: list[Any], content: Iterable[bytes]) -> str:
+    """Return the SHA-256 of everything that determines the weights of a run.
+
+    Args:
+        settings: Settings as JSON values.
+        content: Content of the data, such as the bytes of arrays.
+    """
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for part in content:
+        digest.update(part)
+    return digest.hexdigest()

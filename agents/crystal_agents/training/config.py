@@ -1,4 +1,4 @@
-"""FIXDOC."""
+"""Configuration of a training run."""
 
 import math
 from dataclasses import dataclass, field
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One training run.
+    """Configuration of one training run.
 
     Attributes:
-        run: folder of the checkpoint, the history and the trained policy.
-        recipe: the network and how it is trained.
-        seed: of the initial weights, the order of the batches and the dropout.
-        validate_every: epochs between validations; the last epoch is always validated.
-        patience: stop after this many validations without improvement and keep the best weights;
-            0 trains to the end.
-        checkpoint_seconds: time between checkpoints.
-        accelerator: Fabric's accelerator: ``cpu``, ``cuda``, ``auto``.
-        devices: number of processes.
-        precision: Fabric's precision, such as ``32-true`` or ``bf16-mixed``.
-        tensorboard: write TensorBoard events beside the CSV history.
-        provenance: anything to keep with the policy, such as the data set's name.
+        run: Folder of the checkpoint, the history and the trained policy.
+        recipe: The network and its training settings.
+        seed: Seed of the initial weights, the order of the batches and dropout.
+        validate_every: Number of epochs between validations; the last epoch is always validated.
+        patience: Number of validations without improvement after which training stops; the best
+            weights are kept. 0 trains all epochs and keeps the last weights.
+        checkpoint_seconds: Time between checkpoints in seconds.
+        accelerator: Accelerator of Lightning Fabric: ``cpu``, ``cuda`` or ``auto``.
+        devices: Number of processes.
+        precision: Precision of Lightning Fabric.
+        tensorboard: Whether to write TensorBoard events in addition to the CSV history.
+        provenance: JSON values to store with the policy, such as the name of the dataset.
     """
 
     run: Path
@@ -45,27 +45,35 @@ class TrainingConfig:
     provenance: dict[str, Any] = field(default_factory=dict)
 
 
-def check_args(args: TrainingConfig, validation: "Transitions | None") -> None:
-    """Refuse settings that cannot be.
+def check_config(config: TrainingConfig, validation: "Transitions | None") -> None:
+    """Validate the training configuration.
+
+    Args:
+        config: The configuration.
+        validation: Validation transitions, which patience requires.
 
     Raises:
-        CrystalGymError: a number is out of range, or patience has nothing to go by.
+        CrystalGymError: If a number is out of range, or if ``patience`` is set without validation
+            transitions.
     """
-    recipe = args.recipe
-    least = {
+    recipe = config.recipe
+    minimums = {
         "epochs": (recipe.epochs, 1),
         "skeletons": (recipe.skeletons, 1),
         "states": (recipe.states, 1),
         "learning_rate": (recipe.learning_rate, 0),
-        "validate_every": (args.validate_every, 1),
-        "patience": (args.patience, 0),
-        "devices": (args.devices, 1),
+        "validate_every": (config.validate_every, 1),
+        "patience": (config.patience, 0),
+        "devices": (config.devices, 1),
     }
-    for name, (value, lowest) in least.items():
-        if not lowest <= value < math.inf:
-            raise CrystalGymError(f"{name} must be at least {lowest} and finite, not {value}.")
-    check_seed(args.seed)
-    if args.patience and validation is None:
+    for name, (value, minimum) in minimums.items():
+        if not minimum <= value < math.inf:
+            raise CrystalGymError(
+                f"Expected {name} to be at least {minimum} and finite, got {value}."
+            )
+    check_seed(config.seed)
+    if config.patience and validation is None:
         raise CrystalGymError(
-            "Stopping early needs validation transitions; give them or patience 0."
+            f"Expected validation transitions for patience {config.patience}, got none. Pass "
+            "validation transitions or set patience to 0."
         )

@@ -1,51 +1,34 @@
-"""Offline RL: discrete CQLConfig on the graph network, from the transitions of a behavior data set.
+"""Offline RL: discrete CQL on a graph network, from transitions of any behavior policy.
 
-The logits of a ``SkeletonPolicy`` are read as Q-values here, so that what is learned is saved,
-evaluated and used like any other policy: its most probable action is the one of highest value.
+The logits of a ``SkeletonPolicy`` are Q-values here. The result is therefore saved, evaluated and
+used like any other policy: its most probable action is the one with the highest value.
 """
 
 import dataclasses
-import hashlib
-import json
-import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from lightning_fabric import Fabric
+from torch import Tensor
 
-from crystal_agents.networks.graph_batch import SkeletonStore
 from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy
-from crystal_agents.training.checkpoint import Checkpoint
-from crystal_agents.training.config import TrainingConfig, check_args
+from crystal_agents.training.checkpoint import Stateful, hash_inputs
+from crystal_agents.training.config import TrainingConfig, check_config
+from crystal_agents.training.cql_loss import TargetState, make_cql_loss
 from crystal_agents.training.fabric import make_fabric
-from crystal_agents.training.loop import (
-    HISTORY_FILE,
-    Progress,
-    teacher_forced_accuracy,
-    write_history,
-)
-from crystal_agents.training.optimizers import (
-    base_learning_rates,
-    learning_rate_factor,
-    make_optimizers,
-    set_learning_rates,
-)
-from crystal_agents.training.recipes import Recipe
-from crystal_agents.training.seeding import derive_seed, make_generator
-from crystal_agents.training.transition_batches import TransitionStore
+from crystal_agents.training.learner import Learner, StepLoss
+from crystal_agents.training.loop import fit
+from crystal_agents.training.optimizers import make_optimizers
+from crystal_agents.training.rewarded_transitions import RewardedStore, on_unit_scale
 from crystal_gym.errors import CrystalGymError
-from crystal_gym.utils.progress import progress_bar
 
 if TYPE_CHECKING:
-    from tensordict import TensorDict
-    from torchrl.objectives import DiscreteCQLLoss
-
     from crystal_datasets.transitions import Transitions
 
-# What the network is told of a state.
-_STATE = ("skeleton", "element", "focus")
+# Terms of torchrl's loss that the history records.
+_TERMS = ("loss_qvalue", "loss_cql", "target_value")
 
 
 @dataclass(frozen=True)
@@ -53,12 +36,14 @@ class CQLConfig:
     """Settings of conservative Q-learning (Kumar et al., 2020).
 
     Attributes:
-        alpha: weight of the conservative term beside the temporal difference; large values approach
-            behavioral cloning, 0 is Q-learning, which overrates what the data never show.
-        gamma: discount; episodes are finite and short, so returns are undiscounted by default.
-        tau: share of the network in its slowly following target at each step.
-        unit_scale: bring the returns of the data to the scale from 0 to 1 before learning, see
-            ``on_unit_scale``; without it, one ``alpha`` means something else for every reward.
+        alpha: Weight of the conservative term relative to the temporal difference. Large values
+            approach behavioral cloning; 0 is Q-learning, which overestimates actions that the data
+            do not contain.
+        gamma: Discount factor; episodes are finite and short, so returns are undiscounted by
+            default.
+        tau: Weight of the current network in the update of the target network at each step.
+        unit_scale: Whether to scale the returns of the data to the range from 0 to 1, see
+            ``on_unit_scale``. Without it, the effect of ``alpha`` depends on the reward.
     """
 
     alpha: float = 0.1
@@ -67,279 +52,136 @@ class CQLConfig:
     unit_scale: bool = True
 
 
-def on_unit_scale(data: "Transitions") -> "Transitions":
-    """The same transitions, with rewards such that returns are mostly from 0 to 1.
-
-    Returns at the 1st and the 99th percentile become 0 and 1: a few extreme ones do not count. All
-    rewards are divided by the range; the offset is part of an episode's last reward. Episodes of
-    a skeleton are equally long, so that what is best stays best.
-
-    TrainingConfig:
-        data: transitions with finite rewards; where all returns are equal, these become 0.
-    """
-    low, high = np.percentile(data.returns, (1, 99))
-    if low == high:
-        low, high = data.returns.min(), data.returns.max()
-    reward = data.reward.astype(np.float64)
-    reward[data.done] -= low
-    return dataclasses.replace(data, reward=(reward / ((high - low) or 1)).astype(np.float32))
-
-
 def train_cql(
-    args: TrainingConfig,
-    settings: CQLConfig,
+    config: TrainingConfig,
+    cql: CQLConfig,
     data: "Transitions",
     validation: "Transitions | None" = None,
     *,
     progress: bool = True,
 ) -> SkeletonPolicy:
-    """Learn Q-values from transitions; go on from the run's checkpoint if it has one.
+    """Learn Q-values from transitions, resuming from the run's checkpoint if there is one.
 
-    An interrupted run that is called again ends with the weights of an uninterrupted one.
+    An interrupted and resumed run ends with the weights of an uninterrupted one.
 
-    TrainingConfig:
-        args: the run; of its recipe, what belongs to the network, the batches and the optimizer.
-            It takes one process: ``devices`` is 1.
-        settings: of the algorithm.
-        data: transitions with rewards, of any behavior.
-        validation: expert transitions, on which the share of states is told where the action of
-            highest value is the expert's.
-        progress: show a progress bar.
+    Args:
+        config: The run, with ``devices`` 1. Its recipe determines the network, the batches and the
+            optimizer; gradients are not clipped and weights are not averaged.
+        cql: Settings of the algorithm.
+        data: Transitions with rewards, of any behavior policy.
+        validation: Expert transitions for the validation accuracy: the fraction of states whose
+            action of highest value is the expert's.
+        progress: Whether to show a progress bar.
 
     Returns:
-        The policy whose logits are Q-values, also saved in ``args.run``.
+        The policy whose logits are Q-values, also saved in ``config.run``.
 
     Raises:
-        CrystalGymError: settings that cannot be, rewards that are no numbers, or the run's
-            checkpoint is of other settings or other data.
-        DamagedFileError: the checkpoint is damaged.
-        ModuleNotFoundError: torchrl is not installed.
-        StorageError: the run's folder cannot be written.
+        CrystalGymError: If the configuration is invalid, if rewards are not finite, or if the
+            checkpoint belongs to other settings or data.
+        DamagedFileError: If the checkpoint is damaged.
+        ModuleNotFoundError: If torchrl is not installed.
+        StorageError: If the folder of the run cannot be written.
     """
-    recipe = args.recipe
-    check_args(args, validation)
-    _check(args, settings, data)
-    if settings.unit_scale:
+    check_config(config, validation)
+    _check_cql(config, cql, data)
+    if cql.unit_scale:
         data = on_unit_scale(data)
-    fabric = make_fabric(args)
-    torch.manual_seed(args.seed)
-    max_sites = data.frac_coords.shape[1]
-    config = PolicyConfig(recipe.network, data.vocabulary, max_sites, recipe.settings)
-    policy = SkeletonPolicy(config).to(fabric.device)
-    store = RewardedStore(data, fabric.device)
-    loss_module = cql_loss(policy, store.skeletons, settings)
-    from torchrl.objectives import SoftUpdate
-
-    target = SoftUpdate(loss_module, tau=settings.tau)
-    optimizers = make_optimizers(policy, recipe)
-    highest = base_learning_rates(optimizers)
-    held_out = None if validation is None else TransitionStore(validation, fabric.device)
-
-    parts: dict[str, Any] = {"policy": policy, "target": TargetState(loss_module)}
-    parts |= {f"optimizer {i}": optimizer for i, optimizer in enumerate(optimizers)}
-    checkpoint = Checkpoint(args, fabric, parts, _fingerprint(args, settings, data))
-    state = checkpoint.load()
-    steps_per_epoch = len(store.epoch(recipe, make_generator(args.seed, 0)))
-    last_step = recipe.epochs * steps_per_epoch
-
-    with progress_bar(f"CQLConfig with {recipe.network}", last_step, shown=progress) as advance:
-        advance(state.step)
-        while state.step < last_step and not state.stopped:
-            epoch, start = divmod(state.step, steps_per_epoch)
-            for groups in store.epoch(recipe, make_generator(args.seed, epoch))[start:]:
-                checkpoint.save_if_due(state)
-                began = time.perf_counter()
-                policy.train()
-                rate = learning_rate_factor(recipe, state.step, last_step)
-                set_learning_rates(optimizers, highest, rate)
-                torch.manual_seed(derive_seed(args.seed, state.step))
-                batch = store.batch(groups)
-                with fabric.autocast():
-                    losses = loss_module(batch)
-                    loss = losses["loss_qvalue"] + settings.alpha * losses["loss_cql"]
-                fabric.backward(loss)
-                for optimizer in optimizers:
-                    optimizer.step()
-                    optimizer.zero_grad()
-                target.step()
-                state.step += 1
-                state.seconds += time.perf_counter() - began
-                n = groups.numel()
-                agreed = (batch["pred_val"].argmax(-1) == batch["action"]).sum().item()
-                told = ("loss_qvalue", "loss_cql", "target_value")
-                metrics = {name: n * losses[name].item() for name in told}
-                state.add(n * loss.item(), agreed, n, n, **metrics)
-                advance(1, f"epoch {epoch + 1}/{recipe.epochs}, loss {state.metrics()['loss']:.3f}")
-            row = {
-                "epoch": epoch + 1,
-                "step": state.step,
-                "learning_rate": rate * recipe.learning_rate,
-            }
-            row |= state.end_epoch()
-            if held_out is not None and (
-                (epoch + 1) % args.validate_every == 0 or state.step == last_step
-            ):
-                row["val_accuracy"] = teacher_forced_accuracy(policy, held_out)
-                if args.patience:
-                    state.keep_if_best(policy, row["val_accuracy"], args.patience)
-            state.history.append(row)
-            write_history(args.run / HISTORY_FILE, state.history)
-    checkpoint.save(state)
-
-    trained = SkeletonPolicy(dataclasses.replace(config, training=_record(args, settings, state)))
-    trained.load_state_dict(state.best if args.patience else policy.state_dict())
-    trained.save(args.run)
-    return trained.eval()
+    fabric = make_fabric(config)
+    torch.manual_seed(config.seed)
+    learner = CQLLearner(config, cql, fabric, data)
+    return fit(config, learner, fabric, validation, progress=progress)
 
 
-def cql_loss(
-    policy: SkeletonPolicy, skeletons: SkeletonStore, settings: CQLConfig
-) -> "DiscreteCQLLoss":
-    """The loss of torchrl on a policy's logits, which share its weights; with a target network.
+class CQLLearner(Learner):
+    """Conservative Q-learning on transitions with rewards.
 
-    TrainingConfig:
-        policy: its logits become Q-values.
-        skeletons: to which ``skeleton`` in the batches refers.
-        settings: of the algorithm.
-    """
-    from torchrl.modules import QValueActor
-    from torchrl.objectives import DiscreteCQLLoss
-    from torchrl.objectives.utils import ValueEstimators
-
-    actor = QValueActor(
-        _ValueNetwork(policy, skeletons), in_keys=list(_STATE), action_space="categorical"
-    )
-    loss = DiscreteCQLLoss(actor, action_space="categorical", delay_value=True)
-    # The estimator keeps a copy of the network as it is now: one without dropout.
-    policy.eval()
-    loss.make_value_estimator(ValueEstimators.TD0, gamma=settings.gamma)
-    policy.train()
-    return loss
-
-
-class _ValueNetwork(nn.Module):
-    """Q-values of K states of each of S skeletons, from tensors alone.
-
-    Shapes: rows of the skeletons (K, S), equal along K; codes (K, S, N); focus (K, S) to (K, S, V).
+    Args:
+        config: The run.
+        cql: Settings of the algorithm.
+        fabric: The launched Fabric of the run, with one process.
+        data: Transitions with rewards on their final scale.
     """
 
-    def __init__(self, policy: SkeletonPolicy, skeletons: SkeletonStore) -> None:
-        super().__init__()
-        self.policy = policy
-        self.skeletons = skeletons
+    sums: ClassVar[tuple[str, ...]] = (*Learner.sums, *_TERMS)
 
-    def forward(self, skeleton: Tensor, element: Tensor, focus: Tensor) -> Tensor:
-        batch = self.skeletons.batch(skeleton[0])
-        return self.policy(batch, batch.flat(element), focus).float()
+    def __init__(
+        self, config: TrainingConfig, cql: CQLConfig, fabric: Fabric, data: "Transitions"
+    ) -> None:
+        from torchrl.objectives import SoftUpdate
 
+        recipe = config.recipe
+        max_sites = data.frac_coords.shape[1]
+        self.title = f"CQL with {recipe.network}"
+        self.policy = SkeletonPolicy(
+            PolicyConfig(recipe.network, data.vocabulary, max_sites, recipe.settings)
+        ).to(fabric.device)
+        self.model = self.policy
+        self.store = RewardedStore(data, fabric.device)
+        self.cql_loss = make_cql_loss(self.policy, self.store.skeletons, cql.gamma)
+        self.target_update = SoftUpdate(self.cql_loss, tau=cql.tau)
+        self.optimizers = make_optimizers(self.policy, recipe)
+        self._config, self._cql, self._fabric, self._data = config, cql, fabric, data
 
-class TargetState:
-    """The target network's weights, in the form in which checkpoints keep their parts."""
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        """Return shuffled transitions in groups of one skeleton, indices (S, K) for each batch."""
+        return self.store.batches(self._config.recipe, generator)
 
-    def __init__(self, loss: "DiscreteCQLLoss") -> None:
-        self._loss = loss
+    def loss(self, rows: Tensor, generator: torch.Generator) -> StepLoss:
+        """Return the temporal-difference loss plus the conservative loss; it draws no states."""
+        batch = self.store.batch(rows)
+        with self._fabric.autocast():
+            terms = self.cql_loss(batch)
+            loss = terms["loss_qvalue"] + self._cql.alpha * terms["loss_cql"]
+        states = rows.numel()
+        correct = (batch["pred_val"].argmax(-1) == batch["action"]).sum()
+        means = [loss, *(terms[name] for name in _TERMS)]
+        # In float64, the product of a mean and the number of states is exact.
+        mean_loss, *others = torch.stack(means).detach().cpu().double() * states
+        counts = [correct.cpu().double(), torch.tensor(states).double()]
+        return StepLoss(loss, torch.stack([mean_loss, *counts, *others]), states)
 
-    def _weights(self) -> dict[str, Tensor]:
-        flat = self._loss.target_value_network_params.flatten_keys(".")
-        return {str(key): value.data for key, value in flat.items()}
+    def after_step(self) -> None:
+        """Move the target network toward the current one."""
+        self.target_update.step()
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The weights by name."""
-        return self._weights()
+    def parts(self) -> dict[str, Stateful]:
+        """Return the policy, the target network and the optimizers."""
+        optimizers = {f"optimizer {i}": optimizer for i, optimizer in enumerate(self.optimizers)}
+        return {"policy": self.policy, "target": TargetState(self.cql_loss), **optimizers}
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Put weights in the place of the present ones."""
-        for name, value in self._weights().items():
-            value.copy_(state[name])
+    def fingerprint(self) -> str:
+        """Return the hash of the settings, the vocabulary and the data."""
+        config, data = self._config, self._data
+        settings = [dataclasses.asdict(config.recipe), dataclasses.asdict(self._cql), config.seed]
+        settings += [config.precision, data.vocabulary, config.patience, config.validate_every]
+        arrays = (data.n_sites, data.frac_coords, data.lattice, data.edges)
+        arrays += (data.skeleton, data.elements, data.focus, data.action, data.reward, data.done)
+        return hash_inputs(settings, (array.tobytes() for array in arrays))
 
-
-class RewardedStore:
-    """Transitions with rewards and the states that follow, on one device.
-
-    TrainingConfig:
-        data: transitions; those of a trajectory follow one another.
-        device: where the tensors live.
-    """
-
-    def __init__(self, data: "Transitions", device: torch.device | str = "cpu") -> None:
-        self._store = TransitionStore(data, device)
-        self.skeletons = self._store.skeletons
-        self._skeleton = self._store.skeleton.to(device)
-        self._reward = torch.as_tensor(data.reward, device=device)
-        self._done = torch.as_tensor(data.done, device=device)
-
-    def epoch(self, recipe: Recipe, random: torch.Generator) -> list[Tensor]:
-        """The batches of one epoch, shuffled: groups (S, K) of K transitions of one skeleton."""
-        return list(self._store.groups(recipe.states, random).split(recipe.skeletons))
-
-    def batch(self, groups: Tensor) -> "TensorDict":
-        """Transitions as torchrl takes them, batch size (K, S)."""
-        from tensordict import TensorDict
-
-        store = self._store
-        index = groups.T.to(self._done.device)
-        element = store.elements[index].to(torch.int64)
-        focus, action, done = store.focus[index], store.action[index], self._done[index]
-        # After the last step there is no next focus; the value there is not asked for.
-        following = store.focus[index + ~done]
-        state = {"skeleton": self._skeleton[index], "element": element, "focus": focus}
-        then = {
-            "skeleton": state["skeleton"],
-            "element": element.scatter(-1, focus[..., None], action[..., None] + 1),
-            "focus": following,
-            "reward": self._reward[index][..., None],
-            "done": done[..., None],
-            "terminated": done[..., None],
-        }
-        return TensorDict({**state, "action": action, "next": then}, batch_size=index.shape)
+    def record(self) -> dict[str, Any]:
+        """Return the name and the settings of the algorithm."""
+        return {"algorithm": "cql", "cql": dataclasses.asdict(self._cql)}
 
 
-def _check(args: TrainingConfig, settings: CQLConfig, data: "Transitions") -> None:
-    if args.precision == "16-mixed":
-        raise CrystalGymError("CQLConfig learns in 32-true or bf16-mixed, not in 16-mixed.")
-    if args.devices != 1:
+def _check_cql(config: TrainingConfig, cql: CQLConfig, data: "Transitions") -> None:
+    if config.precision == "16-mixed":
         raise CrystalGymError(
-            f"CQLConfig learns in one process; devices must be 1, not {args.devices}."
+            "Expected precision 32-true or bf16-mixed for CQL, got 16-mixed. Set another precision."
         )
-    if not (0 <= settings.alpha < np.inf and 0 <= settings.gamma <= 1 and 0 < settings.tau <= 1):
+    if config.devices != 1:
         raise CrystalGymError(
-            "alpha must be at least 0 and finite, gamma from 0 to 1 and tau above 0 and at most 1; "
-            f"not {settings.alpha}, {settings.gamma} and {settings.tau}."
+            f"Expected devices to be 1 for CQL, got {config.devices}. Train in one process."
         )
-    strange = int((~np.isfinite(data.reward)).sum())
-    if strange:
+    if not 0 <= cql.alpha < np.inf:
+        raise CrystalGymError(f"Expected alpha to be at least 0 and finite, got {cql.alpha}.")
+    if not 0 <= cql.gamma <= 1:
+        raise CrystalGymError(f"Expected gamma to be from 0 to 1, got {cql.gamma}.")
+    if not 0 < cql.tau <= 1:
+        raise CrystalGymError(f"Expected tau to be above 0 and at most 1, got {cql.tau}.")
+    n_bad = int((~np.isfinite(data.reward)).sum())
+    if n_bad:
         raise CrystalGymError(
-            f"{strange} rewards of {data.dataset_id} are NaN or infinite; values cannot be learned "
-            "from them. Data sets of build_dataset leave such episodes out."
+            f"Expected finite rewards in {data.dataset_id}, got {n_bad} that are NaN or infinite. "
+            "Build the dataset with build_dataset, which drops such episodes."
         )
-
-
-def _fingerprint(args: TrainingConfig, settings: CQLConfig, data: "Transitions") -> str:
-    """Of everything that decides the weights: settings, vocabulary and data."""
-    digest = hashlib.sha256()
-    told = [dataclasses.asdict(args.recipe), dataclasses.asdict(settings), args.seed]
-    told += [args.precision, data.vocabulary, args.patience, args.validate_every]
-    digest.update(json.dumps(told).encode())
-    geometry = (data.n_sites, data.frac_coords, data.lattice, data.edges)
-    steps = (data.skeleton, data.elements, data.focus, data.action, data.reward, data.done)
-    for array in (*geometry, *steps):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def _record(args: TrainingConfig, settings: CQLConfig, progress: Progress) -> dict[str, Any]:
-    last = progress.history[-1]
-    return {
-        **args.provenance,
-        "algorithm": "cql",
-        "cql": dataclasses.asdict(settings),
-        "recipe": dataclasses.asdict(args.recipe),
-        "seed": args.seed,
-        "epochs": len(progress.history),
-        "steps": progress.step,
-        "seconds": round(sum(row["seconds"] for row in progress.history), 1),
-        "accelerator": args.accelerator,
-        "precision": args.precision,
-        "train_accuracy": last["train_accuracy"],
-        "val_accuracy": progress.best_accuracy if args.patience else last.get("val_accuracy"),
-    }

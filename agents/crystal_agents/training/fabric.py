@@ -1,9 +1,10 @@
-"""FIXDOC."""
+"""Lightning Fabric: devices, processes and precision of a run."""
 
 from typing import TYPE_CHECKING, Any
 
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from crystal_agents.training.config import TrainingConfig
 from crystal_gym.errors import CrystalGymError
@@ -13,35 +14,42 @@ if TYPE_CHECKING:
 
 
 class GeometryPreservingPrecision(MixedPrecision):
-    """Fabric's, but geometry goes in as it is: 16 bits would round coordinates to 0.02 Å."""
+    """Mixed precision that leaves inputs as they are.
+
+    Lightning's own would convert them: in 16 bits, coordinates are rounded to 0.02 Å.
+    """
 
     def convert_input(self, data: Any) -> Any:
+        """Return the inputs unchanged."""
         return data
 
 
-def make_fabric(args: TrainingConfig) -> Fabric:
-    """Fabric for the run's hardware, launched.
+def make_fabric(config: TrainingConfig) -> Fabric:
+    """Return a launched Fabric for the devices and the precision of a run.
 
     Raises:
-        CrystalGymError: there is no such hardware here.
+        CrystalGymError: If this machine lacks the hardware, or the accelerator is unknown.
     """
     try:
-        fabric = Fabric(accelerator=args.accelerator, devices=args.devices)
-        if args.precision != "32-true":
-            plugin = GeometryPreservingPrecision(args.precision, fabric.device.type)
-            fabric = Fabric(accelerator=args.accelerator, devices=args.devices, plugins=[plugin])
+        fabric = Fabric(accelerator=config.accelerator, devices=config.devices)
+        if config.precision != "32-true":
+            plugin = GeometryPreservingPrecision(config.precision, fabric.device.type)
+            fabric = Fabric(
+                accelerator=config.accelerator, devices=config.devices, plugins=[plugin]
+            )
         fabric.launch()
-    # Fabric's own exceptions for hardware that is not there have no common base.
-    except Exception as error:
+    # Fabric's exceptions for unknown or missing hardware have no common base.
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise CrystalGymError(
-            f"Cannot train with accelerator {args.accelerator!r}, {args.devices} devices and "
-            f"precision {args.precision!r} here: {error}"
+            f"Cannot train with accelerator {config.accelerator!r}, devices {config.devices} and "
+            f"precision {config.precision!r} on this machine: {error} Choose other hardware "
+            "settings."
         ) from error
     return fabric
 
 
-def make_tensorboard_logger(args: TrainingConfig) -> "TensorBoardLogger":
-    """The logger of TensorBoard events in the run's folder."""
+def make_tensorboard_logger(config: TrainingConfig) -> "TensorBoardLogger":
+    """Return a logger that writes TensorBoard events to the folder of the run."""
     from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
-    return TensorBoardLogger(args.run, name="tensorboard", version="")
+    return TensorBoardLogger(config.run, name="tensorboard", version="")

@@ -1,102 +1,152 @@
-"""FIXDOC."""
+"""The epoch loop that trains every learner and can be interrupted after any step."""
 
-import csv
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
-
-from crystal_gym.utils.files import atomic_write
-
-if TYPE_CHECKING:
-    pass
-from typing import TYPE_CHECKING
+from lightning_fabric import Fabric
 
 from crystal_agents.policies.policy import SkeletonPolicy
-from crystal_agents.training.seeding import make_generator
+from crystal_agents.training.checkpoint import Checkpoint
+from crystal_agents.training.config import TrainingConfig
+from crystal_agents.training.fabric import make_tensorboard_logger
+from crystal_agents.training.history import HISTORY_FILE, write_history
+from crystal_agents.training.learner import Learner
+from crystal_agents.training.optimizers import (
+    learning_rate_factor,
+    peak_learning_rates,
+    set_learning_rates,
+)
+from crystal_agents.training.progress import Progress
+from crystal_agents.training.seeding import derive_seed, make_generator
 from crystal_agents.training.transition_batches import TransitionStore
+from crystal_agents.training.validation import teacher_forced_accuracy
+from crystal_gym.utils.progress import progress_bar
 
 if TYPE_CHECKING:
-    pass
+    from crystal_datasets.transitions import Transitions
 
 
-HISTORY_FILE = "metrics.csv"
+def fit(
+    config: TrainingConfig,
+    learner: Learner,
+    fabric: Fabric,
+    validation: "Transitions | None" = None,
+    *,
+    progress: bool = True,
+) -> SkeletonPolicy:
+    """Train a learner for all epochs, resuming from the run's checkpoint if there is one.
+
+    All random numbers of a step depend only on the seed and the step's number, so that an
+    interrupted and resumed run ends with the weights of an uninterrupted one.
+
+    Args:
+        config: The run.
+        learner: The algorithm with its policy and data.
+        fabric: The launched Fabric of the run.
+        validation: Expert transitions for the validation accuracy.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The trained policy, also saved in ``config.run``.
+
+    Raises:
+        CrystalGymError: If the checkpoint belongs to other settings or data.
+        DamagedFileError: If the checkpoint is damaged.
+        StorageError: If the folder of the run cannot be written.
+    """
+    recipe, optimizers = config.recipe, learner.optimizers
+    held_out = None if validation is None else TransitionStore(validation, fabric.device)
+    write_events = config.tensorboard and fabric.is_global_zero
+    logger = make_tensorboard_logger(config) if write_events else None
+    # Read before the checkpoint restores the rates of its step.
+    peak_rates = peak_learning_rates(optimizers)
+    checkpoint = Checkpoint(config, fabric, learner.parts(), learner.fingerprint())
+    state = checkpoint.load()
+    steps_per_epoch = len(learner.batches(make_generator(config.seed, 0)))
+    last_step = recipe.epochs * steps_per_epoch
+
+    bar = progress_bar(learner.title, last_step, shown=progress and fabric.is_global_zero)
+    with bar as advance:
+        advance(state.step)
+        while state.step < last_step and not state.stopped:
+            epoch, start = divmod(state.step, steps_per_epoch)
+            for rows in learner.batches(make_generator(config.seed, epoch))[start:]:
+                checkpoint.save_if_due(state)
+                began = time.perf_counter()
+                learner.model.train()
+                factor = learning_rate_factor(recipe, state.step, last_step)
+                set_learning_rates(optimizers, peak_rates, factor)
+                # Processes differ in dropout only; nothing else depends on their number.
+                torch.manual_seed(derive_seed(config.seed, state.step, fabric.global_rank))
+                result = learner.loss(rows, make_generator(config.seed, state.step))
+                fabric.backward(result.loss)
+                for optimizer in optimizers:
+                    if learner.max_grad_norm:
+                        fabric.clip_gradients(
+                            learner.model,
+                            optimizer,
+                            max_norm=learner.max_grad_norm,
+                            error_if_nonfinite=False,
+                        )
+                    optimizer.step()
+                    optimizer.zero_grad()
+                learner.after_step()
+                state.step += 1
+                state.seconds += time.perf_counter() - began
+                sums = torch.as_tensor(fabric.all_reduce(result.sums, reduce_op="sum")).tolist()
+                state.add(dict(zip(learner.sums, sums, strict=True)), result.states)
+                loss = state.metrics()["loss"]
+                advance(1, f"epoch {epoch + 1}/{recipe.epochs}, loss {loss:.3f}")
+            row = {
+                "epoch": epoch + 1,
+                "step": state.step,
+                "learning_rate": factor * recipe.learning_rate,
+                **state.end_epoch(),
+            }
+            due = (epoch + 1) % config.validate_every == 0 or state.step == last_step
+            if held_out is not None and due:
+                accuracy = _validate(learner.final_policy, held_out, fabric)
+                row["val_accuracy"] = accuracy
+                if config.patience:
+                    state.keep_if_best(learner.final_policy, accuracy, config.patience)
+            state.history.append(row)
+            if fabric.is_global_zero:
+                write_history(config.run / HISTORY_FILE, state.history)
+            if logger is not None:
+                logger.log_metrics({k: v for k, v in row.items() if k != "step"}, state.step)
+    checkpoint.save(state)
+
+    policy_config = learner.policy.config
+    record = _training_record(config, learner.record(), state)
+    trained = SkeletonPolicy(dataclasses.replace(policy_config, training=record))
+    trained.load_state_dict(state.best if config.patience else learner.final_policy.state_dict())
+    if fabric.is_global_zero:
+        trained.save(config.run)
+    return trained.eval()
 
 
-def write_history(path: Path, history: list[dict[str, float]]) -> None:
-    """The figures of every epoch as CSV, whole or absent."""
-    columns = list(dict.fromkeys(key for row in history for key in row))
-    with atomic_write(path) as beside, beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(history)
+def _validate(policy: SkeletonPolicy, held_out: TransitionStore, fabric: Fabric) -> float:
+    """Return the validation accuracy of the first process, so that all stop at the same step."""
+    accuracy = teacher_forced_accuracy(policy, held_out) if fabric.is_global_zero else 0.0
+    return fabric.broadcast(accuracy)
 
 
-@dataclass
-class Progress:
-    """Where a run stands; all of it goes into the checkpoint."""
-
-    step: int = 0
-    loss: float = 0.0
-    states: int = 0
-    right: float = 0.0
-    actions: float = 0.0
-    seconds: float = 0.0
-    others: dict[str, float] = field(default_factory=dict)
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    best_accuracy: float = -1.0
-    since_best: int = 0
-    stopped: bool = False
-
-    def add(self, loss: float, right: float, actions: float, states: int, **others: float) -> None:
-        """Take a step's figures into the epoch's; all are sums, the others over states."""
-        self.loss += loss
-        self.states += states
-        self.right += right
-        self.actions += actions
-        for name, value in others.items():
-            self.others[name] = self.others.get(name, 0.0) + value
-
-    def metrics(self) -> dict[str, float]:
-        """The epoch so far."""
-        return {
-            "loss": self.loss / max(self.states, 1),
-            **{name: total / max(self.states, 1) for name, total in self.others.items()},
-            "train_accuracy": self.right / max(self.actions, 1),
-            "transitions_per_second": self.states / max(self.seconds, 1e-9),
-            "seconds": self.seconds,
-        }
-
-    def end_epoch(self) -> dict[str, float]:
-        """The epoch's figures; the next one begins."""
-        metrics = self.metrics()
-        self.loss = self.right = self.actions = self.seconds = 0.0
-        self.states, self.others = 0, {}
-        return metrics
-
-    def keep_if_best(self, policy: nn.Module, accuracy: float, patience: int) -> None:
-        """Remember the best weights, and stop the run when its patience is at an end."""
-        if accuracy > self.best_accuracy:
-            self.best_accuracy, self.since_best = accuracy, 0
-            self.best = {key: value.clone() for key, value in policy.state_dict().items()}
-        else:
-            self.since_best += 1
-        self.stopped = self.since_best >= patience
-
-
-def teacher_forced_accuracy(policy: SkeletonPolicy, store: TransitionStore) -> float:
-    """Fraction of transitions at which the most probable action is the expert's."""
-    was_training = policy.training
-    policy.eval()
-    right = torch.zeros(len(store), dtype=torch.bool)
-    with torch.no_grad():
-        # Five states of a skeleton share its geometry; one that is drawn twice is written twice.
-        for groups in store.groups(5, make_generator(0)).split(512):
-            batch = store.batch(groups)
-            logits = policy(batch.skeletons, batch.elements, batch.focus)
-            right[groups] = (logits.argmax(-1) == batch.action).T.cpu()
-    policy.train(was_training)
-    return right.double().mean().item()
+def _training_record(
+    config: TrainingConfig, algorithm: dict[str, Any], progress: Progress
+) -> dict[str, Any]:
+    last = progress.history[-1]
+    return {
+        **config.provenance,
+        **algorithm,
+        "recipe": dataclasses.asdict(config.recipe),
+        "seed": config.seed,
+        "epochs": len(progress.history),
+        "steps": progress.step,
+        "seconds": round(sum(row["seconds"] for row in progress.history), 1),
+        "accelerator": config.accelerator,
+        "precision": config.precision,
+        "train_accuracy": last["train_accuracy"],
+        "val_accuracy": progress.best_accuracy if config.patience else last.get("val_accuracy"),
+    }

@@ -1,136 +1,215 @@
-"""What a policy learns from: an epoch's batches and the loss of each."""
+"""Objectives of behavioral cloning: the batches of an epoch and the loss of each batch."""
 
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crystal_agents.networks.graph_batch import SkeletonBatch
-from crystal_agents.synthetic.posterior_batches import SyntheticBatch, SyntheticStore
+from crystal_agents.synthetic.posterior_batches import SyntheticStore
 from crystal_agents.training.recipes import Recipe
-from crystal_agents.training.transition_batches import (
-    Batch,
-    TransitionStore,
-    sample_random_traversals,
-)
+from crystal_agents.training.transition_batches import TransitionStore, sample_random_traversals
 from crystal_gym.errors import CrystalGymError
+
+if TYPE_CHECKING:
+    from crystal_agents.synthetic.generation import SyntheticCrystals
+    from crystal_datasets.transitions import Transitions
 
 
 class BatchLoss(NamedTuple):
-    """Cross-entropy of each state (K, S), the number of right actions, and of how many."""
+    """Loss of K states of each of S skeletons.
+
+    Attributes:
+        loss: Cross-entropy of each state, (K, S).
+        correct: Number of correct predictions, a scalar.
+        count: Number of predictions, a scalar.
+    """
 
     loss: Tensor
-    right: Tensor
+    correct: Tensor
     count: Tensor
 
 
-class CloningObjective:
-    """An expert's transitions, or synthetic crystals in their place.
+class CloningObjective(ABC):
+    """What a policy learns in each state, and from which states.
 
     Args:
-        store: the transitions.
-        synthetic: crystals whose density was fitted to the expert's; where they are given, an epoch
-            sees each of them once and none of the transitions.
-        recipe: sizes of the batches, and what is learned in a state.
-
-    Raises:
-        CrystalGymError: the recipe visits random traversals, but the transitions put more than one
-            element on a site of a crystal.
+        recipe: Batch size: S skeletons and K states of each.
     """
 
-    def __init__(
-        self, store: TransitionStore, synthetic: SyntheticStore | None, recipe: Recipe
-    ) -> None:
-        if recipe.traversals == "random" and synthetic is None and not store.has_unique_actions:
-            raise CrystalGymError(
-                "Random traversals need an expert, who fills a crystal in one way only; these "
-                "transitions fill it in several. Use a recipe with traversals='expert', or "
-                "`crystal-gym train-offline --algorithm bc`."
-            )
-        self.store, self.synthetic, self.recipe = store, synthetic, recipe
+    def __init__(self, recipe: Recipe) -> None:
+        self.skeletons, self.states = recipe.skeletons, recipe.states
 
-    def epoch(self, generator: torch.Generator) -> list[Tensor]:
-        """The batches of one epoch, shuffled; every epoch has the same number.
-
-        Returns:
-            Rows of transitions in groups (S, K), or of synthetic crystals (S,).
-        """
-        size = self.recipe.skeletons
-        if self.synthetic is None:
-            groups = self.store.groups(self.recipe.states, generator)
-            return list(groups.split(size))
-        return list(torch.randperm(len(self.synthetic), generator=generator).split(size))
-
-    def outcome(
-        self, model: nn.Module, rows: Tensor, generator: torch.Generator, share: slice
-    ) -> BatchLoss:
-        """The loss of one process's share of a batch.
+    @abstractmethod
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        """Return the row indices of the batches of one epoch, always the same number of batches.
 
         Args:
-            model: the policy.
-            rows: the whole batch.
-            generator: of the random traversals, which do not depend on the number of processes.
-            share: which of the batch's S rows are this process's.
+            generator: Generator of the shuffling.
         """
-        if self.synthetic is not None:
-            draws = torch.rand(
-                self.recipe.states, len(rows), self.synthetic.n_draws, generator=generator
-            )
-            return _of_posterior(model, self.synthetic.batch(rows[share], draws[:, share]))
-        batch = self.store.batch(rows[share])
-        if self.recipe.traversals == "expert":
-            return _of_focus(model, batch)
-        sites = self.store.skeletons.max_sites + 1
-        draws = torch.rand(self.recipe.states, len(rows), sites, generator=generator)
-        return _of_empty_sites(model, batch, draws[:, share])
+
+    @abstractmethod
+    def batch_loss(
+        self, model: nn.Module, rows: Tensor, generator: torch.Generator, share: slice
+    ) -> BatchLoss:
+        """Return the loss of one process's share of a batch.
+
+        Args:
+            model: The policy.
+            rows: Row indices of the whole batch, one of ``batches``.
+            generator: Generator of the random states, which are drawn for the whole batch and so
+                do not depend on the number of processes.
+            share: The rows of this process.
+        """
 
 
-def _of_focus(model: nn.Module, batch: Batch) -> BatchLoss:
-    """The expert's action at the focus: the paper's Algorithm 1."""
-    logits = model(batch.skeletons, batch.elements, batch.focus)
-    loss = F.cross_entropy(logits.flatten(0, 1), batch.action.flatten(), reduction="none")
-    return BatchLoss(
-        loss.view_as(batch.action),
-        (logits.argmax(-1) == batch.action).sum(),
-        torch.tensor(batch.action.numel(), device=loss.device),
-    )
+class _TransitionObjective(CloningObjective):
+    """An objective on transitions, each of which an epoch visits once.
 
-
-def _of_empty_sites(model: nn.Module, batch: Batch, draws: Tensor) -> BatchLoss:
-    """The expert's elements of all empty sites, on random traversals.
-
-    Every other state is filled by the policy's own guesses instead of the expert's elements, as in
-    DAgger (Ross, Gordon & Bagnell, 2011): one that has seen the expert's states alone takes its own
-    mistakes for evidence.
+    Args:
+        store: The transitions.
+        recipe: Batch size.
     """
-    elements = sample_random_traversals(batch, draws)
-    with torch.no_grad():
-        guess = model(batch.skeletons, torch.zeros_like(elements[:1])).argmax(-1) + 1
-    own = torch.arange(len(elements), device=elements.device)[:, None] % 2 == 1
-    elements = torch.where(own & (elements > 0), guess, elements)
-    logits = model(batch.skeletons, elements)
-    target = (batch.finished - 1).expand_as(elements)
-    loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
-    return _mean_of_empty(
-        loss.view_as(elements), logits.argmax(-1) == target, elements, batch.skeletons
-    )
+
+    def __init__(self, store: TransitionStore, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.store = store
+
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        """Return transitions in groups of one skeleton, indices (S, K) for each batch."""
+        return list(self.store.groups(self.states, generator).split(self.skeletons))
 
 
-def _of_posterior(model: nn.Module, batch: SyntheticBatch) -> BatchLoss:
-    """The whole posterior of all empty sites."""
-    logits = model(batch.skeletons, batch.elements)
-    loss = -(batch.target * logits.log_softmax(-1)).sum(-1)
-    right = logits.argmax(-1) == batch.target.argmax(-1)
-    return _mean_of_empty(loss, right, batch.elements, batch.skeletons)
+class FocusObjective(_TransitionObjective):
+    """Cross-entropy of the expert's action at the focus: Algorithm 1 of the paper."""
+
+    def batch_loss(
+        self, model: nn.Module, rows: Tensor, generator: torch.Generator, share: slice
+    ) -> BatchLoss:
+        """Return the loss at the focus of each transition; it needs no random numbers."""
+        batch = self.store.batch(rows[share])
+        logits = model(batch.skeletons, batch.elements, batch.focus)
+        loss = F.cross_entropy(logits.flatten(0, 1), batch.action.flatten(), reduction="none")
+        return BatchLoss(
+            loss.view_as(batch.action),
+            (logits.argmax(-1) == batch.action).sum(),
+            torch.tensor(batch.action.numel(), device=loss.device),
+        )
 
 
-def _mean_of_empty(
-    loss: Tensor, right: Tensor, elements: Tensor, skeletons: SkeletonBatch
+class EmptySitesObjective(_TransitionObjective):
+    """Cross-entropy of the expert's elements on all empty sites, on random traversals.
+
+    Half of the states are filled with the policy's own predictions instead of the expert's
+    elements, as in DAgger (Ross, Gordon & Bagnell, 2011): a policy trained on the expert's states
+    only would treat its own mistakes as evidence.
+
+    Args:
+        store: Transitions with one filling for each crystal.
+        recipe: Batch size.
+
+    Raises:
+        CrystalGymError: If the transitions assign different elements to one site of a crystal.
+    """
+
+    def __init__(self, store: TransitionStore, recipe: Recipe) -> None:
+        super().__init__(store, recipe)
+        if not store.has_unique_actions:
+            raise CrystalGymError(
+                "Random traversals need an expert with one filling for each crystal, got "
+                "transitions with several fillings. Use a recipe with traversals='expert', or "
+                "`crystal-gym train-offline --algorithm bc`."
+            )
+
+    def batch_loss(
+        self, model: nn.Module, rows: Tensor, generator: torch.Generator, share: slice
+    ) -> BatchLoss:
+        """Return the mean loss of the empty sites of each state."""
+        batch = self.store.batch(rows[share])
+        draws = torch.rand(
+            self.states, len(rows), self.store.skeletons.max_sites + 1, generator=generator
+        )
+        elements = sample_random_traversals(batch, draws[:, share])
+        with torch.no_grad():
+            predicted = model(batch.skeletons, torch.zeros_like(elements[:1])).argmax(-1) + 1
+        by_policy = torch.arange(len(elements), device=elements.device)[:, None] % 2 == 1
+        elements = torch.where(by_policy & (elements > 0), predicted, elements)
+        logits = model(batch.skeletons, elements)
+        target = (batch.finished - 1).expand_as(elements)
+        loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
+        correct = logits.argmax(-1) == target
+        return _mean_over_empty_sites(loss.view_as(elements), correct, elements, batch.skeletons)
+
+
+class PosteriorObjective(CloningObjective):
+    """Cross-entropy of the posterior of all empty sites of synthetic crystals.
+
+    Args:
+        store: Synthetic crystals, each of which an epoch visits once.
+        recipe: Batch size.
+    """
+
+    def __init__(self, store: SyntheticStore, recipe: Recipe) -> None:
+        super().__init__(recipe)
+        self.store = store
+
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        """Return shuffled crystals, indices (S,) for each batch."""
+        return list(torch.randperm(len(self.store), generator=generator).split(self.skeletons))
+
+    def batch_loss(
+        self, model: nn.Module, rows: Tensor, generator: torch.Generator, share: slice
+    ) -> BatchLoss:
+        """Return the mean loss of the empty sites of each state."""
+        draws = torch.rand(self.states, len(rows), self.store.n_draws, generator=generator)
+        batch = self.store.batch(rows[share], draws[:, share])
+        logits = model(batch.skeletons, batch.elements)
+        loss = -(batch.target * logits.log_softmax(-1)).sum(-1)
+        correct = logits.argmax(-1) == batch.target.argmax(-1)
+        return _mean_over_empty_sites(loss, correct, batch.elements, batch.skeletons)
+
+
+def make_objective(
+    recipe: Recipe,
+    data: "Transitions",
+    synthetic: "SyntheticCrystals | None",
+    device: torch.device | str,
+) -> CloningObjective:
+    """Return the objective for a recipe and its data.
+
+    Args:
+        recipe: Its traversals choose between the focus and all empty sites.
+        data: Transitions of the expert.
+        synthetic: Synthetic crystals; if given, they replace the transitions.
+        device: Device of the batches.
+
+    Raises:
+        CrystalGymError: If the recipe has random traversals and the transitions assign different
+            elements to one site of a crystal.
+    """
+    if synthetic is not None:
+        return PosteriorObjective(SyntheticStore(synthetic, len(data.vocabulary), device), recipe)
+    store = TransitionStore(data, device)
+    if recipe.traversals == "expert":
+        return FocusObjective(store, recipe)
+    return EmptySitesObjective(store, recipe)
+
+
+def _mean_over_empty_sites(
+    loss: Tensor, correct: Tensor, elements: Tensor, skeletons: SkeletonBatch
 ) -> BatchLoss:
-    """Every state counts once, however many of its sites are still empty."""
+    """Average the losses of sites over the empty ones, so that all states have the same weight.
+
+    Args:
+        loss: Loss of each site, (K, s).
+        correct: Whether the prediction for each site is correct, bool (K, s).
+        elements: Codes of the fillings, int64 (K, s).
+        skeletons: The S skeletons with s sites.
+    """
     empty = elements == 0
     total = loss.new_zeros(len(elements), len(skeletons))
     number = total.index_add(1, skeletons.owner, empty.to(loss.dtype))
     total = total.index_add(1, skeletons.owner, torch.where(empty, loss, 0.0))
-    return BatchLoss(total / number.clamp_min(1), (right & empty).sum(), empty.sum())
+    return BatchLoss(total / number.clamp_min(1), (correct & empty).sum(), empty.sum())

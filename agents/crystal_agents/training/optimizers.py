@@ -1,23 +1,25 @@
-"""FIXDOC."""
+"""Optimizers, the learning-rate schedule and the running average of weights."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from crystal_agents.training.recipes import Recipe
 
-if TYPE_CHECKING:
-    pass
-
-
 # Steps over which the learning rate of the cosine schedule rises.
 _WARM_UP = 200
 
 
 def make_optimizers(policy: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """The recipe's optimizer; Muon takes the inner matrices and leaves the rest to AdamW."""
+    """Return the optimizers of a recipe.
+
+    Muon optimizes the weights of the inner linear layers; AdamW optimizes all other parameters.
+
+    Args:
+        policy: The module whose parameters are optimized.
+        recipe: The optimizer, the learning rate and the weight decay.
+    """
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "adam":
         return [torch.optim.Adam(policy.parameters(), lr=rate, weight_decay=decay)]
@@ -26,24 +28,32 @@ def make_optimizers(policy: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
     if recipe.optimizer == "adamw":
         groups = [
             {"params": weights, "weight_decay": decay},
-            {"params": _others(policy, weights), "weight_decay": 0.0},
+            {"params": _other_parameters(policy, weights), "weight_decay": 0.0},
         ]
         return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
-    # The last layer is the elements' own: each row is learned for itself.
+    # Rows of the last layer belong to single elements, so Muon must not mix them.
     inner = weights[:-1]
+    others = _other_parameters(policy, inner)
     return [
         torch.optim.Muon(inner, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(_others(policy, inner), lr=rate / 3, weight_decay=0.0, betas=(0.9, 0.98)),
+        torch.optim.AdamW(others, lr=rate / 3, weight_decay=0.0, betas=(0.9, 0.98)),
     ]
 
 
-def _others(policy: nn.Module, chosen: list[Tensor]) -> list[nn.Parameter]:
+def _other_parameters(policy: nn.Module, chosen: list[Tensor]) -> list[nn.Parameter]:
     ids = {id(parameter) for parameter in chosen}
     return [parameter for parameter in policy.parameters() if id(parameter) not in ids]
 
 
 def learning_rate_factor(recipe: Recipe, step: int, last_step: int) -> float:
-    """The learning rate as a share of its highest value."""
+    """Return the learning rate of a step as a fraction of its peak.
+
+    Args:
+        recipe: The schedule: ``constant``, or ``cosine`` with a linear warm-up over 200 steps, or
+            over a tenth of all steps if that is shorter, and a floor of 0.01.
+        step: Number of the step, from 0.
+        last_step: Number of steps in total.
+    """
     if recipe.schedule == "constant":
         return 1.0
     warm_up = min(_WARM_UP, max(1, last_step // 10))
@@ -51,25 +61,35 @@ def learning_rate_factor(recipe: Recipe, step: int, last_step: int) -> float:
     return min(1.0, (step + 1) / warm_up) * max(cosine, 0.01)
 
 
-def base_learning_rates(optimizers: Sequence[torch.optim.Optimizer]) -> list[list[float]]:
-    """The learning rates with which optimizers were made, by optimizer and group."""
+def peak_learning_rates(optimizers: Sequence[torch.optim.Optimizer]) -> list[list[float]]:
+    """Return the learning rates of new optimizers, by optimizer and parameter group."""
     return [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
 
 
 def set_learning_rates(
-    optimizers: Sequence[torch.optim.Optimizer], highest: list[list[float]], share: float
+    optimizers: Sequence[torch.optim.Optimizer], peak_rates: list[list[float]], factor: float
 ) -> None:
-    """Set all learning rates to a share of their highest values."""
-    for optimizer, rates in zip(optimizers, highest, strict=True):
+    """Set all learning rates to a fraction of their peaks.
+
+    Args:
+        optimizers: The optimizers.
+        peak_rates: Peak rates by optimizer and parameter group.
+        factor: Fraction of the peak rates.
+    """
+    for optimizer, rates in zip(optimizers, peak_rates, strict=True):
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = share * rate
+            group["lr"] = factor * rate
 
 
 def running_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """How an ``AveragedModel`` takes in new weights."""
+    """Return the averaging function of an exponential moving average for ``AveragedModel``.
+
+    Args:
+        decay: Weight of the previous average; it is smaller in the first steps, so that the
+            initial weights lose their influence quickly.
+    """
 
     def update(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        # Early weights are forgotten sooner.
         kept = min(decay, (1 + int(count)) / (10 + int(count)))
         return averaged.lerp(current, 1 - kept)
 

@@ -1,39 +1,36 @@
-"""How each network is trained by default: one recipe a name."""
+"""Training recipes: the network, the optimizer and the data of behavioral cloning, by name."""
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from crystal_gym.errors import UnknownNameError
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of behavioral cloning that belong to a network.
+    """A network and its settings for behavioral cloning.
 
     Attributes:
-        network: a name of ``crystal_agents.networks.registry.ENCODERS``.
-        settings: keyword arguments of the encoder.
-        epochs: passes over the transitions.
-        skeletons: S, groups in a batch.
-        states: K, states in a group, all of one skeleton; a batch holds S x K transitions.
-        learning_rate: its highest value.
+        network: Name of the network, one of ``crystal_agents.networks.registry.ENCODERS``.
+        settings: Keyword arguments of the encoder.
+        epochs: Number of passes over the transitions.
+        skeletons: S, number of skeletons in a batch; a skeleton can occur more than once.
+        states: K, number of states of each of them; a batch has S x K transitions.
+        learning_rate: Peak learning rate.
         schedule: ``constant``, or ``cosine`` with a short linear warm-up.
-        weight_decay: of the optimizer.
-        optimizer: ``adam``; ``adamw``, which spares biases, norms and embeddings the decay; or
-            ``muon`` (K. Jordan et al., 2024) for the inner matrices with AdamW at a third of the
-            learning rate for the rest.
-        traversals: ``expert`` learns the action at the focus, the paper's Algorithm 1; ``random``
-            also visits random subsets of the expert's fillings, and of the policy's own guesses,
-            and learns the expert's elements on all empty sites at once.
-        clip: largest norm of the gradient; 0 does not clip.
-        average: decay of the running average of weights that is kept as the policy; 0 keeps the
-            last weights.
-        synthetic: learn from synthetic crystals of the collection's prototype, whose density is
-            fitted to the expert's.
+        weight_decay: Weight decay of the optimizer.
+        optimizer: ``adam``; ``adamw``, without weight decay for biases, norms and embeddings; or
+            ``muon`` (K. Jordan et al., 2024) for the inner matrices, with AdamW at a third of the
+            learning rate for all other parameters.
+        traversals: ``expert`` trains on the action at the focus, as in Algorithm 1 of the paper.
+            ``random`` trains on all empty sites at once and also visits random subsets of the
+            expert's filling and of the policy's own predictions.
+        clip: Norm to which gradients are clipped; 0 disables clipping.
+        average: Decay of the running average of the weights, which becomes the policy; 0 keeps
+            the last weights.
+        synthetic: Whether to train on synthetic crystals of the collection's prototype, drawn
+            from a density that is fitted to the collection.
     """
 
     network: str
@@ -52,7 +49,10 @@ class Recipe:
 
 
 def _paper(network: str) -> Recipe:
-    """The paper's appendix: Adam 1e-3, weight decay 1e-5, batch 2048, 1000 epochs, last weights."""
+    """Return the recipe of the paper's appendix.
+
+    Adam with learning rate 1e-3 and weight decay 1e-5, batch size 2048, 1000 epochs, last weights.
+    """
     return Recipe(
         network=network,
         epochs=1000,
@@ -68,8 +68,11 @@ def _paper(network: str) -> Recipe:
     )
 
 
-def _ours(network: str) -> Recipe:
-    """The crystals alone: much dropout and half the rate, for they are soon known by heart."""
+def _transitions_only(network: str) -> Recipe:
+    """Return a recipe without synthetic crystals.
+
+    Strong dropout and a halved learning rate reduce overfitting to the few training crystals.
+    """
     return Recipe(
         network,
         {"dropout": 0.35},
@@ -81,7 +84,7 @@ def _ours(network: str) -> Recipe:
 
 
 def _augmented(network: str) -> Recipe:
-    """Synthetic crystals of one prototype, so many that nothing else need regularise."""
+    """Return a recipe with synthetic crystals, which are so many that it needs no dropout."""
     return Recipe(
         network,
         {"dropout": 0.0},
@@ -94,8 +97,8 @@ def _augmented(network: str) -> Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "egnn": _ours("egnn"),
-    "egnn-indexed": _ours("egnn-indexed"),
+    "egnn": _transitions_only("egnn"),
+    "egnn-indexed": _transitions_only("egnn-indexed"),
     "egnn-augmented": _augmented("egnn"),
     "egnn-indexed-augmented": _augmented("egnn-indexed"),
     "egnn-paper": _paper("egnn-paper"),
@@ -105,10 +108,10 @@ RECIPES: dict[str, Recipe] = {
 
 
 def get_recipe(name: str) -> Recipe:
-    """The recipe of this name.
+    """Return the recipe with this name.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: If there is no such recipe.
     """
     if name not in RECIPES:
         raise UnknownNameError("recipe", name, RECIPES)
@@ -116,10 +119,14 @@ def get_recipe(name: str) -> Recipe:
 
 
 def value_recipe(recipe: Recipe) -> Recipe:
-    """A recipe of behavioral cloning as one for Q-values: same network, batches and optimizer.
+    """Return a recipe for learning Q-values with the same network, batches and optimizer.
 
-    Dropout would add noise to every bootstrapped value, and synthetic crystals have no rewards.
-    Values come back from an episode's end step by step, so a few passes are not enough.
+    It has no dropout, which would add noise to every bootstrapped value, and no synthetic crystals,
+    which have no rewards. It has at least 10 epochs, because bootstrapping carries values back
+    from the end of an episode one step at a time.
+
+    Args:
+        recipe: A recipe of behavioral cloning.
     """
     settings = recipe.settings | ({"dropout": 0.0} if "dropout" in recipe.settings else {})
     return dataclasses.replace(
@@ -133,9 +140,12 @@ def value_recipe(recipe: Recipe) -> Recipe:
 
 
 def cloning_recipe(recipe: Recipe) -> Recipe:
-    """A recipe of behavioral cloning as one for data of any behavior.
+    """Return a recipe for cloning any behavior policy.
 
-    It learns the action at the focus: that all empty sites can be learned at once, on any
-    traversal, is true of an expert alone, who fills a crystal in one way only.
+    It trains on the action at the focus. Training on all empty sites of random traversals is valid
+    only for an expert with one filling for each crystal.
+
+    Args:
+        recipe: A recipe for cloning the expert.
     """
     return dataclasses.replace(recipe, traversals="expert", synthetic=False)

@@ -1,4 +1,4 @@
-"""Transitions in shuffled batches: K states of each of S skeletons, no Python per state."""
+"""Shuffled batches of transitions: K states of each of S skeletons."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Batch:
-    """K states of each of S skeletons with s sites in all.
+    """K states of each of S skeletons with s sites in total.
 
     Attributes:
-        skeletons: the graphs.
-        elements: codes before the action, int64 (K, s).
-        focus: the site to be filled, numbered within its skeleton, int64 (K, S).
-        action: the expert's, int64 (K, S).
-        finished: the expert's finished filling, codes, int64 (s,).
+        skeletons: The graphs of the skeletons.
+        elements: Codes before the action, int64 (K, s).
+        focus: Site in focus, numbered within its skeleton, int64 (K, S).
+        action: Action of the behavior policy, int64 (K, S).
+        finished: Codes of the finished filling, int64 (s,).
     """
 
     skeletons: SkeletonBatch
@@ -34,11 +34,11 @@ class Batch:
 
 
 class TransitionStore:
-    """A data set's transitions on one device, from which batches are gathered.
+    """Transitions on one device, from which batches are gathered.
 
     Args:
-        data: flat transitions and the table of their skeletons.
-        device: where the tensors live.
+        data: Flat transitions and the arrays of their skeletons.
+        device: Device of the tensors.
     """
 
     def __init__(self, data: "Transitions", device: torch.device | str = "cpu") -> None:
@@ -62,17 +62,17 @@ class TransitionStore:
 
     @property
     def has_unique_actions(self) -> bool:
-        """Whether all trajectories of a skeleton put the same element on a site."""
+        """Whether all trajectories of a skeleton assign the same element to each site."""
         return bool((self.finished[self._owner, self.focus] == self.action + 1).all())
 
     def groups(self, states: int, generator: torch.Generator) -> Tensor:
-        """One epoch: every transition in groups of K states of one skeleton, shuffled.
+        """Return all transitions of one epoch in shuffled groups of K states of one skeleton.
 
-        A skeleton whose number of transitions is no multiple of K has some of them drawn twice.
+        If the number of a skeleton's transitions is not a multiple of K, some of them occur twice.
 
         Args:
-            states: K; 1 is the usual shuffling of single transitions.
-            generator: the source of randomness.
+            states: K, number of states in a group; 1 shuffles single transitions.
+            generator: Generator of the shuffling.
 
         Returns:
             Indices of transitions, int64 (G, K).
@@ -88,7 +88,11 @@ class TransitionStore:
         return groups[torch.randperm(len(groups), generator=generator)]
 
     def batch(self, groups: Tensor) -> Batch:
-        """The transitions of S groups, indices (S, K)."""
+        """Return the transitions of S groups.
+
+        Args:
+            groups: Indices of transitions, (S, K).
+        """
         device = self.action.device
         index = groups.T.to(device)
         rows = self._owner[index[0]]
@@ -103,15 +107,16 @@ class TransitionStore:
 
 
 def sample_random_traversals(batch: Batch, draws: Tensor) -> Tensor:
-    """Fillings with each state's number of filled sites, half of them on random sites.
+    """Return states with the same numbers of filled sites, half of them on random traversals.
 
-    The expert's finished crystal can be reached in any order of the sites; a random subset of its
-    elements is a state on one of those orders. The other half keeps the expert's own order.
+    The expert's finished crystal can be reached by filling the sites in any order, so every subset
+    of its elements is a state of the expert. Half of the states stay as they are; in the others, a
+    random subset of the sites is filled.
 
     Args:
         batch: K states of S skeletons with up to N sites.
-        draws: uniform random numbers in [0, 1), (K, S, N + 1): one for each site and, last, one for
-            each state.
+        draws: Uniform random numbers in [0, 1), (K, S, N + 1): one for each site, then one for each
+            state.
 
     Returns:
         Codes, int64 (K, s).
@@ -119,7 +124,7 @@ def sample_random_traversals(batch: Batch, draws: Tensor) -> Tensor:
     skeletons, elements = batch.skeletons, batch.elements
     device = elements.device
     draws = draws.to(device)
-    # Sorting by a random key, then stably by skeleton, ranks the sites within each skeleton.
+    # Sort by a random key, then stably by skeleton, to rank the sites within each skeleton.
     shuffled = skeletons.flat(draws[..., :-1]).argsort(-1)
     order = shuffled.gather(-1, skeletons.owner[shuffled].argsort(dim=-1, stable=True))
     rank = torch.empty_like(order).scatter_(

@@ -241,9 +241,9 @@ def reproduce(toy_folder, tmp_path, monkeypatch, capsys):
 def test_all_variants_are_trained_once_and_the_base_is_table_1_s(reproduce, tmp_path, monkeypatch):
     trained = []
 
-    def train(args, _, data, validation, **options):
+    def train(args, data, validation, **options):
         trained.append((args.run.name, data.dataset_id, validation.dataset_id))
-        return original(args, _, data, validation, **options)
+        return original(args, data, validation, **options)
 
     original = runs.train
     monkeypatch.setattr(runs, "train", train)

@@ -137,7 +137,7 @@ def test_it_learns(toy, tmp_path, monkeypatch, precision):
         RECIPES["dimenet"], settings=SMALL, epochs=30, skeletons=20, learning_rate=5e-3
     )
     args = TrainingConfig(tmp_path / "run", recipe, precision=precision)
-    train(args, data.vocabulary, data, progress=False)
+    train(args, data, progress=False)
     with (tmp_path / "run" / "metrics.csv").open() as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert losses[-1] < 0.6 * losses[0]

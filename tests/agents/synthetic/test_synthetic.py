@@ -262,7 +262,7 @@ def test_a_policy_learns_from_synthetic_crystals_and_resumes(few, cache, tmp_pat
 
     def run(folder):
         args = TrainingConfig(tmp_path / folder, recipe, checkpoint_seconds=0)
-        return train(args, few.vocabulary, few, synthetic=made, progress=False)
+        return train(args, few, synthetic=made, progress=False)
 
     whole = run("whole")
     steps = whole.config.training["steps"]

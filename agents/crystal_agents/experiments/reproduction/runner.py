@@ -1,8 +1,7 @@
-"""The runs of an experiment: learned or drawn at random, measured once on the test split."""
+"""Runs of the reproduction: training or a baseline, with one evaluation on the test split."""
 
 import csv
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,39 +11,39 @@ from lightning_fabric import Fabric
 from minari.storage import get_dataset_path
 
 from crystal_agents.evaluation.evaluate import evaluate
-from crystal_agents.evaluation.statistics import MeanWithCI
-from crystal_agents.experiments.provenance import hardware, versions
-from crystal_agents.experiments.reproduction.results import Curve, Record
+from crystal_agents.experiments.provenance import provenance
+from crystal_agents.experiments.reproduction.results import AccuracyCurve, ReproductionRecord
 from crystal_agents.experiments.reproduction.site_order import shuffled_sites
 from crystal_agents.training.behavioral_cloning import train
 from crystal_agents.training.config import TrainingConfig
+from crystal_agents.training.data import load_split
 from crystal_agents.training.loop import HISTORY_FILE
 from crystal_agents.training.recipes import Recipe
-from crystal_datasets import build_dataset, dataset_id, load_transitions
+from crystal_datasets import build_dataset, dataset_id
 from crystal_gym.collections import canonical_origin, load_collection
 from crystal_gym.collections.collection import CrystalCollection
-from crystal_gym.errors import DamagedFileError, MissingDataError
+from crystal_gym.errors import DamagedFileError
 
 if TYPE_CHECKING:
     from crystal_datasets.transitions import Transitions
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-# Validations of a run, however many epochs it has: points of its curve.
+# Points of a run's accuracy curve, whatever its number of epochs.
 _VALIDATIONS = 50
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where the runs of an experiment take place: the crystals, the machine, the folder.
+    """The collection, the device and the folder of an experiment's runs.
 
     Attributes:
-        folder: of the runs and the results.
-        source: the collection, a name or a path.
-        accelerator: Fabric's accelerator.
-        precision: Fabric's precision.
-        progress: show progress bars.
-        shuffled: the sites of every crystal are numbered at random; the data sets of these
-            crystals are built when they are needed.
+        folder: Folder of the runs and the results.
+        origin: Name or path of the collection.
+        accelerator: Accelerator of Fabric.
+        precision: Floating-point precision of Fabric.
+        progress: Whether to show progress bars.
+        shuffled: Whether the sites of each crystal are numbered at random. The expert datasets of
+            shuffled crystals are built when they are needed.
     """
 
     folder: Path
@@ -55,60 +54,68 @@ class RunContext:
     shuffled: bool = False
 
     @cached_property
-    def _as_in_source(self) -> CrystalCollection:
+    def _original(self) -> CrystalCollection:
         return load_collection(self.origin, progress=self.progress)
 
     @cached_property
     def collection(self) -> CrystalCollection:
-        """The crystals."""
-        return shuffled_sites(self._as_in_source) if self.shuffled else self._as_in_source
+        """The collection, with shuffled sites if ``shuffled`` is set."""
+        return shuffled_sites(self._original) if self.shuffled else self._original
 
     @cached_property
     def sha256(self) -> str:
-        """Fingerprint of the crystals, which are the same in whatever order their sites are."""
-        return self._as_in_source.fingerprint()
+        """Fingerprint of the collection before its sites are shuffled."""
+        return self._original.fingerprint()
 
     @cached_property
     def validation(self) -> "Transitions":
-        """All transitions of the val split."""
+        """All expert transitions of the val split."""
         return self.transitions("val")
 
     def transitions(
         self, split: str, trajectories: int | None = None, seed: int = 0
     ) -> "Transitions":
-        """The expert's transitions.
+        """Load the expert's transitions of a split.
+
+        Args:
+            split: ``train``, ``val`` or ``test``.
+            trajectories: Trajectories for each crystal; ``None`` loads all of them.
+            seed: Seed of the choice of trajectories.
 
         Raises:
-            MissingDataError: the data set is not built.
+            MissingDataError: If the dataset is not built.
         """
-        name = dataset_id(self.collection.name, split)
-        if self.shuffled and not get_dataset_path(name).is_dir():
-            build_dataset(self.collection, split, progress=self.progress)
-        try:
-            return load_transitions(name, trajectories, seed, progress=self.progress)
-        except MissingDataError as error:
-            raise MissingDataError(
-                f"The data set {name} is not built yet: run `crystal-gym build-dataset {self.origin}` "
-                "first."
-            ) from error
+        if self.shuffled:
+            name = dataset_id(self.collection.name, split)
+            if not get_dataset_path(name).is_dir():
+                build_dataset(self.collection, split, progress=self.progress)
+        return load_split(
+            self.collection,
+            self.origin,
+            split,
+            trajectories=trajectories,
+            seed=seed,
+            progress=self.progress,
+        )
 
     def learn(
         self, variant: str, run: Path, recipe: Recipe, *, trajectories: int, seed: int
-    ) -> Record:
-        """Train a policy, or go on where its run was stopped, and measure it.
+    ) -> ReproductionRecord:
+        """Train a policy, or resume its run from the last checkpoint, and evaluate it.
 
-        TrainingConfig:
-            column: the record's.
-            run: folder of the checkpoint, the history and the policy.
-            recipe: the network and how it is trained.
-            trajectories: of each crystal to learn from.
-            seed: of the run, and of the draw of trajectories.
+        Args:
+            variant: Name of the variant.
+            run: Folder of the checkpoint, the history and the policy.
+            recipe: The network and its training.
+            trajectories: Expert trajectories for each crystal.
+            seed: Seed of the run and of the choice of trajectories.
 
         Raises:
-            CrystalGymError: the run's folder holds another run, or the data sets are not built.
+            CrystalGymError: If the folder holds a run with other settings.
+            MissingDataError: If the expert datasets are not built.
         """
         data = self.transitions("train", trajectories, seed)
-        args = TrainingConfig(
+        config = TrainingConfig(
             run=run,
             recipe=recipe,
             seed=seed,
@@ -122,14 +129,16 @@ class RunContext:
                 "trajectories": trajectories,
             },
         )
-        policy = train(args, data.vocabulary, data, self.validation, progress=self.progress)
+        policy = train(config, data.vocabulary, data, self.validation, progress=self.progress)
         training = policy.config.training
-        # The trained policy is handed back on the CPU.
+        # Training returns the policy on the CPU.
         device = Fabric(accelerator=self.accelerator, devices=1).device
         report = evaluate(
             {variant: [policy.to(device)]}, self.collection, baselines=False, progress=self.progress
         )
+        speed = len(data) * training["epochs"] / max(training["seconds"], 0.1)
         return self._record(
+            device,
             variant=variant,
             seed=seed,
             epochs=training["epochs"],
@@ -138,18 +147,21 @@ class RunContext:
             transitions=len(data),
             precision=self.precision,
             metrics=report.rows[variant].metrics,
-            curve=_curve(run / HISTORY_FILE),
+            curve=_read_curve(run / HISTORY_FILE),
             seconds=training["seconds"],
-            transitions_per_second=round(
-                len(data) * training["epochs"] / max(training["seconds"], 0.1), 1
-            ),
-            hardware=hardware(device),
+            transitions_per_second=round(speed, 1),
         )
 
-    def draw_uniformly(self, variant: str, seed: int) -> Record:
-        """Measure the rule to which all elements are equally likely."""
+    def evaluate_uniform(self, variant: str, seed: int) -> ReproductionRecord:
+        """Evaluate the uniform baseline, which chooses all elements with equal probability.
+
+        Args:
+            variant: Name of the variant.
+            seed: Seed of the choices.
+        """
         report = evaluate({}, self.collection, seed=seed, progress=self.progress)
         return self._record(
+            torch.device("cpu"),
             variant=variant,
             seed=seed,
             epochs=0,
@@ -161,33 +173,30 @@ class RunContext:
             curve=None,
             seconds=0.0,
             transitions_per_second=0.0,
-            hardware=hardware(torch.device("cpu")),
         )
 
-    def _record(self, *, metrics: dict[str, MeanWithCI], **run: Any) -> Record:
-        return Record(
+    def _record(self, device: torch.device, **run: Any) -> ReproductionRecord:
+        return ReproductionRecord(
             **run,
-            metrics=metrics,
             collection=canonical_origin(self.origin),
             collection_sha256=self.sha256,
             n_crystals=len(self.collection.in_split("test")),
-            versions=versions(),
-            date=datetime.now(UTC).isoformat(timespec="seconds"),
+            **provenance(device),
         )
 
 
-def _curve(path: Path) -> Curve:
-    """The validated epochs of a run's history."""
+def _read_curve(path: Path) -> AccuracyCurve:
+    """Read the validated epochs of a run's history."""
     try:
         with path.open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["val_accuracy"]]
-        return Curve(
+        return AccuracyCurve(
             [int(row["epoch"]) for row in rows],
             [round(float(row["train_accuracy"]), 6) for row in rows],
             [round(float(row["val_accuracy"]), 6) for row in rows],
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedFileError(
-            f"{path} is missing or damaged ({type(error).__name__}). Delete {path.parent} to run "
-            "it anew."
+            f"Expected a training history in {path}, got a missing or damaged file "
+            f"({type(error).__name__}: {error}). Delete {path.parent} to repeat the run."
         ) from error

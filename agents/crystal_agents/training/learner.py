@@ -1,0 +1,86 @@
+"""The interface between the epoch loop and a learning algorithm."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from crystal_agents.policies.policy import SkeletonPolicy
+from crystal_agents.training.checkpoint import Stateful
+
+
+class StepLoss(NamedTuple):
+    """Loss of one optimizer step.
+
+    Attributes:
+        loss: Scalar to differentiate. Its mean over processes is the mean loss of the batch.
+        sums: Sums over this process's share of the batch, one for each of ``Learner.sums``, float
+            (M,).
+        states: Number of states in the whole batch.
+    """
+
+    loss: Tensor
+    sums: Tensor
+    states: int
+
+
+class Learner(ABC):
+    """An algorithm that the epoch loop trains.
+
+    Attributes:
+        title: Title of the progress bar.
+        policy: The policy that is optimized.
+        model: The same policy as Fabric wraps it.
+        optimizers: The optimizers of its weights.
+        max_grad_norm: Norm to which gradients are clipped; 0 disables clipping.
+        sums: Names of ``StepLoss.sums``: ``loss``, ``correct``, ``actions`` and further sums over
+            states.
+    """
+
+    sums: ClassVar[tuple[str, ...]] = ("loss", "correct", "actions")
+
+    title: str
+    policy: SkeletonPolicy
+    model: nn.Module
+    optimizers: Sequence[torch.optim.Optimizer]
+    max_grad_norm: float = 0.0
+
+    @abstractmethod
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        """Return the row indices of the batches of one epoch, always the same number of batches.
+
+        Args:
+            generator: Generator of the shuffling.
+        """
+
+    @abstractmethod
+    def loss(self, rows: Tensor, generator: torch.Generator) -> StepLoss:
+        """Return the loss of a batch.
+
+        Args:
+            rows: The batch, one of ``batches``.
+            generator: Random numbers for this step that are the same in every process.
+        """
+
+    @abstractmethod
+    def after_step(self) -> None:
+        """Update what follows the weights, such as an average or a target network."""
+
+    @property
+    def final_policy(self) -> SkeletonPolicy:
+        """The policy that is validated and saved."""
+        return self.policy
+
+    @abstractmethod
+    def parts(self) -> dict[str, Stateful]:
+        """Return the objects that a checkpoint stores."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Return the hash of everything that determines the weights."""
+
+    @abstractmethod
+    def record(self) -> dict[str, Any]:
+        """Return JSON values on the algorithm and its data to store with the policy."""

@@ -1,0 +1,27 @@
+"""Validation of a policy on transitions."""
+
+import torch
+
+from crystal_agents.policies.policy import SkeletonPolicy
+from crystal_agents.training.seeding import make_generator
+from crystal_agents.training.transition_batches import TransitionStore
+
+
+def teacher_forced_accuracy(policy: SkeletonPolicy, store: TransitionStore) -> float:
+    """Return the fraction of transitions whose most probable action is the expert's.
+
+    Args:
+        policy: The policy; it is evaluated without dropout and then returned to its mode.
+        store: The transitions, on the policy's device.
+    """
+    was_training = policy.training
+    policy.eval()
+    correct = torch.zeros(len(store), dtype=torch.bool)
+    with torch.no_grad():
+        # Five states of a skeleton share its geometry. Repeated transitions are written twice.
+        for groups in store.groups(5, make_generator(0)).split(512):
+            batch = store.batch(groups)
+            logits = policy(batch.skeletons, batch.elements, batch.focus)
+            correct[groups] = (logits.argmax(-1) == batch.action).T.cpu()
+    policy.train(was_training)
+    return correct.double().mean().item()
