@@ -47,7 +47,7 @@ class Benchmark(Command):
         # The benchmark keeps the datasets of its offline learners in its own folder.
         os.environ["MINARI_DATASETS_PATH"] = str((folder / "minari").resolve())
         from crystal_agents.experiments.benchmark.config import load_benchmark_config
-        from crystal_agents.experiments.benchmark.report import build_table, save_curves
+        from crystal_agents.experiments.benchmark.report import build_tables, save_curves
         from crystal_agents.experiments.benchmark.results import RESULTS_FILE, load_results, select
         from crystal_agents.experiments.benchmark.runner import run_benchmark
         from crystal_gym.errors import CrystalGymError
@@ -70,7 +70,7 @@ class Benchmark(Command):
                 f"Expected results in {folder}, found none. Run the benchmark without "
                 "--report-only."
             )
-        tables = build_table(records)
+        tables = build_tables(records)
         for table in tables:
             print_table(table)
         text = "\n".join(table.markdown() for table in tables)

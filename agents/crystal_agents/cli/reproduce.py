@@ -12,7 +12,7 @@ from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 if TYPE_CHECKING:
     from crystal_agents.experiments.reproduction.experiment import Experiment
-    from crystal_agents.experiments.reproduction.results import Record
+    from crystal_agents.experiments.reproduction.results import ReproductionRecord
     from crystal_agents.experiments.tables import Table
 
 
@@ -66,15 +66,15 @@ class Reproduce(Command):
 
 
 def _table_1(command: Reproduce) -> None:
-    from crystal_agents.experiments.reproduction import table_1_report as drawing
+    from crystal_agents.experiments.reproduction import table_1_report as report
     from crystal_agents.experiments.reproduction.table_1 import TABLE_1
 
     records = _records(command, TABLE_1)
     _write_report(
         command,
         TABLE_1,
-        drawing.build_table(records),
-        drawing.save_figures(records, command.folder),
+        report.build_table(records),
+        report.save_plots(records, command.folder),
     )
 
 
@@ -84,7 +84,7 @@ def _ablations(command: Reproduce) -> None:
     _write_report(command, ABLATIONS, build_table(_records(command, ABLATIONS)))
 
 
-def _records(command: Reproduce, experiment: "Experiment") -> "list[Record]":
+def _records(command: Reproduce, experiment: "Experiment") -> "list[ReproductionRecord]":
     """Make the missing runs unless only the report is requested, and return all records."""
     from crystal_agents.experiments.reproduction.runner import RunContext
 

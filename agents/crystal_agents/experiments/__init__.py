@@ -1,0 +1,1 @@
+"""Experiments that run once, store their results and build reports from them."""

@@ -1,14 +1,29 @@
-"""Where and with what a result came to be."""
+"""Provenance of a result: hardware, software versions and date."""
 
 import platform
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 
+def provenance(device: torch.device) -> dict[str, Any]:
+    """Return the fields ``hardware``, ``versions`` and ``date`` of a run that ends now.
+
+    Args:
+        device: The device on which the run took place.
+    """
+    return {
+        "hardware": hardware(device),
+        "versions": versions(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
 def versions() -> dict[str, str]:
-    """Of the software."""
+    """Return the versions of crystal-gym, PyTorch and Python."""
     return {
         "crystal-gym": version("crystal-gym"),
         "torch": torch.__version__,
@@ -17,7 +32,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: torch.device) -> str:
-    """The device, or the processor and the threads in use."""
+    """Return the name of the GPU, or of the processor with the number of threads in use."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""Tables of results as text."""
+"""Tables of results as Markdown text."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +9,13 @@ from crystal_gym.utils.files import atomic_write
 
 @dataclass(frozen=True)
 class Table:
-    """A table as text.
+    """A table of results as text.
 
     Attributes:
-        title: one line.
-        headings: of the columns; the first is of text, the others are of numbers.
-        rows: cells.
-        notes: sentences to be read beside it.
+        title: Title, one line.
+        headings: Headings of the columns. The first column holds text, the others hold numbers.
+        rows: Cells of each row.
+        notes: Sentences printed below the table.
     """
 
     title: str
@@ -24,25 +24,43 @@ class Table:
     notes: list[str]
 
     def markdown(self) -> str:
-        """As Markdown."""
+        """Return the table as Markdown, with the title above it and the notes below it."""
         rules = ("---", *["---:"] * (len(self.headings) - 1))
         rows = ["| " + " | ".join(row) + " |" for row in (self.headings, rules, *self.rows)]
         return "\n".join([self.title, "", *rows, "", *(f"- {note}" for note in self.notes), ""])
 
     def save(self, path: Path) -> Path:
-        """Write it as Markdown.
+        """Write the table as Markdown and return the path.
 
         Raises:
-            StorageError: the file cannot be written.
+            StorageError: If the file cannot be written.
         """
-        with atomic_write(path) as beside:
-            beside.write_text(self.markdown())
+        with atomic_write(path) as temporary:
+            temporary.write_text(self.markdown())
         return path
 
 
 def percent(estimate: MeanWithCI | None) -> str:
-    """Mean and half the interval, if it has one; nothing for ``None``."""
+    """Format a fraction as a percentage with half the width of its interval, if it has any.
+
+    Returns:
+        For example ``"49.53 ± 0.41"``; an empty string for ``None``.
+    """
+    return _with_half_width(estimate, scale=100, digits=2)
+
+
+def number(estimate: MeanWithCI | None) -> str:
+    """Format a mean with half the width of its interval, if it has any.
+
+    Returns:
+        For example ``"-2.540 ± 0.432"``; an empty string for ``None``.
+    """
+    return _with_half_width(estimate, scale=1, digits=3)
+
+
+def _with_half_width(estimate: MeanWithCI | None, *, scale: int, digits: int) -> str:
     if estimate is None:
         return ""
     half = (estimate.high - estimate.low) / 2
-    return f"{100 * estimate.mean:.2f}" + (f" ± {100 * half:.2f}" if half else "")
+    text = f"{scale * estimate.mean:.{digits}f}"
+    return text + (f" ± {scale * half:.{digits}f}" if half else "")

@@ -1,1 +1,1 @@
-"""The benchmark of behavioral cloning against reinforcement learning."""
+"""Benchmark of behavioral cloning against online and offline reinforcement learning."""

@@ -1,4 +1,4 @@
-"""Plans: what a benchmark compares, as committed files."""
+"""Benchmark configs: the rewards, methods, seeds and training budgets of a benchmark."""
 
 import dataclasses
 import tomllib
@@ -8,30 +8,36 @@ from pathlib import Path
 from typing import Any
 
 from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.rewards import REWARDS
 
-# Of a plan; all else decides what a run is.
+# These lists select runs; the other fields are settings of every run.
 LISTS = ("rewards", "methods", "seeds")
 
-# Plans that come with the package.
+# Configs that are part of the package.
 _FOLDER = Path(__file__).parent / "configs"
 
 
 @dataclass(frozen=True)
 class BenchmarkConfig:
-    """What is compared, and for how long.
+    """The runs of a benchmark and their settings.
 
     Attributes:
-        collection: name or path of the crystals.
-        policy: the cloned policy: a name of ``crystal_agents.pretrained_policies()``, or a folder.
-        rewards: names of ``crystal_gym.rewards.REWARDS``.
-        contestants: names of ``crystal_agents.experiments.benchmark.methods.METHODS``.
-        seeds: one run of each learner for each.
-        steps: sites that an online learner fills.
-        num_envs: crystals filled side by side.
-        every: steps between two points of a curve.
-        curve_crystals: crystals of val on which these are measured.
-        offline_epochs: passes of offline learners over their data.
-        offline_trajectories: episodes of each training crystal in these data.
+        collection: Name or path of the collection.
+        policy: The cloned policy: a name of ``crystal_agents.pretrained_policies()``, or a folder.
+        rewards: Names of ``crystal_gym.rewards.REWARDS``.
+        methods: Names of ``crystal_agents.experiments.benchmark.methods.METHODS``. They are
+            validated by ``check_methods`` before the first run.
+        seeds: Seeds; a method that depends on the seed runs once for each.
+        steps: Environment steps of an online learner, one site each.
+        num_envs: Parallel environments of an online learner.
+        every: Environment steps between two points of a learning curve.
+        curve_crystals: Crystals of the val split on which the learning curve is measured.
+        offline_epochs: Epochs of an offline learner.
+        offline_trajectories: Trajectories per training crystal in the offline dataset.
+
+    Raises:
+        CrystalGymError: If a value is invalid.
+        UnknownNameError: If a reward is unknown.
     """
 
     collection: str
@@ -47,79 +53,96 @@ class BenchmarkConfig:
     offline_trajectories: int
 
     def __post_init__(self) -> None:
-        from crystal_agents.experiments.benchmark.methods import METHODS
-        from crystal_gym.rewards import REWARDS
-
         for name in ("collection", "policy"):
-            self._check(name, isinstance(getattr(self, name), str), "a text")
+            self._check(name, isinstance(getattr(self, name), str), "a string")
         for name in LISTS:
-            value = getattr(self, name)
-            whole = isinstance(value, tuple) and value and len(set(map(str, value))) == len(value)
-            self._check(name, bool(whole), "a list of at least one, and none of them twice")
-        for kind, names, known in (
-            ("reward", self.rewards, REWARDS),
-            ("method", self.methods, METHODS),
-        ):
-            for name in names:
-                if not isinstance(name, str) or name not in known:
-                    raise UnknownNameError(kind, str(name), known)
-        self._check("seeds", all(_is_whole(seed, 0) for seed in self.seeds), "whole numbers from 0")
+            self._check(name, _is_unique_list(getattr(self, name)), "a list of unique values")
+        for name in self.rewards:
+            if not isinstance(name, str) or name not in REWARDS:
+                raise UnknownNameError("reward", str(name), REWARDS)
+        self._check("methods", all(isinstance(name, str) for name in self.methods), "strings")
+        self._check("seeds", all(_is_integer(seed, 0) for seed in self.seeds), "integers from 0")
         for field in dataclasses.fields(self):
             if field.type is int:
-                self._check(
-                    field.name, _is_whole(getattr(self, field.name), 1), "a whole number from 1"
-                )
+                value = getattr(self, field.name)
+                self._check(field.name, _is_integer(value, 1), "an integer of at least 1")
 
-    def only(self, **lists: Sequence[Any]) -> "BenchmarkConfig":
-        """The same plan with some of its ``rewards``, ``contestants`` or ``seeds``; of none, all.
+    def only(self, **selection: Sequence[Any]) -> "BenchmarkConfig":
+        """Return the config restricted to some of its rewards, methods or seeds.
+
+        Args:
+            **selection: ``rewards``, ``methods`` or ``seeds`` to keep; an empty sequence keeps all.
 
         Raises:
-            CrystalGymError: something is asked for that the plan does not hold.
+            CrystalGymError: If a selected value is not in the config.
         """
-        for name, some in lists.items():
-            held = getattr(self, name)
-            strange = [one for one in some if one not in held]
-            if strange:
-                told, asked = (", ".join(map(str, names)) for names in (held, strange))
-                raise CrystalGymError(f"The plan's {name} are {told}; not {asked}.")
-        changes = {name: tuple(dict.fromkeys(some)) for name, some in lists.items() if some}
+        for name, selected in selection.items():
+            available = getattr(self, name)
+            unavailable = [value for value in selected if value not in available]
+            if unavailable:
+                raise CrystalGymError(
+                    f"Expected {name} of the benchmark config "
+                    f"({', '.join(map(str, available))}), got {', '.join(map(str, unavailable))}. "
+                    "Select other values or add these to a config file."
+                )
+        changes = {
+            name: tuple(dict.fromkeys(selected)) for name, selected in selection.items() if selected
+        }
         return dataclasses.replace(self, **changes)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides the outcome of a run; the lists may grow from one call to the next."""
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in LISTS}
+        """Settings that, with the collection, determine the result of a run.
 
-    def _check(self, name: str, fits: bool, wanted: str) -> None:
-        if not fits:
-            raise CrystalGymError(f"{name} of a plan: {wanted}, not {getattr(self, name)!r}.")
+        The lists of rewards, methods and seeds may grow between two calls.
+        """
+        return {
+            name: value
+            for name, value in dataclasses.asdict(self).items()
+            if name not in {*LISTS, "collection"}
+        }
+
+    def _check(self, name: str, valid: bool, expected: str) -> None:
+        if not valid:
+            raise CrystalGymError(
+                f"Expected {name} of a benchmark config to be {expected}, got "
+                f"{getattr(self, name)!r}. Change the config."
+            )
 
 
-def _is_whole(value: Any, least: int) -> bool:
-    return type(value) is int and least <= value < 2**32
+def _is_unique_list(value: Any) -> bool:
+    return isinstance(value, tuple) and 0 < len(value) == len(set(map(str, value)))
+
+
+def _is_integer(value: Any, minimum: int) -> bool:
+    return type(value) is int and minimum <= value < 2**32
 
 
 def load_benchmark_config(name_or_path: str | Path) -> BenchmarkConfig:
-    """A plan by its name, or from a TOML file.
+    """Load a benchmark config by its name, or from a TOML file.
 
     Raises:
-        UnknownNameError: neither a plan nor a file; or an unknown reward or contestant in it.
-        CrystalGymError: the file is no plan.
+        UnknownNameError: If there is neither a config nor a file of this name, or if the config
+            has an unknown reward.
+        CrystalGymError: If the file is not a valid config.
     """
     known = {path.stem: path for path in sorted(_FOLDER.glob("*.toml"))}
     path = known.get(str(name_or_path), Path(name_or_path))
     if not path.is_file():
-        raise UnknownNameError("plan (nor is it a file)", str(name_or_path), known)
+        raise UnknownNameError("benchmark config or file", str(name_or_path), known)
     try:
         raw: dict[str, Any] = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CrystalGymError(f"{path} is no TOML file: {error}.") from error
+        raise CrystalGymError(
+            f"Expected a TOML file, got invalid content in {path}: {error}. Correct the file."
+        ) from error
     fields = {field.name for field in dataclasses.fields(BenchmarkConfig)}
     if set(raw) != fields:
-        missing, strange = sorted(fields - set(raw)), sorted(set(raw) - fields)
+        missing, unknown = sorted(fields - set(raw)), sorted(set(raw) - fields)
         raise CrystalGymError(
-            f"{path} is no plan: missing {', '.join(missing) or 'nothing'}; "
-            f"unknown {', '.join(strange) or 'nothing'}."
+            f"Expected the keys of a benchmark config in {path}, got a file with missing keys "
+            f"({', '.join(missing) or 'none'}) or unknown keys ({', '.join(unknown) or 'none'}). "
+            "Correct the file."
         )
     values: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in raw.items()

@@ -1,4 +1,4 @@
-"""Online learning with a held-out return at regular steps."""
+"""Online learning with the return on the val split measured at regular intervals."""
 
 from collections.abc import Callable
 
@@ -13,24 +13,39 @@ from crystal_gym.utils.progress import progress_bar
 
 
 def learn_with_curve(task: BenchmarkTask, model: BaseAlgorithm, mask: str) -> RunResult:
-    """Let a model learn for the plan's steps.
+    """Train a model for the number of steps in the config and record its learning curve.
 
     Args:
-        arena: plan and reward.
-        model: of ``warm_start`` or ``from_scratch``.
-        mask: under which it fills.
+        task: The benchmark task.
+        model: Model of ``warm_start`` or ``from_scratch``.
+        mask: Name of the action mask under which the model is evaluated.
+
+    Returns:
+        The greedy policy of the trained model, with the learning curve.
     """
-    # The network that acts, which learns on while the scorer stays.
+    # The scorer reads the weights of the acting network, which training updates in place.
     score = PolicyScorer(get_features_extractor(model.policy).network, task.table)
     with progress_bar("Learning", task.config.steps, shown=True) as advance:
-        watch = EvalCallback(task, score, mask, advance)
-        model.learn(task.config.steps, callback=watch, log_interval=NEVER)
-    watch.measure()
-    return RunResult(score, watch.curve)
+        callback = EvalCallback(task, score, mask, advance)
+        model.learn(task.config.steps, callback=callback, log_interval=NEVER)
+    callback.measure()
+    return RunResult(score, callback.curve)
 
 
 class EvalCallback(BaseCallback):
-    """Measures at the beginning of rollouts, when all that was collected has been learned from."""
+    """Callback that measures the return on the val split and advances the progress bar.
+
+    It measures at the start of a rollout, when the model has learned from all collected steps.
+
+    Args:
+        task: The benchmark task.
+        score: Scorer of the acting network.
+        mask: Name of the action mask.
+        advance: Advances the progress bar by a number of steps.
+
+    Attributes:
+        curve: The learning curve so far.
+    """
 
     def __init__(
         self, task: BenchmarkTask, score: PolicyScorer, mask: str, advance: Callable[..., None]
@@ -40,7 +55,7 @@ class EvalCallback(BaseCallback):
         self.curve: Curve = []
 
     def measure(self) -> None:
-        """Add a point to the curve."""
+        """Append a point to the curve unless it already has one at this step."""
         config = self.task.config
         metrics = self.task.measure(self.score, "val", self.mask, config.curve_crystals)
         if not self.curve or self.curve[-1][0] < self.num_timesteps:

@@ -1,6 +1,7 @@
-"""Who takes part: floors, cloned policies, and learners online and offline."""
+"""Methods of the benchmark: baselines, the cloned policy, and online and offline learners."""
 
 import dataclasses
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,37 +10,39 @@ import numpy as np
 
 from crystal_agents.evaluation import baselines
 from crystal_agents.evaluation.returns import evenly_spaced
-from crystal_agents.experiments.benchmark.task import RunResult
-from crystal_agents.policies.policy import PolicyScorer
+from crystal_agents.experiments.benchmark.config import BenchmarkConfig
+from crystal_agents.experiments.benchmark.task import BenchmarkTask, RunResult
+from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
+from crystal_gym.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from crystal_agents.experiments.benchmark.task import BenchmarkTask
-    from crystal_agents.policies.policy import SkeletonPolicy
     from crystal_datasets.transitions import Transitions
 
-# Of the episodes of a behavior, those that `bc-top` clones.
-_TOP = 0.25
-# Of them, those whose fillings `constant` tries, and on how many skeletons.
-_CANDIDATES = 0.01
-_TRIALS = 100
+# Share of the mixed episodes that `bc-top` clones: those with the highest returns.
+_CLONED_SHARE = 0.25
+# Share of the mixed episodes whose fillings `constant` tries, and the number of train skeletons.
+_CANDIDATE_SHARE = 0.01
+_TRIAL_SKELETONS = 100
+
+RunMethod = Callable[[BenchmarkTask, int], RunResult]
 
 
 @dataclass(frozen=True)
 class Method:
-    """One line of the table.
+    """A method of the benchmark, one row of the table.
 
     Attributes:
-        title: for the reader.
-        run: makes one, with a seed.
-        mask: under which it learns and fills.
-        seeded: whether the seed matters.
-        online: whether it learns in the environment.
-        scratch: of a warm start, the contestant that begins with random weights.
-        needs: a package that an extra installs.
+        title: Label of the row.
+        run: Runs the method on a task with a seed.
+        mask: Name of the action mask under which the method learns and is evaluated.
+        seeded: Whether the result depends on the seed.
+        online: Whether the method learns in the environment.
+        scratch: For a warm start, the method that begins with random weights instead.
+        needs: Package that must be installed, if it belongs to an extra.
     """
 
     title: str
-    run: "Callable[[BenchmarkTask, int], RunResult]"
+    run: RunMethod
     mask: str = "none"
     seeded: bool = True
     online: bool = False
@@ -47,35 +50,58 @@ class Method:
     needs: str = ""
 
 
-def _uniform(task: "BenchmarkTask", seed: int) -> RunResult:
+def check_methods(config: BenchmarkConfig) -> None:
+    """Verify that all methods of a config exist.
+
+    Raises:
+        UnknownNameError: If a method is unknown.
+    """
+    for name in config.methods:
+        if name not in METHODS:
+            raise UnknownNameError("method", name, METHODS)
+
+
+def require_packages(config: BenchmarkConfig) -> None:
+    """Import the packages that the methods of a config need.
+
+    Raises:
+        ModuleNotFoundError: If a package is not installed.
+    """
+    for name in config.methods:
+        if METHODS[name].needs:
+            importlib.import_module(METHODS[name].needs)
+
+
+def _run_uniform(task: BenchmarkTask, seed: int) -> RunResult:
     return RunResult(baselines.uniform(task.table.n_elements, seed))
 
 
-def _most_frequent(task: "BenchmarkTask", _seed: int) -> RunResult:
+def _run_most_frequent(task: BenchmarkTask, _seed: int) -> RunResult:
     train = task.collection.in_split("train")
     return RunResult(baselines.most_frequent_per_site(task.table, train))
 
 
-def _constant(task: "BenchmarkTask", seed: int) -> RunResult:
+def _run_best_constant(task: BenchmarkTask, seed: int) -> RunResult:
     from crystal_datasets import best_episodes
 
-    best = best_episodes(_mixed_data(task), _CANDIDATES, seed)
+    best = best_episodes(_mixed_data(task), _CANDIDATE_SHARE, seed)
+    # The last transition of an episode has all elements but the one that its action assigns.
     fillings = best.elements[best.done].astype(np.int32)
     np.put_along_axis(fillings, best.focus[best.done, None], best.action[best.done, None] + 1, 1)
     padding = task.table.max_sites - fillings.shape[1]
     fillings = np.pad(fillings, ((0, 0), (0, padding)), constant_values=-1)
-    rows = evenly_spaced(task.collection.in_split("train"), _TRIALS)
+    rows = evenly_spaced(task.collection.in_split("train"), _TRIAL_SKELETONS)
     return RunResult(baselines.best_constant(task.table, rows, fillings, task.reward))
 
 
-def _cloned(task: "BenchmarkTask", _seed: int) -> RunResult:
-    return RunResult(PolicyScorer(task.policy, task.table))
+def _run_cloned(task: BenchmarkTask, _seed: int) -> RunResult:
+    return _result(task, task.policy)
 
 
 def _online(
     algorithm: str, *, warm: bool = False, anchored: bool = False, mask: str = "none"
-) -> "Callable[[BenchmarkTask, int], RunResult]":
-    def run(task: "BenchmarkTask", seed: int) -> RunResult:
+) -> RunMethod:
+    def run(task: BenchmarkTask, seed: int) -> RunResult:
         from crystal_agents.experiments.benchmark.learning_curve import learn_with_curve
         from crystal_agents.online.warm_start import from_scratch, warm_start
 
@@ -90,7 +116,7 @@ def _online(
     return run
 
 
-def _cql(task: "BenchmarkTask", seed: int) -> RunResult:
+def _run_cql(task: BenchmarkTask, seed: int) -> RunResult:
     from crystal_agents.training.config import TrainingConfig
     from crystal_agents.training.cql import CQLConfig, train_cql
     from crystal_agents.training.recipes import get_recipe, value_recipe
@@ -100,30 +126,34 @@ def _cql(task: "BenchmarkTask", seed: int) -> RunResult:
     )
     folder = task.folder / f"cql-{task.reward_name}-seed-{seed}"
     policy = train_cql(TrainingConfig(folder, recipe, seed=seed), CQLConfig(), _mixed_data(task))
-    return _filling(task, policy)
+    return _result(task, policy)
 
 
-def _best_cloned(task: "BenchmarkTask", seed: int) -> RunResult:
+def _run_best_cloned(task: BenchmarkTask, seed: int) -> RunResult:
     from crystal_agents.training.behavioral_cloning import train
     from crystal_agents.training.config import TrainingConfig
     from crystal_agents.training.recipes import cloning_recipe, get_recipe
     from crystal_datasets import best_episodes
 
-    data = best_episodes(_mixed_data(task), _TOP, seed)
+    data = best_episodes(_mixed_data(task), _CLONED_SHARE, seed)
     recipe = dataclasses.replace(
         cloning_recipe(get_recipe(task.policy.config.network)),
         epochs=task.config.offline_epochs,
     )
     folder = task.folder / f"bc-top-{task.reward_name}-seed-{seed}"
-    return _filling(task, train(TrainingConfig(folder, recipe, seed=seed), data.vocabulary, data))
+    policy = train(TrainingConfig(folder, recipe, seed=seed), data)
+    return _result(task, policy)
 
 
-def _filling(task: "BenchmarkTask", policy: "SkeletonPolicy") -> RunResult:
+def _result(task: BenchmarkTask, policy: SkeletonPolicy) -> RunResult:
     return RunResult(PolicyScorer(policy, task.table))
 
 
-def _mixed_data(task: "BenchmarkTask") -> "Transitions":
-    """A third each by the expert, the cloned policy and uniformly at random; built when missing."""
+def _mixed_data(task: BenchmarkTask) -> "Transitions":
+    """Load the dataset of the mixed behavior policy; build it if it is missing or outdated.
+
+    The expert, the cloned policy and the uniform policy each generate a third of the episodes.
+    """
     import minari
 
     from crystal_datasets import build_dataset, dataset_id, load_transitions, mixed
@@ -131,8 +161,8 @@ def _mixed_data(task: "BenchmarkTask") -> "Transitions":
     config = task.config
     name = dataset_id(task.collection.name, "train", "mixed", task.reward_name)
     labels = task.collection.labels_fingerprint(task.reward.labels)
-    before: Any = minari.list_local_datasets(prefix=name).get(name)
-    if before is None or before["crystal_gym"].get("labels_sha256") != labels:
+    existing: Any = minari.list_local_datasets(prefix=name).get(name)
+    if existing is None or existing["crystal_gym"].get("labels_sha256") != labels:
         build_dataset(
             config.collection,
             "train",
@@ -140,16 +170,16 @@ def _mixed_data(task: "BenchmarkTask") -> "Transitions":
             reward=task.reward_name,
             vocabulary=task.policy.vocabulary,
             trajectories=config.offline_trajectories,
-            overwrite=before is not None,
+            overwrite=existing is not None,
         )
     return load_transitions(name)
 
 
 METHODS: dict[str, Method] = {
-    "uniform": Method("uniform", _uniform),
-    "most-frequent": Method("most frequent per site", _most_frequent, seeded=False),
-    "constant": Method("best constant filling", _constant),
-    "bc": Method("BC", _cloned, seeded=False),
+    "uniform": Method("uniform", _run_uniform),
+    "most-frequent": Method("most frequent per site", _run_most_frequent, seeded=False),
+    "constant": Method("best constant filling", _run_best_constant),
+    "bc": Method("BC", _run_cloned, seeded=False),
     "ppo": Method("PPO from scratch", _online("ppo"), online=True),
     "maskable-ppo": Method(
         "MaskablePPO from scratch",
@@ -166,6 +196,6 @@ METHODS: dict[str, Method] = {
     ),
     "dqn": Method("DQN from scratch", _online("dqn"), online=True),
     "dqn-warm": Method("DQN, warm start", _online("dqn", warm=True), online=True, scratch="dqn"),
-    "cql": Method("CQL, offline", _cql, needs="torchrl"),
-    "bc-top": Method("BC on the best quarter, offline", _best_cloned),
+    "cql": Method("CQL, offline", _run_cql, needs="torchrl"),
+    "bc-top": Method("BC on the best quarter, offline", _run_best_cloned),
 }

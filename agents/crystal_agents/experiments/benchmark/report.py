@@ -1,4 +1,4 @@
-"""The benchmark's table and its curves, drawn from the results alone."""
+"""Tables and learning curves of a benchmark, built from its records alone."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,14 +8,16 @@ import numpy as np
 
 from crystal_agents.evaluation.statistics import MeanWithCI, aggregate, interquartile_mean
 from crystal_agents.experiments.benchmark.methods import METHODS
-from crystal_agents.experiments.benchmark.results import Record
-from crystal_agents.experiments.tables import Table, percent
+from crystal_agents.experiments.benchmark.results import BenchmarkRecord
+from crystal_agents.experiments.tables import Table, number, percent
 from crystal_gym.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Figures of the table, where the reward tells them, with their headings.
+# The returns of these methods are 0 and 1 on the normalized scale.
+_ZERO, _CLONED = "uniform", "bc"
+# Metrics that are shares, with their headings. A table has the columns that its reward defines.
 _SHARES = {
     "match": "match",
     "validity_strict": "valid strict",
@@ -23,179 +25,168 @@ _SHARES = {
     "novel": "novel",
     "labelled": "labelled",
 }
-_CLONED = "bc"
-_INTERVALS = (
-    "Greedy fillings from one drawn site; interquartile means over the runs, ± half the 95 % "
-    "bootstrap interval. Shares in percent."
+_METRICS_NOTE = (
+    "Greedy fillings from one start site: interquartile means over the runs, ± half the width of "
+    "the 95 % bootstrap interval. Shares are percentages."
 )
-_AGAINST_BC = (
-    "Steps to BC: sites filled until the return on val is that of BC; to scratch: until it is what "
-    "the same algorithm ends with that began with random weights. Lowest against BC: the lowest "
-    "point of the curve after the first, less BC's return; means over the runs."
+_CURVE_NOTE = (
+    "Steps to BC: environment steps until the return on val reaches that of BC. Steps to scratch: "
+    "environment steps until it reaches the final return of the same algorithm trained from random "
+    "weights. Lowest against BC: lowest point of the learning curve after the first one, minus "
+    "BC's return, averaged over the runs."
 )
-_NORMALISED = (
-    "0 is uniform, 1 is BC. Interquartile means over all runs, ± half the 95 % bootstrap interval, "
-    "stratified by reward."
+_NORMALIZED_NOTE = (
+    "0 is uniform, 1 is BC. Interquartile means over all runs, ± half the width of the 95 % "
+    "bootstrap interval, stratified by reward."
 )
 
+Runs = dict[str, list[BenchmarkRecord]]
 
-def build_table(records: Sequence[Record]) -> list[Table]:
-    """A table for each reward, and one over all rewards.
+
+def build_tables(records: Sequence[BenchmarkRecord]) -> list[Table]:
+    """Build a table for each reward, and a table of normalized returns over all rewards.
+
+    The last table is left out if fewer than two rewards have runs of both uniform and BC in which
+    BC has the higher return.
 
     Args:
-        records: at least one, all of one plan.
+        records: At least one record, all of the same config.
     """
     tables = [
-        _reward_table(reward, [r for r in records if r.reward == reward])
+        _reward_table(reward, [record for record in records if record.reward == reward])
         for reward in dict.fromkeys(record.reward for record in records)
     ]
-    over_all = _over_all(records)
-    return tables if over_all is None else [*tables, over_all]
+    normalized = _normalized_table(records)
+    return tables if normalized is None else [*tables, normalized]
 
 
-def _runs(records: Sequence[Record]) -> dict[str, list[Record]]:
-    """By contestant, in the order of ``METHODS``."""
-    return {
-        name: runs
-        for name in METHODS
-        if (runs := [record for record in records if record.method == name])
-    }
+def _by_method(records: Sequence[BenchmarkRecord]) -> Runs:
+    """Group records by method, in the order of ``METHODS``."""
+    groups = {name: [r for r in records if r.method == name] for name in METHODS}
+    return {name: runs for name, runs in groups.items() if runs}
 
 
-def _figure(runs: Sequence[Record], name: str) -> MeanWithCI | None:
-    values = [run.metrics[name] for run in runs if run.metrics.get(name) is not None]
+def _mean(runs: Sequence[BenchmarkRecord], metric: str) -> MeanWithCI | None:
+    values = [run.metrics[metric] for run in runs if run.metrics.get(metric) is not None]
     return aggregate([np.array(values)]) if values else None
 
 
-def _reward_table(reward: str, records: Sequence[Record]) -> Table:
-    runs = _runs(records)
+def _reward_table(reward: str, records: Sequence[BenchmarkRecord]) -> Table:
+    by_method = _by_method(records)
     shares = {
-        name: heading
-        for name, heading in _SHARES.items()
-        if any(name in record.metrics for record in records)
+        metric: heading
+        for metric, heading in _SHARES.items()
+        if any(metric in record.metrics for record in records)
     }
-    regret = any("regret" in record.metrics for record in records)
-    cloned = _level(runs)
+    with_regret = any("regret" in record.metrics for record in records)
+    cloned = _cloned_return(by_method)
     rows = []
-    for name, some in runs.items():
-        curves = _curves(some)
+    for name, runs in by_method.items():
+        method = METHODS[name]
+        curves = _curves(runs)
         rows.append(
             (
-                METHODS[name].title,
-                str(len(some)),
-                _number(_figure(some, "return")),
-                *((_number(_figure(some, "regret")),) if regret else ()),
-                *(percent(_figure(some, share)) for share in shares),
+                method.title,
+                str(len(runs)),
+                number(_mean(runs, "return")),
+                *((number(_mean(runs, "regret")),) if with_regret else ()),
+                *(percent(_mean(runs, metric)) for metric in shares),
                 _steps_to(curves, cloned),
-                _steps_to(curves, _end(runs.get(METHODS[name].scratch, []))),
-                _worst(curves, cloned) if METHODS[name].online else "",
+                _steps_to(curves, _final_return(by_method.get(method.scratch, []))),
+                _lowest(curves, cloned) if method.online else "",
             )
         )
-    config = records[0].config
+    steps = records[0].config["steps"]
     hardware = "; ".join(sorted({record.hardware for record in records}))
     return Table(
-        f"{reward} on {Path(config['collection']).name}: test crystals, {config['steps']:,} steps",
+        f"{reward} on {Path(records[0].collection).name}: test crystals, {steps:,} steps",
         (
             *("", "runs", "return"),
-            *(("regret",) if regret else ()),
+            *(("regret",) if with_regret else ()),
             *shares.values(),
-            *("steps to BC", "to scratch", "lowest against BC"),
+            *("steps to BC", "steps to scratch", "lowest against BC"),
         ),
         rows,
-        [
-            _INTERVALS,
-            _AGAINST_BC,
-            f"Hardware: {hardware}.",
-        ],
+        [_METRICS_NOTE, _CURVE_NOTE, f"Hardware: {hardware}."],
     )
 
 
-def _over_all(records: Sequence[Record]) -> Table | None:
-    """Returns on the scale from uniform (0) to BC (1), all rewards together.
-
-    A reward on which BC is not above uniform has no such scale and is left out.
-    """
-    rewards = list(dict.fromkeys(record.reward for record in records))
-    by_reward = {r: _runs([one for one in records if one.reward == r]) for r in rewards}
-    if not all({"uniform", _CLONED} <= set(runs) for runs in by_reward.values()):
-        return None
-    ends = {
-        reward: [interquartile_mean(_returns(runs[one])) for one in ("uniform", _CLONED)]
-        for reward, runs in by_reward.items()
+def _normalized_table(records: Sequence[BenchmarkRecord]) -> Table | None:
+    by_reward = {
+        reward: _by_method([record for record in records if record.reward == reward])
+        for reward in dict.fromkeys(record.reward for record in records)
     }
-    left_out = [reward for reward, (floor, top) in ends.items() if not top > floor]
-    rewards = [reward for reward in rewards if reward not in left_out]
+    if not all({_ZERO, _CLONED} <= set(by_method) for by_method in by_reward.values()):
+        return None
+    scales = {
+        reward: tuple(interquartile_mean(_returns(by_method[name])) for name in (_ZERO, _CLONED))
+        for reward, by_method in by_reward.items()
+    }
+    rewards = [reward for reward, (zero, one) in scales.items() if one > zero]
     if len(rewards) < 2:
         return None
     rows = []
-    for name in METHODS:
-        if not all(name in by_reward[reward] for reward in rewards):
-            continue
-        strata = []
-        for reward in rewards:
-            floor, top = ends[reward]
-            strata.append((_returns(by_reward[reward][name]) - floor) / (top - floor))
-        rows.append((METHODS[name].title, _number(aggregate(strata))))
-    told = f"Left out, for BC is not above uniform: {', '.join(left_out)}."
-    return Table(
-        "All rewards together",
-        ("", "normalised return"),
-        rows,
-        [_NORMALISED, f"Rewards: {', '.join(rewards)}.", *([told] if left_out else [])],
-    )
+    for name, method in METHODS.items():
+        if all(name in by_reward[reward] for reward in rewards):
+            strata = []
+            for reward in rewards:
+                zero, one = scales[reward]
+                strata.append((_returns(by_reward[reward][name]) - zero) / (one - zero))
+            rows.append((method.title, number(aggregate(strata))))
+    notes = [_NORMALIZED_NOTE, f"Rewards: {', '.join(rewards)}."]
+    left_out = [reward for reward in scales if reward not in rewards]
+    if left_out:
+        notes.append(f"Left out because BC is not above uniform: {', '.join(left_out)}.")
+    return Table("All rewards", ("", "normalized return"), rows, notes)
 
 
-def _returns(runs: Sequence[Record]) -> np.ndarray:
+def _returns(runs: Sequence[BenchmarkRecord]) -> np.ndarray:
     return np.array([run.metrics["return"] for run in runs])
 
 
-def _number(estimate: MeanWithCI | None) -> str:
-    if estimate is None:
-        return ""
-    half = (estimate.high - estimate.low) / 2
-    return f"{estimate.mean:.3f}" + (f" ± {half:.3f}" if half else "")
+def _curves(runs: Sequence[BenchmarkRecord]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps (P,) that all learning curves have, and the returns (runs, P)."""
+    returns_by_step = [dict(run.curve) for run in runs]
+    steps = sorted(set.intersection(*map(set, returns_by_step)))
+    returns = [[by_step[step] for step in steps] for by_step in returns_by_step]
+    return np.array(steps), np.array(returns)
 
 
-def _curves(runs: Sequence[Record]) -> tuple[np.ndarray, np.ndarray]:
-    """Steps (P,) that all runs have, and their returns (runs, P)."""
-    by_step = [dict(run.curve) for run in runs]
-    steps = sorted(set.intersection(*map(set, by_step)))
-    return np.array(steps), np.array([[one[step] for step in steps] for one in by_step])
-
-
-def _level(runs: dict[str, list[Record]]) -> float | None:
-    """BC's return on val: where warm starts begin."""
+def _cloned_return(by_method: Runs) -> float | None:
+    """Return BC's return on val, which is the first point of every warm start's curve."""
     for name in ("ppo-warm", "ppo-warm-anchored", "dqn-warm"):
-        if name in runs:
-            return runs[name][0].curve[0][1]
+        if name in by_method:
+            return by_method[name][0].curve[0][1]
     return None
 
 
-def _end(runs: Sequence[Record]) -> float | None:
-    """The last return on val."""
+def _final_return(runs: Sequence[BenchmarkRecord]) -> float | None:
+    """Return the interquartile mean of the last returns on val, or ``None`` without runs."""
     return float(interquartile_mean(_curves(runs)[1][:, -1])) if runs else None
 
 
-def _steps_to(curves: tuple[np.ndarray, np.ndarray], level: float | None) -> str:
+def _steps_to(curves: tuple[np.ndarray, np.ndarray], threshold: float | None) -> str:
     steps, returns = curves
-    if level is None or not len(steps):
+    if threshold is None or not len(steps):
         return ""
-    above = np.flatnonzero(interquartile_mean(returns, axis=0) >= level)
-    return f"{steps[above[0]]:,}" if len(above) else "not reached"
+    reached = np.flatnonzero(interquartile_mean(returns, axis=0) >= threshold)
+    return f"{steps[reached[0]]:,}" if len(reached) else "not reached"
 
 
-def _worst(curves: tuple[np.ndarray, np.ndarray], level: float | None) -> str:
+def _lowest(curves: tuple[np.ndarray, np.ndarray], cloned: float | None) -> str:
     _, returns = curves
-    if level is None or returns.shape[1] < 2:
+    if cloned is None or returns.shape[1] < 2:
         return ""
-    return f"{returns[:, 1:].min(1).mean() - level:+.3f}"
+    return f"{returns[:, 1:].min(1).mean() - cloned:+.3f}"
 
 
-def save_curves(records: Sequence[Record], path: Path) -> Path:
-    """Draw the return on val against the steps of the environment, a panel a reward, as PNG.
+def save_curves(records: Sequence[BenchmarkRecord], path: Path) -> Path:
+    """Plot the return on val against environment steps, one panel per reward, as a PNG file.
+
+    Lines are interquartile means, shaded areas range from the lowest to the highest run.
 
     Raises:
-        StorageError: the file cannot be written.
+        StorageError: If the file cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -203,37 +194,34 @@ def save_curves(records: Sequence[Record], path: Path) -> Path:
     figure = Figure(figsize=(4.6 * len(rewards), 4.4), dpi=150, layout="constrained")
     panels = figure.subplots(1, len(rewards), squeeze=False)[0]
     for axes, reward in zip(panels, rewards, strict=True):
-        _draw(axes, reward, _runs([record for record in records if record.reward == reward]))
+        by_method = _by_method([record for record in records if record.reward == reward])
+        _plot_reward(axes, reward, by_method)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=3, fontsize="small", frameon=False
     )
-    with atomic_write(path) as beside:
-        figure.savefig(beside, format="png")
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png")
     return path
 
 
-def _draw(axes: "Axes", reward: str, runs: dict[str, list[Record]]) -> None:
-    for name, some in runs.items():
-        steps, returns = _curves(some)
+def _plot_reward(axes: "Axes", reward: str, by_method: Runs) -> None:
+    for name, runs in by_method.items():
+        steps, returns = _curves(runs)
         if len(steps):
+            # A method has the same color in every panel.
             color = f"C{list(METHODS).index(name) % 10}"
-            axes.plot(
-                steps, interquartile_mean(returns, axis=0), color=color, label=_title(name, some)
-            )
+            label = f"{METHODS[name].title} ({len(runs)} runs)"
+            axes.plot(steps, interquartile_mean(returns, axis=0), color=color, label=label)
             axes.fill_between(
                 steps, returns.min(0), returns.max(0), color=color, alpha=0.15, linewidth=0
             )
-    level = _level(runs)
-    if level is not None:
-        axes.axhline(level, color="black", linestyle=":", label="BC")
+    cloned = _cloned_return(by_method)
+    if cloned is not None:
+        axes.axhline(cloned, color="black", linestyle=":", label="BC")
     axes.set_title(reward)
-    axes.set_xlabel("steps of the environment")
+    axes.set_xlabel("environment steps")
     axes.set_ylabel("return on val")
     axes.grid(visible=True, alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-
-
-def _title(name: str, runs: Sequence[Record]) -> str:
-    return f"{METHODS[name].title} ({len(runs)} runs)"

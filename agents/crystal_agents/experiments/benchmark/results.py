@@ -1,93 +1,122 @@
-"""The runs of a benchmark: made once each, kept in one JSON file."""
+"""Stored results of a benchmark."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from crystal_agents.experiments.benchmark.config import BenchmarkConfig
-from crystal_agents.experiments.benchmark.methods import METHODS
-from crystal_agents.experiments.results_file import load_records
-from crystal_gym.errors import CrystalGymError
+from crystal_agents.experiments.benchmark.methods import METHODS, check_methods
+from crystal_agents.experiments.benchmark.task import Curve
+from crystal_agents.experiments.results_file import ResultsFile, RunRecord
+from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 RESULTS_FILE = "benchmark.json"
 
 
-@dataclass(frozen=True)
-class Record:
-    """One finished run.
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkRecord(RunRecord):
+    """A finished run of a benchmark; ``seconds`` includes training and evaluation.
 
     Attributes:
-        contestant: a name of ``METHODS``.
-        reward: a name of ``crystal_gym.rewards.REWARDS``.
-        seed: of the run.
-        plan: what else decides its outcome.
-        collection_sha256: fingerprint of the crystals.
-        figures: on all crystals of test, see ``BenchmarkTask.measure``.
-        curve: steps of the environment and mean return on val; empty where nothing was learned
-            there.
-        seconds: of the run, with the measurements.
-        hardware: where it was made.
-        versions: of the software.
-        date: when it ended, ISO 8601.
-        labels_sha256: fingerprint of the labels that the reward looks up.
+        method: Name of the method, a key of ``METHODS``.
+        reward: Name of the reward.
+        seed: Seed of the run.
+        config: Settings of the run, see ``BenchmarkConfig.settings``.
+        metrics: Metrics on the test split, see ``BenchmarkTask.measure``.
+        curve: Learning curve; empty if the method does not learn in the environment.
+        labels_sha256: Fingerprint of the labels that the reward looks up, if it looks up any.
     """
 
     method: str
     reward: str
     seed: int
     config: dict[str, Any]
-    collection_sha256: str
     metrics: dict[str, float]
-    curve: list[tuple[int, float]]
-    seconds: float
-    hardware: str
-    versions: dict[str, str]
-    date: str
+    curve: Curve
     labels_sha256: str | None = None
 
     @property
-    def collection(self) -> str:
-        """Of the crystals, as the plan names it."""
-        return self.config["collection"]
+    def key(self) -> Hashable:
+        """Method, reward and seed; the seed is ``None`` if the method does not depend on it."""
+        return run_key(self.method, self.reward, self.seed)
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> "Record":
-        """A record as ``dataclasses.asdict`` gave it; ``TypeError`` or alike where it is not."""
+    def from_json(cls, entry: Mapping[str, Any]) -> Self:
+        """Restore a record from the dictionary that ``dataclasses.asdict`` returned.
+
+        Raises:
+            UnknownNameError: If the method is unknown.
+            TypeError, KeyError, ValueError: If the entry is not such a dictionary.
+        """
+        if entry["method"] not in METHODS:
+            raise UnknownNameError("method", entry["method"], METHODS)
         curve = [(int(step), float(value)) for step, value in entry["curve"]]
         return cls(**{**entry, "curve": curve})
 
 
-def load_results(folder: Path) -> list[Record]:
-    """All runs of a folder.
+def run_key(method: str, reward: str, seed: int) -> Hashable:
+    """Return the identity of a run, without the seed if the method does not depend on it."""
+    return method, reward, seed if METHODS[method].seeded else None
 
-    Raises:
-        DamagedFileError: the file is damaged.
-    """
-    return load_records(
+
+def results_file(folder: Path) -> ResultsFile[BenchmarkRecord]:
+    """Return the results file of a folder."""
+    return ResultsFile(
         folder / RESULTS_FILE,
-        Record.from_json,
-        without="online learners then learn anew; of offline ones the checkpoints beside it serve",
+        BenchmarkRecord,
+        "a rerun then repeats all runs, and offline learners load their checkpoints",
     )
 
 
-def select(records: Sequence[Record], config: BenchmarkConfig, path: Path) -> list[Record]:
-    """The records of a plan's rewards, contestants and seeds.
+def load_results(folder: Path) -> list[BenchmarkRecord]:
+    """Return all records of a folder, in the order of their runs.
 
     Raises:
-        CrystalGymError: the records are of another plan.
+        DamagedFileError: If the results file is damaged.
     """
-    _require_same_plan(path, records, config.settings)
-    return [
-        record
-        for record in records
-        if record.reward in config.rewards
-        and record.method in config.methods
-        and (record.seed in config.seeds or not METHODS[record.method].seeded)
-    ]
+    return results_file(folder).load()
 
 
-def _require_same_plan(path: Path, records: Sequence[Record], settings: dict[str, Any]) -> None:
-    """Results of different plans are never brought together."""
-    if any(record.config != settings for record in records):
-        raise CrystalGymError(f"{path} holds results of another plan. Choose another folder.")
+def select(
+    records: Sequence[BenchmarkRecord], config: BenchmarkConfig, path: Path
+) -> list[BenchmarkRecord]:
+    """Return the records of a config's rewards, methods and seeds.
+
+    Args:
+        records: The records.
+        config: The benchmark config.
+        path: File of the records, for error messages.
+
+    Raises:
+        UnknownNameError: If a method of the config is unknown.
+        CrystalGymError: If the records were made with another config.
+    """
+    check_methods(config)
+    require_same_config(path, records, config)
+    keys = {
+        run_key(method, reward, seed)
+        for method in config.methods
+        for reward in config.rewards
+        for seed in config.seeds
+    }
+    return [record for record in records if record.key in keys]
+
+
+def require_same_config(
+    path: Path, records: Sequence[BenchmarkRecord], config: BenchmarkConfig
+) -> None:
+    """Verify that records were made with the settings and the collection of a config.
+
+    Raises:
+        CrystalGymError: If a record was made with another config.
+    """
+    expected = {"collection": config.collection, **config.settings}
+    for record in records:
+        found = {"collection": record.collection, **record.config}
+        if found != expected:
+            keys = [key for key in expected if found.get(key) != expected[key]] or list(found)
+            raise CrystalGymError(
+                f"Expected results of this benchmark config in {path}, got results of another "
+                f"config, which differs in {', '.join(keys)}. Choose another folder."
+            )

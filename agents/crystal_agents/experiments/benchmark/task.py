@@ -1,9 +1,8 @@
-"""Where contestants meet: one reward, the crystals, and how fillings are measured."""
+"""Benchmark task: one reward on one collection, and the evaluation of methods on it."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,18 +19,31 @@ from crystal_gym.episode import EpisodeTable
 from crystal_gym.masks import resolve_mask
 from crystal_gym.rewards import Reward, resolve_reward
 
-if TYPE_CHECKING:
-    from crystal_agents.policies.policy import SkeletonPolicy
+# Points of a learning curve: (environment steps, mean return on the val split).
+Curve = list[tuple[int, float]]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Result of a method's run on a task.
+
+    Attributes:
+        score: Scorer that fills crystals.
+        curve: Learning curve; empty if the method does not learn in the environment.
+    """
+
+    score: Scorer
+    curve: Curve = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """One reward of a plan.
+    """One reward of a benchmark.
 
     Attributes:
-        plan: what is compared.
-        reward_name: of the reward.
-        folder: for data sets and checkpoints.
+        config: The benchmark config.
+        reward_name: Name of the reward.
+        folder: Folder of the checkpoints of offline learners.
     """
 
     config: BenchmarkConfig
@@ -45,40 +57,44 @@ class BenchmarkTask:
 
     @property
     def collection(self) -> CrystalCollection:
-        """The crystals."""
+        """The collection."""
         return self.table.collection
 
     @cached_property
     def reward(self) -> Reward:
-        """One object for all runs: what it remembers serves all of them."""
+        """The reward, shared by all runs so that they also share its cache."""
         reward = resolve_reward(self.reward_name)
         reward.prepare(self.table)
         return reward
 
     @cached_property
-    def skeletons(self) -> InstanceGenerator:
-        """Those of train, from which learners draw."""
+    def generator(self) -> InstanceGenerator:
+        """Generator of the train skeletons on which the methods learn."""
         return InstanceGenerator(
             collection=self.config.collection, split="train", vocabulary=self.policy.vocabulary
         )
 
     @property
     def table(self) -> EpisodeTable:
-        """The crystals in the policy's vocabulary."""
-        return self.skeletons.table
+        """All crystals of the collection, in the vocabulary of the policy."""
+        return self.generator.table
 
     @cached_property
-    def known(self) -> set[tuple[int, ...]]:
-        """The compositions of the training crystals."""
+    def known_compositions(self) -> set[tuple[int, ...]]:
+        """Compositions of the train crystals."""
         train = self.collection.atomic_numbers[self.collection.in_split("train")]
         return {composition(row) for row in train}
 
     def environment(self, mask: str) -> CrystalSkeletonVectorEnv:
-        """Training skeletons, for learners of Stable-Baselines3."""
+        """Return an environment of the train skeletons for Stable-Baselines3.
+
+        Args:
+            mask: Name of the action mask.
+        """
         return CrystalSkeletonVectorEnv(
             self.config.num_envs,
             autoreset_mode="SameStep",
-            generator=self.skeletons,
+            generator=self.generator,
             reward=self.reward,
             mask=mask,
         )
@@ -86,19 +102,19 @@ class BenchmarkTask:
     def measure(
         self, score: Scorer, split: str, mask: str = "none", crystals: int | None = None
     ) -> dict[str, float]:
-        """Means over the crystals of a split, each filled greedily from one drawn site.
+        """Fill each crystal of a split greedily from one start site and average the metrics.
 
         Args:
-            score: who fills; the element with the highest score is taken.
+            score: The scorer to evaluate. The element with the highest score is chosen.
             split: ``val`` or ``test``.
-            mask: elements that it forbids are not taken.
-            crystals: at most so many, spread evenly over the split.
+            mask: Name of the action mask; the elements that it forbids are not chosen.
+            crystals: Maximum number of crystals, evenly spaced over the split; ``None`` takes all.
 
         Returns:
-            ``return`` and the reward's components, NaN left out and counted as
-            ``NAME/n_missing``; ``validity_strict``; ``unique``, the
-            share of distinct fillings; ``novel``, the share whose composition no training crystal
-            has.
+            ``return`` and the components of the reward, in the units of the reward, each averaged
+            over the crystals where it is defined; ``NAME/n_missing``, the number of the other
+            crystals, if there are any; ``validity_strict``; ``unique``, the share of distinct
+            fillings; ``novel``, the share of fillings whose composition no train crystal has.
         """
         rows = self.collection.in_split(split)
         if crystals is not None:
@@ -106,26 +122,10 @@ class BenchmarkTask:
         episodes = greedy_returns(score, self.table, rows, self.reward, mask=resolve_mask(mask))
         elements = episodes.elements
         numbers = self.table.vocabulary.decode(elements)
+        novel = [composition(row) not in self.known_compositions for row in numbers]
         return {
             **nan_means(episodes.metrics).as_row(),
             "validity_strict": float(is_valid(numbers, "strict").mean()),
             "unique": len(np.unique(elements, axis=0)) / len(elements),
-            "novel": float(np.mean([composition(row) not in self.known for row in numbers])),
+            "novel": float(np.mean(novel)),
         }
-
-
-# (steps of the environment, mean return of val) while a contestant learns.
-Curve = list[tuple[int, float]]
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What came of a run.
-
-    Attributes:
-        score: fills crystals.
-        curve: empty where nothing was learned in the environment.
-    """
-
-    score: Scorer
-    curve: Curve = field(default_factory=list)

@@ -1,1 +1,1 @@
-"""The paper's experiments, to the letter: runs, a file of results, tables and figures from it."""
+"""Exact reproduction of the paper's experiments: runs, results, tables and plots."""

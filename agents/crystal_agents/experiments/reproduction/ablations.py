@@ -1,8 +1,8 @@
-"""What the paper's figures hang on: its network to the letter, and with one thing changed.
+"""Ablations of the paper's network: the exact reproduction, and variants with one change each.
 
-The paper leaves open how the sites are numbered, which edges its graph has, and as what the focus
-enters; its readout averages coordinates, which turn with the crystal. Each of these is a variant of
-Table 1's column of 5 trajectories, trained alike, so that its worth is measured and not guessed.
+The paper does not specify the order of the sites, the edges of its graph, or the encoding of the
+site in focus. Its readout averages coordinates, which depend on the orientation of the crystal.
+Each of these choices is a variant of Table 1's EGNN with 5 trajectories, trained in the same way.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,117 +13,126 @@ from crystal_agents.evaluation.statistics import MeanWithCI
 from crystal_agents.experiments.reproduction.experiment import (
     PAPER_EPOCHS,
     Experiment,
-    Line,
+    RunGroup,
     Variant,
-    over_runs,
+    mean_over_runs,
 )
 from crystal_agents.experiments.reproduction.report_notes import (
-    INTERVALS,
+    INTERVALS_NOTE,
     PAPER_COLLECTION,
-    crystals_of,
-    hardware_of,
-    minutes,
+    describe_crystals,
+    hardware_notes,
+    mean_minutes,
 )
-from crystal_agents.experiments.reproduction.results import Record
-from crystal_agents.experiments.reproduction.table_1 import COLUMNS
+from crystal_agents.experiments.reproduction.results import ReproductionRecord
+from crystal_agents.experiments.reproduction.table_1 import VARIANTS as TABLE_1_VARIANTS
 from crystal_agents.experiments.tables import Table, percent
 
 BASE = "base"
-_PAPER = COLUMNS["egnn-5"]
+_PAPER = TABLE_1_VARIANTS["egnn-5"]
 
 
-def _variant(title: str, **how: Any) -> Variant:
-    return Variant(title, _PAPER.recipe, _PAPER.trajectories, **how)
+def _variant(title: str, **changes: Any) -> Variant:
+    return Variant(title, _PAPER.recipe, _PAPER.trajectories, **changes)
 
 
 VARIANTS: dict[str, Variant] = {
-    # The same runs as Table 1's.
-    BASE: _variant("to the letter", runs="egnn-5"),
+    # Shares its runs with Table 1.
+    BASE: _variant("exact reproduction", runs="egnn-5"),
     "node-order": _variant("sites numbered at random", shuffled=True),
     "periodic-edges": _variant("all periodic edges", settings={"periodic": True}),
     "no-coordinates": _variant("readout without coordinates", settings={"coordinates": False}),
-    "focus-as-index": _variant("focus as a bare number", settings={"focus_as_index": True}),
+    "focus-as-index": _variant("focus as one number", settings={"focus_as_index": True}),
 }
 ABLATIONS = Experiment("ablations", VARIANTS)
-_FIGURES_NOTE = (
-    "Accuracy (free-running) and validity are of test; teacher-forced is the accuracy in the "
-    "expert's own states of val after the last epoch, without an interval for a single run."
+_METRICS_NOTE = (
+    "Accuracy (free-running) and validity are measured on test, teacher-forced accuracy in the "
+    "expert's states on val after the last epoch. The latter has no interval for a single run."
 )
-_DIFFERENCES_NOTE = (
-    '"To the base" is the mean difference over the seeds that both have, each to its own. Of a '
-    "single seed its ± takes both runs' crystals for independent samples: that is too wide for the "
-    "crystals, and tells nothing of seeds."
+_DIFFERENCE_NOTE = (
+    '"Change" is the mean difference to the exact reproduction over the seeds that both have, '
+    "paired by seed. For a single seed, ± treats the crystals of the two runs as independent "
+    "samples: it overestimates the uncertainty over crystals and ignores that over seeds."
 )
 
+Metric = Callable[[ReproductionRecord], MeanWithCI]
 
-def _validated(record: Record) -> MeanWithCI:
-    """Teacher-forced accuracy of the final network on val, which is told without an interval."""
+
+def _final_val_accuracy(record: ReproductionRecord) -> MeanWithCI:
     accuracy = float("nan") if record.curve is None else record.curve.val[-1]
     return MeanWithCI(accuracy, accuracy, accuracy)
 
 
-# Heading → the figure of a run.
-METRICS: Mapping[str, Callable[[Record], MeanWithCI]] = {
+# Metrics of a run by the heading of their column.
+METRICS: Mapping[str, Metric] = {
     "accuracy": lambda record: record.metrics["accuracy"],
-    "teacher-forced, val": _validated,
+    "teacher-forced, val": _final_val_accuracy,
     "validity": lambda record: record.metrics["validity_smact14"],
 }
 
 
-def build_table(records: Sequence[Record]) -> Table:
-    """Every variant beside its difference to the base of the same epochs and precision.
+def build_table(records: Sequence[ReproductionRecord]) -> Table:
+    """Build the table of all variants and their differences to the exact reproduction.
+
+    A variant is compared with the exact reproduction of the same epochs and precision.
 
     Args:
-        records: at least one, all on the same crystals.
+        records: At least one record, all on the same crystals.
     """
-    lines = ABLATIONS.lines(records)
-    bases = {(line.epochs, line.precision): line for line in lines if line.variant == BASE}
-    notes = [_FIGURES_NOTE, INTERVALS, _DIFFERENCES_NOTE]
+    groups = ABLATIONS.groups(records)
+    bases = {(group.epochs, group.precision): group for group in groups if group.variant == BASE}
+    notes = [_METRICS_NOTE, INTERVALS_NOTE, _DIFFERENCE_NOTE]
     if records[0].collection == PAPER_COLLECTION:
         notes.append(
-            f"The paper: accuracy {_PAPER.accuracy:.2f}, validity {_PAPER.validity:.2f}, means "
-            f"over 5 runs of {PAPER_EPOCHS} epochs."
+            f"The paper reports an accuracy of {_PAPER.accuracy:.2f} and a validity of "
+            f"{_PAPER.validity:.2f}, means over 5 runs of {PAPER_EPOCHS} epochs."
         )
     return Table(
-        f"Differences: {crystals_of(records)}",
+        f"Ablations: {describe_crystals(records)}",
         (
             *("", "epochs", "runs"),
-            *(heading for figure in METRICS for heading in (figure, "to the base")),
-            "minutes a run",
+            *(heading for metric in METRICS for heading in (metric, "change")),
+            "minutes per run",
         ),
-        [_row(line, bases.get((line.epochs, line.precision))) for line in lines],
-        [*notes, *hardware_of(records)],
+        [_row(group, bases.get((group.epochs, group.precision))) for group in groups],
+        [*notes, *hardware_notes(records)],
     )
 
 
-def _row(line: Line, base: Line | None) -> tuple[str, ...]:
+def _row(group: RunGroup, base: RunGroup | None) -> tuple[str, ...]:
     cells = []
-    for figure in METRICS.values():
-        cells.append(percent(over_runs([figure(record) for record in line.records])))
-        apart = None if base is None or base is line else difference(line, base, figure)
-        sign = "+" if apart is not None and apart.mean >= 0 else ""
-        cells.append(sign + percent(apart))
+    for metric in METRICS.values():
+        cells.append(percent(mean_over_runs([metric(record) for record in group.records])))
+        change = None if base is None or base is group else difference(group, base, metric)
+        sign = "+" if change is not None and change.mean >= 0 else ""
+        cells.append(sign + percent(change))
     return (
-        ABLATIONS.title(line),
-        f"{line.epochs:,}",
-        str(len(line.records)),
+        ABLATIONS.title(group),
+        f"{group.epochs:,}",
+        str(len(group.records)),
         *cells,
-        minutes(line),
+        mean_minutes(group),
     )
 
 
-def difference(line: Line, base: Line, figure: Callable[[Record], MeanWithCI]) -> MeanWithCI | None:
-    """A figure's mean difference to the base over the seeds that both have.
+def difference(group: RunGroup, base: RunGroup, metric: Metric) -> MeanWithCI | None:
+    """Return the mean difference of a metric to the base over the seeds that both have.
 
     Returns:
-        With its interval over these seeds; for a single one, that of two independent samples of
-        crystals; ``None`` where they have no seed in common.
+        The difference with its interval over the seeds. For a single common seed the interval is
+        that of two independent samples of crystals. ``None`` without a common seed.
     """
-    theirs = {record.seed: figure(record) for record in base.records}
-    return over_runs([_minus(figure(r), theirs[r.seed]) for r in line.records if r.seed in theirs])
+    base_values = {record.seed: metric(record) for record in base.records}
+    return mean_over_runs(
+        [
+            _subtract(metric(record), base_values[record.seed])
+            for record in group.records
+            if record.seed in base_values
+        ]
+    )
 
 
-def _minus(a: MeanWithCI, b: MeanWithCI) -> MeanWithCI:
+def _subtract(a: MeanWithCI, b: MeanWithCI) -> MeanWithCI:
     mean = a.mean - b.mean
     low = mean - hypot(a.mean - a.low, b.high - b.mean)
     return MeanWithCI(mean, low, mean + hypot(a.high - a.mean, b.mean - b.low))

@@ -1,35 +1,41 @@
-"""What the experiments have in common: runs that are never repeated, and the lines of a table."""
+"""Experiments of the reproduction: variants, their runs, and the runs grouped by settings."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crystal_agents.evaluation.statistics import MeanWithCI
-from crystal_agents.experiments.reproduction.results import Record, append_record, load_records
+from crystal_agents.experiments.reproduction.results import ReproductionRecord, results_file
 from crystal_agents.experiments.reproduction.runner import RunContext
 from crystal_agents.experiments.results_file import require_same_crystals
+from crystal_agents.experiments.runner import Run, run_missing
 from crystal_agents.training.recipes import Recipe, get_recipe
 from crystal_gym.errors import DamagedFileError, UnknownNameError
 
 PAPER_EPOCHS = 1000
+PAPER_PRECISION = "32-true"
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What is learned, by several seeds: a column of the paper's table, a line of ours.
+    """One configuration of an experiment, trained with several seeds.
+
+    A variant is a column of the paper's table and a row of our table.
 
     Attributes:
-        title: for the reader.
-        recipe: a name of ``crystal_agents.training.recipes.RECIPES``; ``None``: elements drawn uniformly.
-        trajectories: of each crystal to learn from.
-        settings: of the network, in place of the recipe's.
-        shuffled: the sites of every crystal are numbered at random.
-        runs: what the folders of its runs begin with (default: its name); columns of two
-            experiments whose runs are the same share them.
+        title: Label of the row.
+        recipe: Name of ``crystal_agents.training.recipes.RECIPES``; ``None`` for the uniform
+            baseline, which is not trained.
+        trajectories: Expert trajectories for each crystal.
+        settings: Settings of the network that replace those of the recipe.
+        shuffled: Whether the sites of each crystal are numbered at random.
+        runs: Prefix of the run folders (default: the variant's name). Variants of two experiments
+            with the same runs share them through it.
     """
 
     title: str
@@ -39,11 +45,11 @@ class Variant:
     shuffled: bool = field(default=False, kw_only=True)
     runs: str | None = field(default=None, kw_only=True)
 
-    def trained(self, epochs: int | None) -> Recipe | None:
-        """How it is trained; ``None`` where nothing is learned.
+    def training_recipe(self, epochs: int | None) -> Recipe | None:
+        """Return the recipe with the variant's settings, or ``None`` without training.
 
         Args:
-            epochs: passes over the transitions (default: the recipe's).
+            epochs: Passes over the transitions (default: the recipe's).
         """
         if self.recipe is None:
             return None
@@ -56,34 +62,37 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Line:
-    """The runs of one column with the same settings.
+class RunGroup:
+    """The runs of one variant that differ only in their seed.
 
     Attributes:
-        column: its name.
-        records: the runs.
+        variant: Name of the variant.
+        records: Records of the runs, at least one.
     """
 
     variant: str
-    records: list[Record]
+    records: list[ReproductionRecord]
 
     @property
     def epochs(self) -> int:
-        """Of every run; 0 where nothing is learned."""
+        """Epochs of every run; 0 without training."""
         return self.records[0].epochs
 
     @property
     def precision(self) -> str | None:
-        """Of every run; ``None`` where nothing is learned."""
+        """Floating-point precision of every run; ``None`` without training."""
         return self.records[0].precision
 
-    def figure(self, name: str) -> MeanWithCI | None:
-        """Mean over the runs; the interval is over runs, or over the crystals of a single one."""
-        return over_runs([r.metrics[name] for r in self.records if name in r.metrics])
+    def mean(self, metric: str) -> MeanWithCI | None:
+        """Return the mean of a metric over the runs, or ``None`` if no run has the metric."""
+        return mean_over_runs([r.metrics[metric] for r in self.records if metric in r.metrics])
 
 
-def over_runs(estimates: Sequence[MeanWithCI]) -> MeanWithCI | None:
-    """Mean of several runs with the interval over them; of a single one its own."""
+def mean_over_runs(estimates: Sequence[MeanWithCI]) -> MeanWithCI | None:
+    """Return the mean of several runs with its interval over the runs.
+
+    A single estimate is returned with its own interval; without any estimate it is ``None``.
+    """
     if len(estimates) < 2:
         return estimates[0] if estimates else None
     return MeanWithCI.of(np.array([estimate.mean for estimate in estimates]))
@@ -91,18 +100,18 @@ def over_runs(estimates: Sequence[MeanWithCI]) -> MeanWithCI | None:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Columns, each learned by several seeds, and one file of results.
+    """Variants, each trained with several seeds, and one results file.
 
     Attributes:
-        name: of its files.
-        columns: by name, in the order of the table.
+        name: Name of the results file and the table.
+        variants: Variants by name, in the order of the table.
     """
 
     name: str
     variants: Mapping[str, Variant]
 
     def results(self, folder: Path) -> Path:
-        """The file of results."""
+        """Return the path of the results file."""
         return folder / f"{self.name}.json"
 
     def reproduce(
@@ -111,92 +120,108 @@ class Experiment:
         variants: Sequence[str] = (),
         seeds: Sequence[int] = (0, 1, 2, 3, 4),
         epochs: int | None = None,
-    ) -> Iterator[Record]:
-        """Make the runs that are not made yet and append each to the results.
+    ) -> Iterator[ReproductionRecord]:
+        """Execute the runs that have no record yet, and append each record to the results.
 
-        The first seed of every column comes first, so that a stopped experiment has some of each.
+        The first seed of all variants runs first, so that an interrupted experiment has results
+        of every variant.
 
         Args:
-            bench: the crystals, the machine, the folder.
-            columns: names of those to be run (default: all).
-            seeds: of the runs.
-            epochs: passes over the transitions (default: the paper's 1000).
+            context: The collection, the device and the folder of the runs.
+            variants: Names of the variants (default: all).
+            seeds: Seeds; every variant runs once for each.
+            epochs: Passes over the transitions (default: the paper's 1000).
 
         Yields:
             The record of each new run.
 
         Raises:
-            UnknownNameError: an unknown column.
-            MissingDataError: the data sets are not built.
-            DamagedFileError: the results or a run are damaged.
-            CrystalGymError: the folder holds results on other crystals.
+            UnknownNameError: If a variant is unknown.
+            MissingDataError: If the expert datasets are not built.
+            DamagedFileError: If the results or the files of a run are damaged.
+            CrystalGymError: If the folder holds results on other crystals.
         """
         for name in variants:
             if name not in self.variants:
                 raise UnknownNameError("variant", name, self.variants)
-        path = self.results(context.folder)
-        require_same_crystals(path, self.load(context.folder), context.sha256)
-        shuffled = dataclasses.replace(context, shuffled=True)
-        for seed in seeds:
-            for name in variants or self.variants:
-                variant = self.variants[name]
-                recipe = variant.trained(epochs)
-                settings = (0, None) if recipe is None else (recipe.epochs, context.precision)
-                # Read anew: other columns may be run at the same time.
-                records = self.load(context.folder)
-                if (name, seed, *settings) in {
-                    (r.variant, r.seed, r.epochs, r.precision) for r in records
-                }:
-                    continue
-                place = shuffled if variant.shuffled else context
-                if recipe is None:
-                    record = place.draw_uniformly(name, seed)
-                else:
-                    folder = f"{variant.runs or name}-seed-{seed}"
-                    run = context.folder / (folder + suffix(recipe.epochs, context.precision))
-                    record = place.learn(
-                        name, run, recipe, trajectories=variant.trajectories, seed=seed
-                    )
-                append_record(path, record)
-                yield record
+        results = results_file(self.results(context.folder))
 
-    def load(self, folder: Path) -> list[Record]:
-        """The records of the results file, none where there is none.
+        def check(records: Sequence[ReproductionRecord]) -> None:
+            self._require_known_variants(records, results.path)
+            require_same_crystals(results.path, records, context.sha256)
+
+        shuffled = dataclasses.replace(context, shuffled=True)
+        runs = [
+            self._run(shuffled if self.variants[name].shuffled else context, name, seed, epochs)
+            for seed in seeds
+            for name in variants or self.variants
+        ]
+        yield from run_missing(runs, results, check)
+
+    def _run(
+        self, context: RunContext, name: str, seed: int, epochs: int | None
+    ) -> Run[ReproductionRecord]:
+        variant = self.variants[name]
+        recipe = variant.training_recipe(epochs)
+        if recipe is None:
+            return Run((name, seed, 0, None), partial(context.evaluate_uniform, name, seed))
+        folder = f"{variant.runs or name}-seed-{seed}{suffix(recipe.epochs, context.precision)}"
+        learn = partial(
+            context.learn,
+            name,
+            context.folder / folder,
+            recipe,
+            trajectories=variant.trajectories,
+            seed=seed,
+        )
+        return Run((name, seed, recipe.epochs, context.precision), learn)
+
+    def load(self, folder: Path) -> list[ReproductionRecord]:
+        """Return the records of the results file, or an empty list if there is no file.
 
         Raises:
-            DamagedFileError: the file is damaged, or not of this experiment.
+            DamagedFileError: If the file is damaged or belongs to another experiment.
         """
-        path = self.results(folder)
-        records = load_records(path)
-        for record in records:
-            if record.variant not in self.variants:
-                raise DamagedFileError(
-                    f"{path} holds a column {record.variant!r} that {self.name} does not have. "
-                    f"Known: {', '.join(self.variants)}."
-                )
+        results = results_file(self.results(folder))
+        records = results.load()
+        self._require_known_variants(records, results.path)
         return records
 
-    def lines(self, records: Sequence[Record]) -> list[Line]:
-        """Runs that differ in their seed alone, together: longest training first, by column."""
-        groups: dict[tuple[int, str, str], list[Record]] = {}
+    def _require_known_variants(self, records: Sequence[ReproductionRecord], path: Path) -> None:
+        for number, record in enumerate(records, 1):
+            if record.variant not in self.variants:
+                raise DamagedFileError(
+                    f"Expected a variant of {self.name} ({', '.join(self.variants)}) in entry "
+                    f"{number} of {path}, got {record.variant!r}. Move the file to the folder of "
+                    "its experiment."
+                )
+
+    def groups(self, records: Sequence[ReproductionRecord]) -> list[RunGroup]:
+        """Group runs that differ only in their seed.
+
+        Returns:
+            The groups, sorted by epochs (descending), precision and variant.
+        """
+        groups: dict[tuple[int, str, str], list[ReproductionRecord]] = {}
         for record in records:
             key = (record.epochs, record.precision or "", record.variant)
             groups.setdefault(key, []).append(record)
         order = list(self.variants)
         return [
-            Line(key[-1], groups[key])
+            RunGroup(key[-1], groups[key])
             for key in sorted(groups, key=lambda key: (-key[0], key[1], order.index(key[2])))
         ]
 
-    def title(self, line: Line) -> str:
-        """Of a line: its column's, and the precision where it is not the paper's."""
-        precision = line.precision or "32-true"
-        title = self.variants[line.variant].title
-        return title + ("" if precision == "32-true" else f", {precision}")
+    def title(self, group: RunGroup) -> str:
+        """Return the variant's title, with the precision if it is not the paper's."""
+        title = self.variants[group.variant].title
+        if group.precision in {None, PAPER_PRECISION}:
+            return title
+        return f"{title}, {group.precision}"
 
 
 def suffix(epochs: int, precision: str) -> str:
-    """What tells the runs and figures of other settings from those of the paper's."""
+    """Return the suffix of file names for settings that are not the paper's."""
     return ("" if epochs == PAPER_EPOCHS else f"-epochs-{epochs}") + (
-        "" if precision == "32-true" else f"-{precision}"
+        "" if precision == PAPER_PRECISION else f"-{precision}"
     )

@@ -1,22 +1,22 @@
-"""The results of an experiment: one record a run, all in one JSON file."""
+"""Records of the reproduction's runs."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from crystal_agents.evaluation.statistics import MeanWithCI
-from crystal_agents.experiments import results_file as records
+from crystal_agents.experiments.results_file import ResultsFile, RunRecord
 
 
 @dataclass(frozen=True)
-class Curve:
-    """Teacher-forced accuracy while a run learned.
+class AccuracyCurve:
+    """Teacher-forced accuracy during training, as fractions.
 
     Attributes:
-        epoch: those at whose ends the held-out crystals were judged.
-        train: accuracy during each of these epochs, on the states that were learned from.
-        val: accuracy at its end, on the val split.
+        epoch: Epochs after which the accuracy on the val split was measured.
+        train: Accuracy during each of these epochs, on the training states.
+        val: Accuracy after each of these epochs, on the val split.
     """
 
     epoch: list[int]
@@ -24,33 +24,34 @@ class Curve:
     val: list[float]
 
     def __post_init__(self) -> None:
-        if not len(self.epoch) == len(self.train) == len(self.val):
-            raise ValueError("a curve's epochs and accuracies differ in number")
+        lengths = len(self.epoch), len(self.train), len(self.val)
+        if len(set(lengths)) > 1:
+            raise ValueError(
+                "Expected as many train and val accuracies as epochs, got "
+                f"{lengths[1]} and {lengths[2]} for {lengths[0]} epochs."
+            )
 
 
-@dataclass(frozen=True)
-class Record:
-    """One finished run and its figures on the test split.
+@dataclass(frozen=True, kw_only=True)
+class ReproductionRecord(RunRecord):
+    """A finished run with its metrics on the test split; ``seconds`` is the time of training.
+
+    For a variant without training, ``epochs``, ``trajectories``, ``transitions``, ``seconds`` and
+    ``transitions_per_second`` are 0, and ``network``, ``precision`` and ``curve`` are ``None``.
 
     Attributes:
-        column: of the experiment's table.
-        seed: of the run.
-        epochs: passes over the transitions; 0 where nothing is learned, as in the next three.
-        network: a name of ``crystal_agents.networks.registry.ENCODERS``, or ``None``.
-        trajectories: of each crystal.
-        transitions: all that were learned from.
-        precision: Fabric's; ``None`` where nothing is learned.
-        collection: name or full path of the crystals.
-        collection_sha256: fingerprint of the crystals.
-        n_crystals: how many were filled.
-        figures: by name of ``crystal_agents.evaluation.metrics.METRICS``, as fractions; intervals are over
-            crystals.
-        curve: ``None`` where nothing is learned.
-        seconds: of training.
-        transitions_per_second: while training.
-        hardware: where the run ended.
-        versions: of the software.
-        date: when the run was evaluated, ISO 8601.
+        variant: Name of the experiment's variant.
+        seed: Seed of the run.
+        epochs: Passes over the transitions.
+        network: Name of ``crystal_agents.networks.registry.ENCODERS``.
+        trajectories: Expert trajectories for each crystal.
+        transitions: Number of training transitions.
+        precision: Floating-point precision of Fabric.
+        n_crystals: Number of test crystals.
+        metrics: Metrics by name of ``crystal_agents.evaluation.metrics.METRICS``, as fractions.
+            The intervals are over crystals.
+        curve: Accuracy during training.
+        transitions_per_second: Speed of training.
     """
 
     variant: str
@@ -60,47 +61,30 @@ class Record:
     trajectories: int
     transitions: int
     precision: str | None
-    collection: str
-    collection_sha256: str
     n_crystals: int
     metrics: dict[str, MeanWithCI]
-    curve: Curve | None
-    seconds: float
+    curve: AccuracyCurve | None
     transitions_per_second: float
-    hardware: str
-    versions: dict[str, str]
-    date: str
+
+    @property
+    def key(self) -> Hashable:
+        """Variant, seed, epochs and precision."""
+        return self.variant, self.seed, self.epochs, self.precision
 
     @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> "Record":
-        """A record as ``dataclasses.asdict`` gave it; ``TypeError`` or alike where it is not."""
-        metrics = {name: MeanWithCI(**figure) for name, figure in entry["figures"].items()}
-        curve = None if entry["curve"] is None else Curve(**entry["curve"])
-        return cls(**{**entry, "figures": metrics, "curve": curve})
+    def from_json(cls, entry: Mapping[str, Any]) -> Self:
+        """Restore a record from the dictionary that ``dataclasses.asdict`` returned.
+
+        Raises:
+            TypeError, KeyError, ValueError, AttributeError: If the entry is not such a dictionary.
+        """
+        metrics = {name: MeanWithCI(**metric) for name, metric in entry["metrics"].items()}
+        curve = None if entry["curve"] is None else AccuracyCurve(**entry["curve"])
+        return cls(**{**entry, "metrics": metrics, "curve": curve})
 
 
-def load_records(path: Path) -> list[Record]:
-    """All records, in the order of their runs; none where there is no file yet.
-
-    Raises:
-        DamagedFileError: the file is not one that ``append_record`` wrote.
-    """
-    return records.load_records(
-        path,
-        Record.from_json,
-        without="the runs beside it are then evaluated anew, without being trained again",
+def results_file(path: Path) -> ResultsFile[ReproductionRecord]:
+    """Return the results file of an experiment."""
+    return ResultsFile(
+        path, ReproductionRecord, "a rerun then evaluates the trained policies again"
     )
-
-
-def append_record(path: Path, record: Record) -> None:
-    """Add a run to the file, whole or not at all.
-
-    Raises:
-        CrystalGymError: the file's records are of other crystals.
-        DamagedFileError: the file is damaged; it stays as it is.
-        StorageError: it cannot be written.
-    """
-    # Read anew: another process may have finished runs of its own meanwhile.
-    before = load_records(path)
-    records.require_same_crystals(path, before, record.collection_sha256)
-    records.save_records(path, [*before, record])

@@ -129,7 +129,7 @@ class RunContext:
                 "trajectories": trajectories,
             },
         )
-        policy = train(config, data.vocabulary, data, self.validation, progress=self.progress)
+        policy = train(config, data, self.validation, progress=self.progress)
         training = policy.config.training
         # Training returns the policy on the CPU.
         device = Fabric(accelerator=self.accelerator, devices=1).device

@@ -1,4 +1,4 @@
-"""The same crystals with their sites in another order."""
+"""Crystals with their sites in random order."""
 
 import dataclasses
 
@@ -9,33 +9,34 @@ from crystal_gym.crystals.neighbors import breadth_first_from_all
 
 
 def shuffled_sites(collection: CrystalCollection, seed: int = 0) -> CrystalCollection:
-    """Every crystal with its sites numbered at random, by a permutation of its own.
+    """Return a collection in which the sites of each crystal are numbered at random.
 
-    Elements, coordinates and edges move with their sites. The traversals are made anew: breadth
-    first takes the lowest number first, so those of the source's order would give it away.
+    Every crystal has its own permutation. Elements, coordinates and edges are permuted with the
+    sites. The traversals are computed again: a breadth-first search visits neighbors in the order
+    of their numbers, so permuted traversals would reveal the original order.
 
     Args:
-        collection: the crystals.
-        seed: of the permutations.
+        collection: The collection.
+        seed: Seed of the permutations.
 
     Returns:
-        A collection whose name ends with a part of its fingerprint: a data set made from it is
-        never taken for that of others.
+        The shuffled collection. Its name ends with a part of its fingerprint, so that its datasets
+        are not confused with those of another order.
     """
     rng = np.random.default_rng(seed)
     atomic_numbers, frac_coords = collection.atomic_numbers.copy(), collection.frac_coords.copy()
     edges, traversals = collection.edges.copy(), collection.traversals.copy()
     for row, n in enumerate(collection.n_sites.tolist()):
-        # New site i is the old site order[i]; the old site s is the new one number[s].
+        # New site i is the old site order[i]; old site s is the new site number[s].
         order = rng.permutation(n)
         number = np.argsort(order)
         atomic_numbers[row, :n] = atomic_numbers[row, order]
         frac_coords[row, :n] = frac_coords[row, order]
-        own = edges[row, edges[row, :, 0] >= 0]
-        own[:, :2] = number[own[:, :2]]
-        own = own[np.lexsort(own.T[::-1])]
-        edges[row, : len(own)] = own
-        traversals[row, :n, :n] = breadth_first_from_all(own, n)
+        crystal_edges = edges[row, edges[row, :, 0] >= 0]
+        crystal_edges[:, :2] = number[crystal_edges[:, :2]]
+        crystal_edges = crystal_edges[np.lexsort(crystal_edges.T[::-1])]
+        edges[row, : len(crystal_edges)] = crystal_edges
+        traversals[row, :n, :n] = breadth_first_from_all(crystal_edges, n)
     shuffled = dataclasses.replace(
         collection,
         atomic_numbers=atomic_numbers,

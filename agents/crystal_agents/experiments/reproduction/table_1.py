@@ -1,4 +1,4 @@
-"""The paper's Table 1 and Figure 2: five columns, each learned with several seeds."""
+"""The paper's Table 1 and Figure 2: five variants, each with several seeds."""
 
 from dataclasses import dataclass
 
@@ -6,24 +6,24 @@ from crystal_agents.experiments.reproduction.experiment import Experiment, Varia
 
 
 @dataclass(frozen=True)
-class PaperColumn(Variant):
+class PaperVariant(Variant):
     """A column of the paper's table.
 
     Attributes:
-        accuracy: the paper's value, in percent.
-        validity: likewise.
+        accuracy: The paper's accuracy in percent.
+        validity: The paper's validity in percent.
     """
 
     accuracy: float
     validity: float
 
 
-COLUMNS: dict[str, PaperColumn] = {
-    "egnn-1": PaperColumn("EGNN, 1 trajectory", "egnn-paper", 1, 44.12, 96.08),
-    "egnn-3": PaperColumn("EGNN, 3 trajectories", "egnn-paper", 3, 47.65, 96.48),
-    "egnn-5": PaperColumn("EGNN, 5 trajectories", "egnn-paper", 5, 49.53, 96.75),
-    "gcn-5": PaperColumn("GCN, 5 trajectories", "gcn", 5, 37.06, 95.03),
-    # Printed as 17.8: one of 56 elements is 1.79 %.
-    "random": PaperColumn("random", None, 0, 1.78, 82.20),
+VARIANTS: dict[str, PaperVariant] = {
+    "egnn-1": PaperVariant("EGNN, 1 trajectory", "egnn-paper", 1, 44.12, 96.08),
+    "egnn-3": PaperVariant("EGNN, 3 trajectories", "egnn-paper", 3, 47.65, 96.48),
+    "egnn-5": PaperVariant("EGNN, 5 trajectories", "egnn-paper", 5, 49.53, 96.75),
+    "gcn-5": PaperVariant("GCN, 5 trajectories", "gcn", 5, 37.06, 95.03),
+    # The paper prints 17.8, a misprint: one of 56 elements is 1.79 %.
+    "random": PaperVariant("random", None, 0, 1.78, 82.20),
 }
-TABLE_1 = Experiment("table-1", COLUMNS)
+TABLE_1 = Experiment("table-1", VARIANTS)
