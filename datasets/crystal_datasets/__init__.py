@@ -1,6 +1,6 @@
-"""Expert and other behavior data sets for crystal skeletons, in Minari's format.
+"""Minari datasets of expert and other behavior policies on crystal skeletons.
 
-Names load when they are first used, so that ``import crystal_datasets`` needs neither Minari nor
+Each name is imported when it is first used, so ``import crystal_datasets`` loads neither Minari nor
 h5py.
 """
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from crystal_datasets.replay import EpisodeRecorder, RecordEpisodes, write_replay
     from crystal_datasets.transitions import Transitions, best_episodes, load_transitions
 
-_HOMES = {
+_MODULES = {
     "BEHAVIOR_POLICIES": "crystal_datasets.behaviors",
-    "PolicyMixture": "crystal_datasets.behaviors",
-    "MixtureComponent": "crystal_datasets.behaviors",
-    "mixed": "crystal_datasets.behaviors",
-    "sampled": "crystal_datasets.behaviors",
-    "build_dataset": "crystal_datasets.build",
-    "dataset_id": "crystal_datasets.minari_writer",
     "EpisodeRecorder": "crystal_datasets.replay",
-    "RecordEpisodes": "crystal_datasets.replay",
-    "write_replay": "crystal_datasets.replay",
     "Episodes": "crystal_datasets.episodes",
-    "choose_start_sites": "crystal_datasets.episodes",
-    "generate_episodes": "crystal_datasets.episodes",
+    "MixtureComponent": "crystal_datasets.behaviors",
+    "PolicyMixture": "crystal_datasets.behaviors",
+    "RecordEpisodes": "crystal_datasets.replay",
     "Transitions": "crystal_datasets.transitions",
     "best_episodes": "crystal_datasets.transitions",
+    "build_dataset": "crystal_datasets.build",
+    "choose_start_sites": "crystal_datasets.episodes",
+    "dataset_id": "crystal_datasets.minari_writer",
+    "generate_episodes": "crystal_datasets.episodes",
     "load_transitions": "crystal_datasets.transitions",
+    "mixed": "crystal_datasets.behaviors",
+    "sampled": "crystal_datasets.behaviors",
+    "write_replay": "crystal_datasets.replay",
 }
 
 __all__ = [
@@ -60,4 +60,4 @@ __all__ = [
     "write_replay",
 ]
 
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,7 +1,7 @@
-"""Behaviours: who chooses the elements of an episode.
+"""Behavior policies: functions that choose the elements of an episode.
 
-Policies come from outside as a function from observations to probabilities, so that nothing here
-depends on how they are made.
+A trained policy enters as a function from observations to probabilities, so this module depends on
+no network.
 """
 
 import dataclasses
@@ -14,52 +14,57 @@ import numpy as np
 from crystal_gym.episode import EpisodeState, EpisodeTable, observe
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
-# (table, state of B episodes, random numbers) → actions 0 to V - 1, int64 (B,).
+# Maps the table, the state of B episodes and a random generator to actions from 0 to V - 1,
+# int64 (B,).
 BehaviorPolicy = Callable[[EpisodeTable, EpisodeState, np.random.Generator], np.ndarray]
 
-# Observations of B episodes → probabilities over the vocabulary, (B, V), as
-# ``SkeletonPolicy.probabilities`` gives them.
+# Maps the observations of B episodes to probabilities over the vocabulary, (B, V).
 Probabilities = Callable[[Mapping[str, np.ndarray]], np.ndarray]
 
 
-def expert(table: EpisodeTable, state: EpisodeState, rng: np.random.Generator) -> np.ndarray:  # noqa: ARG001 - behaviors share one signature
-    """Put back the crystal's true element."""
+def expert(table: EpisodeTable, state: EpisodeState, rng: np.random.Generator) -> np.ndarray:  # noqa: ARG001 - behavior policies share one signature
+    """Assign the true element to the site in focus."""
     return table.true_elements[state.crystal, state.focus].astype(np.int64) - 1
 
 
 def uniform_random(
     table: EpisodeTable, state: EpisodeState, rng: np.random.Generator
 ) -> np.ndarray:
-    """Any element of the vocabulary, all equally likely."""
+    """Draw each element uniformly from the vocabulary."""
     return rng.integers(table.n_elements, size=len(state.crystal))
 
 
 def sampled(probabilities: Probabilities, temperature: float = 1.0) -> BehaviorPolicy:
-    """A policy whose elements are drawn by its probabilities.
+    """Return a behavior policy that samples its actions from given probabilities.
 
     Args:
-        probabilities: the policy.
-        temperature: above 1 more varied, below 1 closer to the most probable element.
+        probabilities: A function from the observations of B episodes to probabilities over the
+            vocabulary, (B, V).
+        temperature: Divisor of the log-probabilities. Values above 1 flatten the distribution,
+            values below 1 sharpen it.
 
     Raises:
-        CrystalGymError: the temperature is not above 0; while acting, the probabilities are not of
-            shape (B, V) or hold NaN.
+        CrystalGymError: If the temperature is not above 0. The behavior policy raises it if the
+            probabilities do not have the shape (B, V) or contain NaN.
     """
     if not temperature > 0:
-        raise CrystalGymError(f"A temperature is above 0, not {temperature}.")
+        raise CrystalGymError(
+            f"Expected a temperature above 0, got {temperature}. Use 1 to sample from the "
+            "probabilities unchanged."
+        )
 
     def act(table: EpisodeTable, state: EpisodeState, rng: np.random.Generator) -> np.ndarray:
         p = np.asarray(probabilities(observe(table, state)), np.float64)
         shape = (len(state.crystal), table.n_elements)
         if p.shape != shape or np.isnan(p).any():
+            problem = f"shape {p.shape}" if p.shape != shape else "NaN among them"
             raise CrystalGymError(
-                f"The policy's probabilities must be numbers of shape {shape} (episodes, "
-                f"elements); they have shape {p.shape}"
-                + (" and hold NaN." if np.isnan(p).any() else ".")
+                f"Expected probabilities of shape {shape} (episodes, elements) without NaN, got "
+                f"{problem}. Check that the policy has the vocabulary of the dataset."
             )
-        with np.errstate(divide="ignore"):  # what is impossible stays so
+        with np.errstate(divide="ignore"):  # a probability of 0 becomes a logit of -inf
             logits = np.log(p) / temperature
-        # The largest of logits with Gumbel noise is a draw from their softmax.
+        # The argmax of logits with Gumbel noise is a sample from their softmax.
         return (logits + rng.gumbel(size=shape)).argmax(1)
 
     return act
@@ -67,80 +72,104 @@ def sampled(probabilities: Probabilities, temperature: float = 1.0) -> BehaviorP
 
 @dataclass(frozen=True)
 class MixtureComponent:
-    """One of those who share the episodes of a mixture.
+    """One behavior policy of a mixture.
 
     Attributes:
-        name: told in the metadata of each of its episodes.
-        share: of the episodes, in any unit.
-        act: chooses the elements.
-        settings: what else is to be remembered of it, in types that JSON can hold.
+        name: The value of ``behavior`` in the metadata of the component's episodes.
+        weight: The component's share of the episodes, relative to the other components.
+        act: The behavior policy.
+        settings: Further JSON-serializable entries for the metadata of the dataset.
     """
 
     name: str
-    share: float
+    weight: float
     act: BehaviorPolicy
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class PolicyMixture:
-    """Episodes shared out among several behaviors, each of them whole by one.
+    """A mixture of behavior policies, each of which fills a fixed share of whole episodes.
 
     Attributes:
-        parts: who takes part; shares are relative to their sum.
+        components: The behavior policies and their mixture weights.
 
     Raises:
-        CrystalGymError: a share is negative or no number, or all are 0.
+        CrystalGymError: If a mixture weight is negative or not finite, or if all are 0.
     """
 
-    parts: tuple[MixtureComponent, ...]
+    components: tuple[MixtureComponent, ...]
 
     def __post_init__(self) -> None:
-        mixture_weights = np.array([part.share for part in self.parts])
-        if not (
-            np.isfinite(mixture_weights).all()
-            and (mixture_weights >= 0).all()
-            and mixture_weights.sum() > 0
-        ):
-            told = ", ".join(f"{part.name} {part.share}" for part in self.parts)
+        weights = self._weights()
+        if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.sum() > 0):
             raise CrystalGymError(
-                f"Shares of a mixture are 0 or more, and one of them is above 0; not {told}."
+                "Expected mixture weights of 0 or more with a sum above 0, got "
+                f"{', '.join(f'{c.name} {c.weight}' for c in self.components)}. Give at least one "
+                "component a weight above 0."
             )
 
     def describe(self) -> str:
-        """In words, such as ``50 % expert, 50 % random``."""
-        total = sum(part.share for part in self.parts)
-        return ", ".join(f"{100 * part.share / total:.4g} % {part.name}" for part in self.parts)
+        """Return the proportions as text, such as ``50 % expert, 50 % random``."""
+        total = sum(component.weight for component in self.components)
+        return ", ".join(
+            f"{100 * component.weight / total:.4g} % {component.name}"
+            for component in self.components
+        )
 
     def settings(self) -> list[dict[str, Any]]:
-        """Everything that can be told of it, in types that JSON can hold."""
+        """Return the JSON-serializable settings of all components."""
         return [
-            {"name": part.name, "share": float(part.share), **part.settings} for part in self.parts
+            {"name": component.name, "weight": float(component.weight), **component.settings}
+            for component in self.components
         ]
 
     def assign(self, episodes: int, rng: np.random.Generator) -> np.ndarray:
-        """Who plays each episode: shuffled numbers of parts, int64 (episodes,).
+        """Draw the component of each episode.
 
-        The proportions are exact, up to the rounding to whole episodes (largest remainders).
+        The proportions are exact up to rounding to whole episodes (largest remainders); the order
+        is random.
+
+        Args:
+            episodes: The number E of episodes.
+            rng: The random generator.
+
+        Returns:
+            Indices of components, int64 (E,).
         """
-        mixture_weights = np.array([part.share for part in self.parts], np.float64)
-        wanted = episodes * mixture_weights / mixture_weights.sum()
-        counts = np.floor(wanted).astype(np.int64)
-        remainders = np.argsort(counts - wanted, kind="stable")
-        counts[remainders[: episodes - counts.sum()]] += 1
-        return rng.permutation(np.repeat(np.arange(len(mixture_weights)), counts))
+        weights = self._weights()
+        quotas = episodes * weights / weights.sum()
+        counts = np.floor(quotas).astype(np.int64)
+        by_remainder = np.argsort(counts - quotas, kind="stable")
+        counts[by_remainder[: episodes - counts.sum()]] += 1
+        return rng.permutation(np.repeat(np.arange(len(weights)), counts))
 
-    def acting(self, part: np.ndarray) -> BehaviorPolicy:
-        """The behavior of a batch whose episodes belong to these parts, (B,)."""
+    def behavior_policy(self, component: np.ndarray) -> BehaviorPolicy:
+        """Return the behavior policy of a batch whose episodes belong to given components.
+
+        Args:
+            component: Index of each episode's component, int (B,).
+        """
 
         def act(table: EpisodeTable, state: EpisodeState, rng: np.random.Generator) -> np.ndarray:
-            actions = np.empty(len(part), np.int64)
-            for number in np.unique(part):
-                which = np.flatnonzero(part == number)
-                actions[which] = self.parts[number].act(table, _some(state, which), rng)
+            actions = np.empty(len(component), np.int64)
+            for index in np.unique(component):
+                episodes = np.flatnonzero(component == index)
+                policy = self.components[index].act
+                actions[episodes] = policy(table, _select(state, episodes), rng)
             return actions
 
         return act
+
+    def _weights(self) -> np.ndarray:
+        return np.array([component.weight for component in self.components], np.float64)
+
+
+def _select(state: EpisodeState, episodes: np.ndarray) -> EpisodeState:
+    """Return a copy of the state of some episodes of a batch, given by their indices (k,)."""
+    names = ("crystal", "order", "elements", "n_sites", "step", "focus")
+    arrays = {name: getattr(state, name)[episodes] for name in names}
+    return dataclasses.replace(state, **arrays, rows=(np.arange(len(episodes)),))
 
 
 def mixed(
@@ -149,58 +178,54 @@ def mixed(
     mixture_weights: tuple[float, float, float] = (1, 1, 1),
     temperature: float = 1.0,
 ) -> PolicyMixture:
-    """Each episode by the expert, a policy, or uniformly at random, in the manner of D4RL.
+    """Return a mixture of the expert, a policy and uniform random actions, as in D4RL.
 
     Args:
-        probabilities: the policy, such as ``load_policy("perov-5/egnn").probabilities``.
-        policy: its name, to be remembered with the data.
-        shares: of expert, policy and random.
-        temperature: at which the policy's elements are drawn.
+        probabilities: The policy's probabilities, such as
+            ``load_policy("perov-5/egnn").probabilities``.
+        policy: The policy's name, for the metadata of the dataset.
+        mixture_weights: The relative numbers of episodes by expert, policy and random.
+        temperature: The temperature at which the policy's actions are sampled.
 
     Raises:
-        CrystalGymError: the shares are no proportions, or the temperature is not above 0.
+        CrystalGymError: If the mixture weights are invalid or the temperature is not above 0.
     """
-    told = {"policy": policy, "temperature": float(temperature)}
+    sampled_policy = sampled(probabilities, temperature)
+    settings = {"policy": policy, "temperature": float(temperature)}
     return PolicyMixture(
         (
             MixtureComponent("expert", mixture_weights[0], expert),
-            MixtureComponent(
-                "policy", mixture_weights[1], sampled(probabilities, temperature), told
-            ),
+            MixtureComponent("policy", mixture_weights[1], sampled_policy, settings),
             MixtureComponent("random", mixture_weights[2], uniform_random),
         )
     )
 
 
 BEHAVIOR_POLICIES: Mapping[str, BehaviorPolicy] = {"expert": expert, "random": uniform_random}
-# With those that more is needed for than a name.
+# All behaviors of datasets, including those that need more than a name.
 BEHAVIOR_NAMES = (*BEHAVIOR_POLICIES, "mixed", "replay")
 
 
 def get_behavior_policy(name: str) -> BehaviorPolicy:
-    """The behavior of this name.
+    """Return the behavior policy with this name.
+
+    Args:
+        name: A key of ``BEHAVIOR_POLICIES``.
 
     Raises:
-        CrystalGymError: it needs more than a name.
-        UnknownNameError: there is none.
+        UnknownNameError: If there is no such behavior policy.
+        CrystalGymError: If the name is ``mixed`` or ``replay``, which need more than a name.
     """
     if name == "mixed":
         raise CrystalGymError(
-            "The behavior 'mixed' needs a policy: pass crystal_datasets.mixed(probabilities, "
-            "policy), or name a policy on the command line (--policy)."
+            "Expected a policy for the behavior 'mixed', got only the name. Pass "
+            "crystal_datasets.mixed(probabilities, policy), or --policy on the command line."
         )
     if name == "replay":
         raise CrystalGymError(
-            "The behavior 'replay' is what an online learner saw: record its episodes with "
-            "crystal_datasets.EpisodeRecorder and write them with write_replay."
+            "Expected recorded episodes for the behavior 'replay', got only the name. Record the "
+            "episodes with crystal_datasets.EpisodeRecorder and write them with write_replay."
         )
     if name not in BEHAVIOR_POLICIES:
-        raise UnknownNameError("behavior", name, BEHAVIOR_NAMES)
+        raise UnknownNameError("behavior policy", name, BEHAVIOR_NAMES)
     return BEHAVIOR_POLICIES[name]
-
-
-def _some(state: EpisodeState, which: np.ndarray) -> EpisodeState:
-    """Some episodes of a batch, by their indices (k,); fresh arrays."""
-    arrays = ("crystal", "order", "elements", "n_sites", "step", "focus")
-    some = {name: getattr(state, name)[which] for name in arrays}
-    return dataclasses.replace(state, **some, rows=(np.arange(len(which)),))

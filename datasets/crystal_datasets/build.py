@@ -1,4 +1,4 @@
-"""FIXDOC."""
+"""Build the Minari dataset of a behavior policy on one split of a collection."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,11 +8,10 @@ import numpy as np
 from crystal_datasets.behaviors import PolicyMixture, get_behavior_policy
 from crystal_datasets.episodes import choose_start_sites, generate_episodes
 from crystal_datasets.minari_writer import (
-    _ALGORITHMS,
-    DatasetPlan,
-    canonical_reward_name,
+    DatasetSpec,
     dataset_id,
     environment_spec,
+    resolve_named_reward,
     write_dataset,
 )
 from crystal_gym.collections import load_collection
@@ -22,11 +21,12 @@ from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError
 
 if TYPE_CHECKING:
-    from crystal_gym.rewards.registry import RewardLike
+    from crystal_datasets.minari_writer import NamedReward
 
-    # A name of ``crystal_gym.rewards.REWARDS``, or a name of your own and what ``resolve_reward``
-    # takes: ``("halves", {"match": 0.5, "validity": 0.5})``.
-    NamedReward = str | tuple[str, RewardLike]
+_ALGORITHMS = {
+    "expert": "expert: assigns the true element to each site",
+    "random": "uniform random over the vocabulary",
+}
 
 
 def build_dataset(
@@ -42,59 +42,65 @@ def build_dataset(
     overwrite: bool = False,
     progress: bool = True,
 ) -> str:
-    """Write the episodes of every crystal of a split as a Minari data set, with its card.
+    """Write the episodes of every crystal of a split as a Minari dataset, with its dataset card.
 
-    The data set is built in a hidden folder and gets its name when it is complete. An environment
-    can be recovered from it when the collection is given by name or path and the reward by names; a
-    collection or a reward at hand has no address that could be written down.
+    The dataset is built in a hidden folder, which is renamed once the dataset is complete. Minari
+    can recover the environment of the dataset if the collection is given by name or path and the
+    reward by names.
 
     Args:
-        collection: a name, a path, or a collection at hand.
+        collection: The collection's name, its path, or a ``CrystalCollection``.
         split: ``train``, ``val``, ``test`` or ``all``.
-        behavior: a name of ``BEHAVIOR_POLICIES``, or a mixture, such as ``mixed`` makes one.
-        reward: what is earned: a name, or a pair of a name of your own and any reward that the
-            environment takes. Episodes on whose crystal it fails are left out and counted.
-        split_by: ``source`` or ``composition``, see ``crystal_gym.load_collection``; the latter
-            gives the data set the name ``<collection>-by-composition``.
-        vocabulary: the elements of the action space (default: those of the collection).
-        trajectories: episodes for each crystal, one from each start site; crystals with more
-            sites get a sample of them, crystals with fewer get one from each site.
-        seed: of that sample and of the behavior.
-        overwrite: replace an existing data set, once the new one is complete.
-        progress: show progress bars.
+        behavior: A key of ``BEHAVIOR_POLICIES``, or a mixture such as ``mixed`` returns.
+        reward: A key of ``crystal_gym.rewards.REWARDS``, or a pair of a new name and any reward
+            that the environment accepts. Episodes with a non-finite reward are dropped; the dataset
+            card reports how many.
+        split_by: ``origin`` or ``composition``, see ``crystal_gym.load_collection``. With
+            ``composition``, the collection is called ``<collection>-by-composition`` in the id.
+        vocabulary: The elements of the action space (default: those of the collection).
+        trajectories: Number of episodes for each crystal, each from a different start site. A
+            crystal with fewer sites has one episode from each site.
+        seed: Seed of the start sites and of the behavior policy.
+        overwrite: Whether to replace an existing dataset, once the new one is complete.
+        progress: Whether to show progress bars.
 
     Returns:
-        The id, to be passed to ``minari.load_dataset`` or ``load_transitions``.
+        The dataset's id, for ``minari.load_dataset`` and ``load_transitions``.
 
     Raises:
-        UnknownNameError: an unknown collection, split, behavior, reward or ``split_by``.
-        CrystalGymError: the data set exists, the split is empty, a crystal holds an element that
-            the vocabulary lacks, ``trajectories`` is below 1, ``seed`` below 0, or no episode has
-            a reward that is a number.
-        StorageError: the folder of Minari's data sets cannot be written or the disk is full.
+        UnknownNameError: If the collection, split, behavior policy, reward or ``split_by`` is
+            unknown.
+        CrystalGymError: If the dataset exists and ``overwrite`` is false, the split is empty, a
+            crystal has an element outside the vocabulary, ``trajectories`` is below 1, ``seed`` is
+            below 0, or no episode has a finite reward.
+        StorageError: If the folder of Minari datasets cannot be written or the disk is full.
     """
     mixture = behavior if isinstance(behavior, PolicyMixture) else None
-    act = mixture or get_behavior_policy(str(behavior))
-    kind = "mixed" if mixture else str(behavior)
-    reward_name, earned = canonical_reward_name(reward)
+    policy = mixture or get_behavior_policy(str(behavior))
+    behavior_name = "mixed" if mixture else str(behavior)
+    reward_name, resolved_reward = resolve_named_reward(reward)
     crystals = load_collection(collection, split_by=split_by, progress=progress)
     rows = crystals.in_split(split)
     if not len(rows):
-        raise CrystalGymError(f"{crystals.name!r} has no crystals in its split {split!r}.")
+        raise CrystalGymError(
+            f"Expected crystals in the split {split!r} of {crystals.name!r}, got no crystals. "
+            "Choose another split."
+        )
     table = EpisodeTable(crystals, vocabulary)
-    earned.prepare(table)
+    resolved_reward.prepare(table)
+    # Drawn for the whole collection, so that a crystal's start sites do not depend on the split.
     start_sites = choose_start_sites(crystals.n_sites, trajectories, seed)
     start_sites[np.isin(np.arange(len(crystals)), rows, invert=True)] = -1
-    plan = DatasetPlan(
-        dataset_id(crystals.name, split, kind, reward_name),
-        table,
-        split,
-        kind,
-        _ALGORITHMS[kind] if mixture is None else f"each episode by one of: {mixture.describe()}",
-        reward_name,
-        earned.labels,
-        environment_spec(collection, split, split_by, table, reward),
-        {
+    spec = DatasetSpec(
+        dataset_id=dataset_id(crystals.name, split, behavior_name, reward_name),
+        table=table,
+        split=split,
+        behavior=behavior_name,
+        algorithm=f"mixture of {mixture.describe()}" if mixture else _ALGORITHMS[behavior_name],
+        reward=reward_name,
+        labels=resolved_reward.labels,
+        environment=environment_spec(collection, split, split_by, table, reward),
+        settings={
             "split_by": split_by,
             "crystals": len(rows),
             "trajectories": trajectories,
@@ -102,6 +108,6 @@ def build_dataset(
             **({"mixture": mixture.settings()} if mixture else {}),
         },
     )
-    episodes = generate_episodes(table, start_sites, act, seed, earned)
-    write_dataset(plan, episodes, int((start_sites >= 0).sum()), overwrite, progress)
-    return plan.name
+    episodes = generate_episodes(table, start_sites, policy, seed, resolved_reward)
+    write_dataset(spec, episodes, int((start_sites >= 0).sum()), overwrite, progress)
+    return spec.dataset_id

@@ -1,7 +1,7 @@
-"""Behaviours → episodes: crystals are filled in batches, with no Python loop over episodes.
+"""Generation of whole episodes in batches, without a Python loop over episodes.
 
-A behavior chooses the elements; everything else (start, observation, filling, order of the sites)
-is ``crystal_gym.episode``, the same moves as the environment's.
+A behavior policy chooses the elements. The start state, the observations and the transitions come
+from ``crystal_gym.episode``, as in the environment.
 """
 
 import dataclasses
@@ -15,22 +15,23 @@ from crystal_gym.episode import EpisodeState, EpisodeTable, fill, observe, start
 from crystal_gym.errors import CrystalGymError
 from crystal_gym.rewards import MatchReward, Reward
 
-# Crystals rolled out together; with cells of 20 sites their observations take some 200 MB.
+# Crystals per batch; the observations of a batch with cells of 20 sites take about 200 MB.
 BATCH = 128
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """B whole episodes of up to N steps; what lies beyond an episode's own steps is padding.
+    """B whole episodes of up to N steps; entries after an episode's last step are padding.
 
     Attributes:
-        crystal: row in the table, int64 (B,).
-        source: the site filled first, int64 (B,).
-        n_steps: the crystal's number of sites, int64 (B,).
-        observations: by key of the observation space, each (B, N + 1, …).
-        actions: 0 to V - 1, int64 (B, N).
+        crystal: Row of the crystal in the table, int64 (B,).
+        start_site: The site filled first, int64 (B,).
+        n_steps: The crystal's number of sites, int64 (B,).
+        observations: Arrays by key of the observation space, each (B, N + 1, …).
+        actions: Integers from 0 to V - 1, int64 (B, N).
         rewards: float64 (B, N), 0 on padding; NaN where the reward failed.
-        made_by: who played each episode, str (B,), where several behaviors share them.
+        behavior: Name of the mixture component that chose the actions, str (B,); ``None`` if the
+            episodes are not from a mixture.
     """
 
     crystal: np.ndarray
@@ -39,67 +40,113 @@ class Episodes:
     observations: dict[str, np.ndarray]
     actions: np.ndarray
     rewards: np.ndarray
-    made_by: np.ndarray | None = None
+    behavior: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.crystal)
 
     @property
     def returns(self) -> np.ndarray:
-        """The undiscounted returns, float64 (B,)."""
+        """Undiscounted returns, float64 (B,)."""
         return self.rewards.sum(axis=1)
 
-    def select(self, which: np.ndarray) -> "Episodes":
-        """Some of the episodes, by indices (k,) or bool (B,)."""
+    def select(self, indices: np.ndarray) -> "Episodes":
+        """Return the episodes at these indices, int (k,) or bool (B,)."""
         return Episodes(
-            crystal=self.crystal[which],
-            start_site=self.start_site[which],
-            n_steps=self.n_steps[which],
-            observations={key: values[which] for key, values in self.observations.items()},
-            actions=self.actions[which],
-            rewards=self.rewards[which],
-            made_by=None if self.made_by is None else self.made_by[which],
+            crystal=self.crystal[indices],
+            start_site=self.start_site[indices],
+            n_steps=self.n_steps[indices],
+            observations={key: values[indices] for key, values in self.observations.items()},
+            actions=self.actions[indices],
+            rewards=self.rewards[indices],
+            behavior=None if self.behavior is None else self.behavior[indices],
         )
 
 
 def make_generator(seed: int) -> np.random.Generator:
-    """Random numbers of a seed.
+    """Return a random generator with this seed.
 
     Raises:
-        CrystalGymError: the seed is below 0.
+        CrystalGymError: If the seed is below 0.
     """
     if seed < 0:
-        raise CrystalGymError(f"A seed is 0 or more, not {seed}.")
+        raise CrystalGymError(f"Expected a seed of 0 or more, got {seed}. Pass another seed.")
     return np.random.default_rng(seed)
 
 
 def choose_start_sites(n_sites: np.ndarray, limit: int = 5, seed: int = 0) -> np.ndarray:
-    """Up to ``limit`` start sites for each crystal: all sites, or a sample where there are more.
+    """Choose up to ``limit`` start sites for each of C crystals.
 
-    With one seed, the sites chosen under a smaller limit are among those of a larger one.
+    A crystal with at most ``limit`` sites starts from all of them, a larger one from a random
+    sample. With the same seed, the sites chosen under a smaller limit are a subset of those chosen
+    under a larger one.
 
     Args:
-        n_sites: (C,).
-        limit: at most so many sources, 1 or more.
-        seed: of the sample.
+        n_sites: Number of sites of each crystal, int (C,).
+        limit: Largest number of start sites for each crystal, 1 or more.
+        seed: Seed of the sample.
 
     Returns:
-        int64 (C, limit), ascending, padded with -1 at the end.
+        Start sites in ascending order, int64 (C, limit), padded with -1 at the end.
 
     Raises:
-        CrystalGymError: ``limit`` is below 1, or ``seed`` below 0.
+        CrystalGymError: If ``limit`` is below 1 or ``seed`` is below 0.
     """
     if limit < 1:
-        raise CrystalGymError(f"At least one start site is needed for each crystal, not {limit}.")
+        raise CrystalGymError(
+            f"Expected at least one start site for each crystal, got {limit}. Raise the number of "
+            "start sites to 1 or more."
+        )
     rng = make_generator(seed)
     n_sites = np.asarray(n_sites)
     width = max(int(n_sites.max(initial=0)), limit)
     keys = rng.random((len(n_sites), width))
     keys[np.arange(width) >= n_sites[:, None]] = np.inf
     chosen = np.argsort(keys, axis=1)[:, :limit]
-    # Padding sorts behind every site, then becomes -1.
+    # Padding gets the value `width`, which sorts after every site, and then becomes -1.
     chosen = np.sort(np.where(chosen < n_sites[:, None], chosen, width), axis=1)
     return np.where(chosen < width, chosen, -1)
+
+
+def generate_episodes(
+    table: EpisodeTable,
+    start_sites: np.ndarray,
+    behavior: BehaviorPolicy | PolicyMixture,
+    seed: int = 0,
+    reward: Reward | None = None,
+) -> Iterator[Episodes]:
+    """Yield the episodes of C crystals, crystal by crystal, in batches of whole crystals.
+
+    Args:
+        table: The crystals and the vocabulary.
+        start_sites: Start sites as from ``choose_start_sites``, int64 (C, S), padded with -1. A
+            crystal whose row contains only -1 has no episode.
+        behavior: The behavior policy, or a mixture of several.
+        seed: Seed of the behavior policy.
+        reward: The reward of the episodes (default: ``match``).
+
+    Raises:
+        CrystalGymError: If ``seed`` is below 0.
+    """
+    rng = make_generator(seed)
+    rows = np.flatnonzero((start_sites >= 0).any(axis=1))
+    components = np.empty(0, np.int64)
+    if isinstance(behavior, PolicyMixture):
+        components = behavior.assign(int((start_sites >= 0).sum()), rng)
+    n_generated = 0
+    for first in range(0, len(rows), BATCH):
+        batch = rows[first : first + BATCH]
+        place, column = np.nonzero(start_sites[batch] >= 0)
+        crystal, start_site = batch[place], start_sites[batch][place, column]
+        if not isinstance(behavior, PolicyMixture):
+            yield roll_out(table, crystal, start_site, behavior, rng, reward=reward)
+            continue
+        component = components[n_generated : n_generated + len(crystal)]
+        n_generated += len(crystal)
+        policy = behavior.behavior_policy(component)
+        episodes = roll_out(table, crystal, start_site, policy, rng, reward=reward)
+        names = np.array([entry.name for entry in behavior.components])
+        yield dataclasses.replace(episodes, behavior=names[component])
 
 
 def roll_out(
@@ -111,61 +158,62 @@ def roll_out(
     *,
     reward: Reward | None = None,
 ) -> Episodes:
-    """Fill crystals from their sources, all at once.
+    """Fill B crystals in breadth-first order from their start sites, all at once.
 
     Args:
-        table: the crystals.
-        crystal: rows of the table, (B,).
-        source: the site to fill first, (B,).
-        behavior: chooses the elements.
-        rng: random numbers for the behavior.
-        reward: what is earned (default: ``match``).
+        table: The crystals and the vocabulary.
+        crystal: Rows of the table, int (B,).
+        start_site: The site to fill first, int (B,).
+        behavior: The behavior policy.
+        rng: The random generator of the behavior policy.
+        reward: The reward of the episodes (default: ``match``).
     """
     reward = reward or MatchReward()
-    earned = []
+    step_rewards = []
 
     def act(state: EpisodeState, step: int) -> np.ndarray:
         action = behavior(table, state, rng)
-        here = reward.on_fill(table, crystal, state.focus, action + 1)
-        earned.append(np.where(step < state.n_sites, here, 0.0))
+        step_reward = reward.on_fill(table, crystal, state.focus, action + 1)
+        step_rewards.append(np.where(step < state.n_sites, step_reward, 0.0))
         return action
 
-    episodes, finished = _play(table, crystal, table.traversals[crystal, start_site], act)
-    rewards = np.stack(earned, axis=1)
-    last, components = reward.on_finish(table, crystal, finished)
-    # Where the reward failed, what it pays instead is no observation.
-    last = np.where(components.get("failed", np.zeros(len(crystal))) > 0, np.nan, last)
-    rewards[np.arange(len(crystal)), episodes.n_steps - 1] += last
+    order = table.traversals[crystal, start_site]
+    episodes, final_elements = _run_episodes(table, crystal, order, act)
+    rewards = np.stack(step_rewards, axis=1)
+    final_reward, components = reward.on_finish(table, crystal, final_elements)
+    # The value that a failed reward pays in place of a result must not enter a dataset.
+    failed = components.get("failed", np.zeros(len(crystal))) > 0
+    rewards[np.arange(len(crystal)), episodes.n_steps - 1] += np.where(failed, np.nan, final_reward)
     return dataclasses.replace(episodes, rewards=rewards)
 
 
-def replay(
+def replay_episodes(
     table: EpisodeTable,
     crystal: np.ndarray,
     order: np.ndarray,
     actions: np.ndarray,
     rewards: np.ndarray,
 ) -> Episodes:
-    """Episodes once more, from what was done in them.
+    """Rebuild B episodes with their observations from recorded actions and rewards.
 
     Args:
-        table: the crystals.
-        crystal: rows of the table, (B,).
-        order: the sites in the order of filling, (B, N), padded with -1.
-        actions: 0 to V - 1, (B, N).
-        rewards: as they were earned, (B, N), 0 on padding.
+        table: The crystals and the vocabulary.
+        crystal: Rows of the table, int (B,).
+        order: The sites in the order of filling, int (B, N), padded with -1.
+        actions: Integers from 0 to V - 1, (B, N).
+        rewards: The recorded rewards, float (B, N), 0 on padding.
     """
-    episodes, _ = _play(table, crystal, order, lambda _, step: actions[:, step])
+    episodes, _ = _run_episodes(table, crystal, order, lambda _, step: actions[:, step])
     return dataclasses.replace(episodes, rewards=rewards[:, : episodes.actions.shape[1]])
 
 
-def _play(
+def _run_episodes(
     table: EpisodeTable,
     crystal: np.ndarray,
     order: np.ndarray,
     act: Callable[[EpisodeState, int], np.ndarray],
 ) -> tuple[Episodes, np.ndarray]:
-    """Whole episodes without rewards, and the codes of the finished crystals, (B, N)."""
+    """Return whole episodes with rewards of 0, and the codes of the final elements, (B, N)."""
     state = start(table, crystal, order)
     n_steps = state.n_sites
     observations, actions = [observe(table, state)], []
@@ -178,46 +226,10 @@ def _play(
         start_site=order[:, 0].copy(),
         n_steps=n_steps,
         observations={
-            key: np.stack([seen[key] for seen in observations], axis=1) for key in observations[0]
+            key: np.stack([observation[key] for observation in observations], axis=1)
+            for key in observations[0]
         },
         actions=np.stack(actions, axis=1),
         rewards=np.zeros((len(crystal), len(actions))),
     )
     return episodes, state.elements
-
-
-def generate_episodes(
-    table: EpisodeTable,
-    start_sites: np.ndarray,
-    behavior: BehaviorPolicy | PolicyMixture,
-    seed: int = 0,
-    reward: Reward | None = None,
-) -> Iterator[Episodes]:
-    """The episodes of a table's crystals, crystal by crystal, in batches of whole crystals.
-
-    Args:
-        table: C crystals.
-        sources: int64 (C, S) as from ``choose_start_sites``; a crystal without any has no episode.
-        behavior: chooses the elements.
-        seed: of the behavior's random numbers.
-        reward: what is earned (default: ``match``).
-    """
-    rng = make_generator(seed)
-    rows = np.flatnonzero((start_sites >= 0).any(axis=1))
-    parts = np.empty(0, np.int64)
-    if isinstance(behavior, PolicyMixture):
-        parts = behavior.assign(int((start_sites >= 0).sum()), rng)
-    begin = 0
-    for first in range(0, len(rows), BATCH):
-        batch = rows[first : first + BATCH]
-        place, column = np.nonzero(start_sites[batch] >= 0)
-        crystal, start_site = batch[place], start_sites[batch][place, column]
-        if not isinstance(behavior, PolicyMixture):
-            yield roll_out(table, crystal, start_site, behavior, rng, reward=reward)
-            continue
-        part = parts[begin : begin + len(crystal)]
-        begin += len(crystal)
-        act = behavior.acting(part)
-        episodes = roll_out(table, crystal, start_site, act, rng, reward=reward)
-        names = np.array([each.name for each in behavior.parts])
-        yield dataclasses.replace(episodes, made_by=names[part])

@@ -1,7 +1,14 @@
-"""FIXDOC."""
+"""The HDF5 file of a Minari dataset, ``main_data.hdf5``, written and read episode by episode.
 
+Each group ``episode_<i>`` has the episode's metadata as attributes and contains
+``observations/<key>``, ``actions``, ``rewards``, ``terminations``, ``truncations`` and an empty
+group ``infos``. Arrays that all episodes of a crystal share are stored once and hard-linked. This
+module uses the low-level interface of h5py, which is several times faster for many small arrays.
+"""
+
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -10,45 +17,44 @@ from h5py import h5a, h5d, h5g, h5p, h5s, h5t  # pyright: ignore - compiled, wit
 
 from crystal_datasets.episodes import Episodes
 from crystal_gym.collections.collection import CrystalCollection
+from crystal_gym.errors import CrystalGymError
 
-if TYPE_CHECKING:
-    from crystal_gym.rewards.registry import RewardLike
-
-    # A name of ``crystal_gym.rewards.REWARDS``, or a name of your own and what ``resolve_reward``
-    # takes: ``("halves", {"match": 0.5, "validity": 0.5})``.
-    NamedReward = str | tuple[str, RewardLike]
-
-
-# What all episodes of one crystal have in common is stored once and hard-linked.
+# Stored once for each crystal and hard-linked by its other episodes.
 SHARED_OBSERVATIONS = ("frac_coords", "lattice", "edges")
+_SHARED_ARRAYS = (
+    *(b"observations/" + key.encode() for key in SHARED_OBSERVATIONS),
+    *(b"terminations", b"truncations"),
+)
+
+# HDF5 stores up to 64 kB in an object's header (compact layout); larger arrays are chunked and
+# compressed.
+COMPACT_LIMIT = 60_000
 
 
-# HDF5 keeps up to 64 kB beside an object's header; larger arrays are chunked and compressed.
-_COMPACT_LIMIT = 60_000
+class EpisodeWriter:
+    """A context manager that writes episodes to a new ``main_data.hdf5``.
 
+    Args:
+        path: The file to create.
+        observation_space: The observation space, which sets the types of the observations.
 
-class EpisodeFile:
-    """Minari's ``main_data.hdf5``, written episode by episode through HDF5's own interface.
-
-    Groups ``episode_<i>`` with the episode's metadata as attributes hold ``observations/<key>``,
-    ``actions``, ``rewards``, ``terminations``, ``truncations`` and an empty group ``infos``.
+    Attributes:
+        total_episodes: The number of episodes written so far.
+        total_steps: The number of steps written so far.
     """
 
-    def __init__(self, path: Path, observations: spaces.Dict) -> None:
+    def __init__(self, path: Path, observation_space: spaces.Dict) -> None:
         self._file = h5py.File(path, "w", libver="latest", track_order=True)
-        self._observations = observations
+        self._observation_space = observation_space
         self.total_episodes = 0
         self.total_steps = 0
-        # Each crystal's first episode, which has what its others share.
-        self._first: dict[int, int] = {}
+        # First episode of each crystal row, which holds the shared arrays.
+        self._first_episode: dict[int, int] = {}
         self._compact = h5p.create(h5p.DATASET_CREATE)
         self._compact.set_layout(h5d.COMPACT)
         self._compact.set_obj_track_times(False)
         self._scalar = h5s.create(h5s.SCALAR)
         self._text = h5t.py_create(h5py.string_dtype(), logical=True)
-        # Creating types and shapes anew for every array would double the time.
-        self._types: dict[np.dtype, Any] = {}
-        self._shapes: dict[tuple[int, ...], Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -61,66 +67,204 @@ class EpisodeFile:
 
         Args:
             episodes: B episodes.
-            collection: tells the crystals' ids and splits.
+            collection: The crystals of the episodes, for their ids and splits.
         """
-        rows = episodes.crystal
         observations = {
-            key: np.ascontiguousarray(values, self._observations[key].dtype)
+            key: np.ascontiguousarray(values, self._observation_space[key].dtype)
             for key, values in episodes.observations.items()
         }
-        own = [key for key in observations if key not in SHARED_OBSERVATIONS]
-        for b, (row, start_site, n) in enumerate(
-            zip(rows.tolist(), episodes.start_site.tolist(), episodes.n_steps.tolist(), strict=True)
-        ):
-            group = h5g.create(self._file.id, b"episode_%d" % self.total_episodes)
-            self._attribute(group, b"id", self.total_episodes)
-            self._attribute(group, b"total_steps", n)
-            self._attribute(group, b"crystal", str(collection.ids[row]))
-            self._attribute(group, b"row", row)
-            self._attribute(group, b"split", str(collection.splits[row]))
-            self._attribute(group, b"start_site", start_site)
-            if episodes.made_by is not None:
-                self._attribute(group, b"behavior", str(episodes.made_by[b]))
-            seen = h5g.create(group, b"observations")
-            for key in own:
-                self._array(seen, key.encode(), observations[key][b, : n + 1])
-            self._array(group, b"actions", episodes.actions[b, :n])
-            self._array(group, b"rewards", episodes.rewards[b, :n])
-            if row in self._first:
-                first = h5g.open(self._file.id, b"episode_%d" % self._first[row])
-                for key in SHARED_OBSERVATIONS:
-                    name = b"observations/" + key.encode()
-                    group.links.create_hard(name, first, name)
-                for key in (b"terminations", b"truncations"):
-                    group.links.create_hard(key, first, key)
-            else:
-                self._first[row] = self.total_episodes
-                for key in SHARED_OBSERVATIONS:
-                    self._array(seen, key.encode(), observations[key][b, : n + 1])
-                self._array(group, b"terminations", np.arange(1, n + 1) == n)
-                self._array(group, b"truncations", np.zeros(n, bool))
-            h5g.create(group, b"infos")
-            self.total_episodes += 1
-            self.total_steps += n
-        # Also keeps the file's time of change fresh: the build is alive.
+        for index in range(len(episodes)):
+            self._write_episode(index, episodes, observations, collection)
+        # The flush updates the file's modification time, which shows that the build is running.
         self._file.flush()
 
-    def _attribute(self, group: Any, name: bytes, value: str | int) -> None:
+    def _write_episode(
+        self,
+        index: int,
+        episodes: Episodes,
+        observations: dict[str, np.ndarray],
+        collection: CrystalCollection,
+    ) -> None:
+        row, n = int(episodes.crystal[index]), int(episodes.n_steps[index])
+        group = h5g.create(self._file.id, b"episode_%d" % self.total_episodes)
+        self._write_attribute(group, b"id", self.total_episodes)
+        self._write_attribute(group, b"total_steps", n)
+        self._write_attribute(group, b"crystal", str(collection.ids[row]))
+        self._write_attribute(group, b"row", row)
+        self._write_attribute(group, b"split", str(collection.splits[row]))
+        self._write_attribute(group, b"start_site", int(episodes.start_site[index]))
+        if episodes.behavior is not None:
+            self._write_attribute(group, b"behavior", str(episodes.behavior[index]))
+        observation_group = h5g.create(group, b"observations")
+        for key, values in observations.items():
+            if key not in SHARED_OBSERVATIONS:
+                self._write_array(observation_group, key.encode(), values[index, : n + 1])
+        self._write_array(group, b"actions", episodes.actions[index, :n])
+        self._write_array(group, b"rewards", episodes.rewards[index, :n])
+        if row in self._first_episode:
+            self._link_shared_arrays(group, self._first_episode[row])
+        else:
+            self._first_episode[row] = self.total_episodes
+            for key in SHARED_OBSERVATIONS:
+                values = observations[key][index, : n + 1]
+                self._write_array(observation_group, key.encode(), values)
+            self._write_array(group, b"terminations", np.arange(1, n + 1) == n)
+            self._write_array(group, b"truncations", np.zeros(n, bool))
+        h5g.create(group, b"infos")
+        self.total_episodes += 1
+        self.total_steps += n
+
+    def _link_shared_arrays(self, group: Any, episode: int) -> None:
+        first = h5g.open(self._file.id, b"episode_%d" % episode)
+        for name in _SHARED_ARRAYS:
+            group.links.create_hard(name, first, name)
+
+    def _write_attribute(self, group: Any, name: bytes, value: str | int) -> None:
         kind = self._text if isinstance(value, str) else h5t.NATIVE_INT64
         content = np.array(value, object if isinstance(value, str) else np.int64)
         h5a.create(group, name, kind, self._scalar).write(content)
 
-    def _array(self, group: Any, name: bytes, values: np.ndarray) -> None:
-        if values.dtype not in self._types:
-            self._types[values.dtype] = h5t.py_create(values.dtype, logical=True)
-        if values.shape not in self._shapes:
-            self._shapes[values.shape] = h5s.create_simple(values.shape)
-        kind, shape = self._types[values.dtype], self._shapes[values.shape]
-        layout = self._compact if values.nbytes <= _COMPACT_LIMIT else _compressed(values.shape)
+    def _write_array(self, group: Any, name: bytes, values: np.ndarray) -> None:
+        kind, shape = _type_of(values.dtype), _dataspace_of(values.shape)
+        layout = self._compact if values.nbytes <= COMPACT_LIMIT else _compressed(values.shape)
         h5d.create(group, name, kind, shape, layout).write(h5s.ALL, h5s.ALL, values, kind)
 
 
+class EpisodeReader:
+    """A reader that collects the flat arrays of ``Transitions`` from a ``main_data.hdf5``.
+
+    Args:
+        file: The open file.
+        total_steps: The number T of steps of all episodes.
+    """
+
+    def __init__(self, file: h5py.File, total_steps: int) -> None:
+        self._file = file
+        observations: Any = file["episode_0/observations"]
+        n_max, e_max = observations["element"].shape[1], observations["edges"].shape[1]
+        # An episode has one observation more than steps; the next episode overwrites the last one.
+        self._elements = np.empty((total_steps + 1, n_max), np.int16)
+        self._focus = np.empty(total_steps + 1, np.int16)
+        self._action = np.empty(total_steps, np.int16)
+        self._reward = np.empty(total_steps, np.float32)
+        self._done = np.empty(total_steps, bool)
+        self._steps_read = 0
+        # For each episode.
+        self._start_site: list[int] = []
+        self._skeleton: list[int] = []
+        self._lengths: list[int] = []
+        # For each skeleton.
+        self._skeleton_of_row: dict[int, int] = {}
+        self._ids: list[str] = []
+        self._n_sites: list[int] = []
+        # A buffer for the geometry, which the file repeats at every step, and the copies kept.
+        self._geometry = {
+            "frac_coords": (np.empty((n_max + 1, n_max, 3), np.float32), []),
+            "lattice": (np.empty((n_max + 1, 6), np.float32), []),
+            "edges": (np.empty((n_max + 1, e_max, 5), np.int16), []),
+        }
+
+    def read(self, episode: int) -> None:
+        """Append one episode.
+
+        Raises:
+            CrystalGymError: If the episode has no attributes ``row`` and ``start_site``.
+        """
+        group = h5g.open(self._file.id, b"episode_%d" % episode)
+        row, start_site = self._read_position(group, episode)
+        n = _read_integer(group, b"total_steps")
+        steps = slice(self._steps_read, self._steps_read + n)
+        observations = slice(self._steps_read, self._steps_read + n + 1)
+        _read_array(group, b"actions", self._action[steps])
+        _read_array(group, b"observations/element", self._elements[observations])
+        _read_array(group, b"observations/focus", self._focus[observations])
+        _read_array(group, b"rewards", self._reward[steps])
+        _read_array(group, b"terminations", self._done[steps])
+        if row not in self._skeleton_of_row:
+            self._skeleton_of_row[row] = len(self._skeleton_of_row)
+            self._read_skeleton(group, n)
+        self._skeleton.append(self._skeleton_of_row[row])
+        self._start_site.append(start_site)
+        self._lengths.append(n)
+        self._steps_read += n
+
+    def _read_position(self, group: Any, episode: int) -> tuple[int, int]:
+        """Return the row of the crystal and the start site of an episode."""
+        try:
+            return _read_integer(group, b"row"), _read_integer(group, b"start_site")
+        except KeyError:
+            place = f"episode {episode} of {self._file.filename}"
+            if h5a.exists(group, b"source"):
+                raise CrystalGymError(
+                    f"Expected the attribute 'start_site' in {place}, got 'source' of an earlier "
+                    "version of crystal-gym. Build the dataset again with overwrite=True."
+                ) from None
+            raise CrystalGymError(
+                f"Expected the attributes 'row' and 'start_site' in {place}, got an episode "
+                "without them. Load only datasets whose episodes were all written by "
+                "crystal_datasets."
+            ) from None
+
+    def _read_skeleton(self, group: Any, n_steps: int) -> None:
+        self._ids.append(str(h5py.Group(group).attrs["crystal"]))
+        self._n_sites.append(int(np.count_nonzero(self._elements[self._steps_read] >= 0)))
+        for name, (buffer, kept) in self._geometry.items():
+            _read_array(group, b"observations/" + name.encode(), buffer[: n_steps + 1])
+            kept.append(buffer[0].copy())
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the array fields of ``Transitions`` for all episodes read.
+
+        Raises:
+            ValueError: If the episodes do not have ``total_steps`` steps together.
+        """
+        if self._steps_read != len(self._action):
+            raise ValueError(f"{self._steps_read} of {len(self._action)} steps")
+        lengths = np.array(self._lengths)
+        starts = np.cumsum(lengths) - lengths
+        return {
+            "skeleton_ids": np.array(self._ids),
+            "n_sites": np.array(self._n_sites, np.int32),
+            **{name: np.stack(kept) for name, (_, kept) in self._geometry.items()},
+            "skeleton": np.repeat(np.array(self._skeleton, np.int32), lengths),
+            "trajectory": np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
+            "start_site": np.repeat(np.array(self._start_site, np.int16), lengths),
+            "step": (np.arange(self._steps_read) - np.repeat(starts, lengths)).astype(np.int16),
+            "elements": self._elements[:-1],
+            "focus": self._focus[:-1],
+            "action": self._action,
+            "reward": self._reward,
+            "done": self._done,
+        }
+
+
+def _read_array(group: Any, name: bytes, target: np.ndarray) -> None:
+    """Read an array into ``target``; HDF5 raises an error if their sizes differ."""
+    kind, shape = _type_of(target.dtype), _dataspace_of(target.shape)
+    h5d.open(group, name).read(shape, h5s.ALL, target, kind)
+
+
+def _read_integer(group: Any, name: bytes) -> int:
+    value = np.empty((), np.int64)
+    h5a.open(group, name).read(value, h5t.NATIVE_INT64)
+    return int(value)
+
+
+# Without the caches of HDF5's types and shapes, writing takes twice as long.
+
+
+@functools.cache
+def _type_of(dtype: np.dtype) -> Any:
+    return h5t.py_create(dtype, logical=True)
+
+
+@functools.cache
+def _dataspace_of(shape: tuple[int, ...]) -> Any:
+    return h5s.create_simple(shape)
+
+
 def _compressed(shape: tuple[int, ...]) -> Any:
+    """Return the creation properties of a chunked and compressed array."""
     layout = h5p.create(h5p.DATASET_CREATE)
     layout.set_layout(h5d.CHUNKED)
     layout.set_chunk(shape)

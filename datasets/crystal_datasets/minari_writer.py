@@ -1,8 +1,9 @@
-"""BehaviorPolicy data sets in Minari's format, written on a bulk path.
+"""Writer of Minari datasets for many short episodes.
 
-Minari's own writers need minutes for the 56,780 short episodes of Perov-5. Here the metadata go
-through Minari's storage class and the episodes straight into its HDF5 layout. This leans on the
-layout on disk of the pinned Minari version; a test holds it against the official writer.
+Minari's own writers need minutes for the 56,780 short episodes of Perov-5. This writer passes the
+metadata through Minari's storage class and writes the episodes directly in Minari's HDF5 layout. It
+depends on the file layout of the pinned Minari version; a test compares its output with that of the
+official writer.
 """
 
 import copy
@@ -22,7 +23,7 @@ from minari.dataset.minari_storage import MinariStorage
 from crystal_datasets.dataset_card import dataset_card
 from crystal_datasets.dataset_folder import create_namespaces, staged_folder
 from crystal_datasets.episodes import Episodes
-from crystal_datasets.hdf5_file import EpisodeFile
+from crystal_datasets.hdf5_file import EpisodeWriter
 from crystal_gym.collections import canonical_origin
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.episode import EpisodeTable, observation_space
@@ -33,55 +34,112 @@ from crystal_gym.utils.progress import progress_bar
 if TYPE_CHECKING:
     from crystal_gym.rewards.registry import RewardLike
 
-    # A name of ``crystal_gym.rewards.REWARDS``, or a name of your own and what ``resolve_reward``
-    # takes: ``("halves", {"match": 0.5, "validity": 0.5})``.
+    # A key of ``crystal_gym.rewards.REWARDS``, or a new name and anything that ``resolve_reward``
+    # accepts, such as ``("halves", {"match": 0.5, "validity": 0.5})``.
     NamedReward = str | tuple[str, RewardLike]
 
 NAMESPACE = "crystal-gym"
 ENVIRONMENT = "CrystalSkeleton-v0"
 AUTHOR = "The crystal-gym developers"
-# Minari asks for an address "or some other obvious contact information".
+# Minari asks for an email address "or some other obvious contact information".
 CONTACT = "the issue tracker of crystal-gym"
 
 
 def dataset_id(collection: str, split: str, behavior: str = "expert", reward: str = "match") -> str:
-    """The Minari id of a behavior data set: ``crystal-gym/<collection>/<behavior>-<split>-v0``.
+    """Return the Minari id of a dataset: ``crystal-gym/<collection>/<behavior>-<split>-v0``.
 
-    Rewards other than ``match`` stand in it too: ``…/<behavior>-<split>-<reward>-v0``.
+    A reward other than ``match`` is part of the id: ``…/<behavior>-<split>-<reward>-v0``.
 
     Args:
-        collection: the collection's name; what an id cannot hold becomes ``-``.
+        collection: The collection's name. Characters that an id does not allow become ``-``.
         split: ``train``, ``val``, ``test`` or ``all``.
         behavior: ``expert``, ``random``, ``mixed`` or ``replay``.
-        reward: the reward's name.
+        reward: The reward's name. Characters that an id does not allow become ``-``.
     """
-    told = "" if reward == "match" else f"-{_slug(reward, 'reward')}"
-    return f"{NAMESPACE}/{_slug(collection, 'crystals')}/{behavior}-{split}{told}-v0"
+    suffix = "" if reward == "match" else f"-{_slug(reward, 'reward')}"
+    return f"{NAMESPACE}/{_slug(collection, 'crystals')}/{behavior}-{split}{suffix}-v0"
 
 
-_ALGORITHMS = {
-    "expert": "expert: puts back the true element of each site",
-    "random": "uniform random over the vocabulary",
-}
+def _slug(name: str, default: str) -> str:
+    """Return the name with each run of characters that an id does not allow replaced by ``-``."""
+    return re.sub(r"[^-a-zA-Z0-9_]+", "-", name).strip("-") or default
+
+
+def resolve_named_reward(reward: "NamedReward") -> tuple[str, Reward]:
+    """Return the name of a dataset's reward and the reward.
+
+    Args:
+        reward: A key of ``REWARDS``, or a pair of a new name and a reward.
+
+    Raises:
+        UnknownNameError: If there is no reward with this name.
+        CrystalGymError: If the new name is a key of ``REWARDS``.
+    """
+    if isinstance(reward, str):
+        return reward, resolve_reward(reward)
+    name, definition = reward
+    if name in REWARDS:
+        raise CrystalGymError(
+            f"Expected a new name for a custom reward, got {name!r}, which is a reward of "
+            "crystal-gym. Choose another name, so that the ids of the datasets differ."
+        )
+    return name, resolve_reward(definition)
+
+
+def environment_spec(
+    collection: str | Path | CrystalCollection,
+    split: str,
+    split_by: str,
+    table: EpisodeTable,
+    reward: "NamedReward",
+) -> EnvSpec | None:
+    """Return the specification of a dataset's environment.
+
+    Args:
+        collection: The collection's name, its path, or the collection itself.
+        split: The split of the dataset.
+        split_by: How the collection is split.
+        table: The crystals and the vocabulary.
+        reward: The reward of the dataset.
+
+    Returns:
+        The specification, or ``None`` if JSON cannot represent the collection or the reward.
+    """
+    reward_argument = reward if isinstance(reward, str) else reward[1]
+    serializable = isinstance(reward_argument, str | Mapping)
+    if isinstance(collection, CrystalCollection) or not serializable:
+        return None
+    spec = copy.deepcopy(gymnasium.spec(ENVIRONMENT))
+    spec.kwargs |= {
+        "collection": canonical_origin(collection),
+        "split": split,
+        "split_by": split_by,
+        "vocabulary": list(table.vocabulary.symbols),
+    }
+    if table.max_sites > table.collection.max_sites:
+        spec.kwargs["max_sites"] = table.max_sites
+    if reward_argument != "match":
+        spec.kwargs["reward"] = reward_argument
+    return spec
 
 
 @dataclass(frozen=True)
-class DatasetPlan:
-    """What a data set is to be, before its episodes are there.
+class DatasetSpec:
+    """The description of a dataset without its episodes.
 
     Attributes:
-        name: the Minari id.
-        table: the crystals and the vocabulary.
-        split: where its crystals stand.
+        dataset_id: The Minari id.
+        table: The crystals and the vocabulary.
+        split: The split of the crystals.
         behavior: ``expert``, ``random``, ``mixed`` or ``replay``.
-        algorithm: who plays, in words.
-        reward: its name.
-        labels: names of those that the reward looks up.
-        environment: in which the episodes happen, where it can be written down.
-        settings: what else goes into the section ``crystal_gym`` of the metadata.
+        algorithm: The behavior policy in words.
+        reward: The reward's name.
+        labels: Names of the crystal labels that the reward uses.
+        environment: The environment of the episodes, or ``None`` if JSON cannot represent it.
+        settings: Further entries for the section ``crystal_gym`` of the metadata.
     """
 
-    name: str
+    dataset_id: str
     table: EpisodeTable
     split: str
     behavior: str
@@ -92,11 +150,11 @@ class DatasetPlan:
     settings: dict[str, Any]
 
     def metadata(self) -> dict[str, Any]:
-        """Everything that Minari and ``load_transitions`` are told."""
+        """Return the metadata required by Minari and ``load_transitions``."""
         collection, vocabulary = self.table.collection, self.table.vocabulary
         metadata = {
-            "dataset_id": self.name,
-            **_provenance(self),
+            "dataset_id": self.dataset_id,
+            **self._provenance(),
             "crystal_gym": {
                 "collection": collection.name,
                 "split": self.split,
@@ -109,7 +167,7 @@ class DatasetPlan:
             },
         }
         if self.reward == "match":
-            # Exact returns: uniform over V elements, and all sites right.
+            # Exact expected returns of uniform random actions and of the expert.
             metadata |= {
                 "ref_min_score": 1 / len(vocabulary),
                 "ref_max_score": 1.0,
@@ -117,69 +175,113 @@ class DatasetPlan:
             }
         return metadata
 
+    def _provenance(self) -> dict[str, Any]:
+        """Return Minari's entries on the author, the algorithm and the requirements."""
+        version = importlib.metadata.version("crystal-gym")
+        collection = self.table.collection
+        reward = "" if self.reward == "match" else f" Reward: {self.reward}."
+        provenance = {
+            "minari_version": importlib.metadata.version("minari"),
+            "algorithm_name": self.algorithm,
+            "author": {AUTHOR},
+            "author_email": {CONTACT},
+            "code_permalink": f"crystal-gym {version}, crystal_datasets",
+            "requirements": [f"crystal-gym>={version}"],
+            "description": (
+                f"Episodes of {ENVIRONMENT} on the split {self.split!r} of {collection.name!r}. "
+                "Each step assigns an element to one site of a crystal skeleton. Behavior policy: "
+                f"{self.algorithm}.{reward} {collection.description}"
+            ),
+        }
+        if self.environment is not None:
+            provenance["eval_env_spec"] = self.environment.to_json()
+        return provenance
+
 
 def write_dataset(
-    plan: DatasetPlan,
+    spec: DatasetSpec,
     episodes: Iterable[Episodes],
     total: int,
     overwrite: bool = False,
     progress: bool = True,
 ) -> None:
-    """Write episodes under the plan's name, with the card; those without a finite reward are left.
+    """Write the episodes with a finite return as a Minari dataset, with its dataset card.
+
+    Metadata and card report how many episodes were dropped because their reward is NaN or infinite.
 
     Args:
-        plan: what the data set is to be.
-        episodes: in batches; crystals are rows of the plan's table.
-        total: how many there are.
-        overwrite: replace an existing data set, once the new one is complete.
-        progress: show a progress bar.
+        spec: The description of the dataset.
+        episodes: Batches of episodes; their crystals are rows of ``spec.table``.
+        total: The number of episodes in all batches.
+        overwrite: Whether to replace an existing dataset, once the new one is complete.
+        progress: Whether to show a progress bar.
 
     Raises:
-        CrystalGymError: the data set exists, or no episode has a finite reward.
-        StorageError: the folder of Minari's data sets cannot be written or the disk is full.
+        CrystalGymError: If the dataset exists and ``overwrite`` is false, or if no episode has a
+            finite return.
+        StorageError: If the folder of Minari datasets cannot be written or the disk is full.
     """
-    crystals = plan.table.collection
-    with staged_folder(plan.name, overwrite) as folder:
-        table = plan.table
+    crystals, table = spec.table.collection, spec.table
+    with staged_folder(spec.dataset_id, overwrite) as folder:
         observations = observation_space(table.max_sites, table.max_edges, table.n_elements)
         storage = MinariStorage.new(
             folder / "data",
             observation_space=observations,
             action_space=spaces.Discrete(table.n_elements),
-            env_spec=plan.environment,
+            env_spec=spec.environment,
         )
-        metadata = plan.metadata()
+        metadata = spec.metadata()
         returns: list[np.ndarray] = []
-        makers: list[np.ndarray] = []
+        behaviors: list[np.ndarray] = []
         with (
-            EpisodeFile(folder / "data" / "main_data.hdf5", observations) as file,
-            progress_bar(f"Writing {plan.name}", total, shown=progress) as advance,
+            EpisodeWriter(folder / "data" / "main_data.hdf5", observations) as file,
+            progress_bar(f"Writing {spec.dataset_id}", total, shown=progress) as advance,
         ):
             for batch in episodes:
                 kept = batch.select(np.flatnonzero(np.isfinite(batch.returns)))
                 file.append(kept, crystals)
                 returns.append(kept.returns)
-                if kept.made_by is not None:
-                    makers.append(kept.made_by)
+                if kept.behavior is not None:
+                    behaviors.append(kept.behavior)
                 advance(len(batch))
-            totals = {"total_episodes": file.total_episodes, "total_steps": file.total_steps}
         if not file.total_episodes:
             raise CrystalGymError(
-                f"The reward {plan.reward!r} is NaN or infinite in all {total} episodes of "
-                f"{plan.name}: nothing is left to write."
+                f"Expected episodes of {spec.dataset_id} with a finite reward, got NaN or infinite "
+                f"rewards {spec.reward!r} in all {total} episodes. Check the reward."
             )
         metadata["crystal_gym"] |= {
-            "left_out": total - file.total_episodes,
-            "returns": _statistics(np.concatenate(returns)),
+            "dropped_episodes": total - file.total_episodes,
+            **_return_statistics(returns, behaviors),
         }
-        if makers:
-            earned, made_by = np.concatenate(returns), np.concatenate(makers)
-            metadata["crystal_gym"]["returns_by"] = {
-                str(name): _statistics(earned[made_by == name]) for name in np.unique(made_by)
+        storage.update_metadata(
+            {
+                **metadata,
+                "total_episodes": file.total_episodes,
+                "total_steps": file.total_steps,
+                "dataset_size": storage.get_size(),
             }
-        storage.update_metadata({**metadata, **totals, "dataset_size": storage.get_size()})
+        )
         (folder / "README.md").write_text(dataset_card(storage.metadata, crystals), "utf-8")
-        create_namespaces(plan.name, crystals.description)
+        create_namespaces(spec.dataset_id, crystals.description)
+
+
+def _return_statistics(returns: list[np.ndarray], behaviors: list[np.ndarray]) -> dict[str, Any]:
+    """Return statistics of the returns of all episodes, and by behavior policy in a mixture.
+
+    Args:
+        returns: Returns of each batch, each (B,).
+        behaviors: Names of the behavior policies of each batch, each (B,); empty without a mixture.
+    """
+    all_returns = np.concatenate(returns)
+    if not behaviors:
+        return {"returns": _statistics(all_returns)}
+    names = np.concatenate(behaviors)
+    return {
+        "returns": _statistics(all_returns),
+        "returns_by": {
+            str(name): _statistics(all_returns[names == name]) for name in np.unique(names)
+        },
+    }
 
 
 def _statistics(returns: np.ndarray) -> dict[str, float]:
@@ -190,76 +292,3 @@ def _statistics(returns: np.ndarray) -> dict[str, float]:
         "min": float(returns.min()),
         "max": float(returns.max()),
     }
-
-
-def _slug(name: str, otherwise: str) -> str:
-    """The name with what an id cannot hold replaced by ``-``."""
-    return re.sub(r"[^-a-zA-Z0-9_]+", "-", name).strip("-") or otherwise
-
-
-def canonical_reward_name(reward: "NamedReward") -> tuple[str, Reward]:
-    """The name of a data set's reward, and the reward.
-
-    Raises:
-        CrystalGymError: another reward is given under the name of one of crystal-gym's.
-    """
-    if isinstance(reward, str):
-        return reward, resolve_reward(reward)
-    name, given = reward
-    if name in REWARDS:
-        raise CrystalGymError(
-            f"{name!r} is the name of a reward of crystal-gym; choose another for your own, so "
-            "that the data sets stay apart."
-        )
-    return name, resolve_reward(given)
-
-
-def _in_json(reward: "NamedReward") -> bool:
-    """Whether an environment with this reward can be written down."""
-    return isinstance(reward, str) or isinstance(reward[1], str | Mapping)
-
-
-def environment_spec(
-    collection: str | Path | CrystalCollection,
-    split: str,
-    split_by: str,
-    table: EpisodeTable,
-    reward: "NamedReward",
-) -> EnvSpec | None:
-    """The environment in which episodes happen, if JSON can hold its keywords."""
-    if isinstance(collection, CrystalCollection) or not _in_json(reward):
-        return None
-    source = reward if isinstance(reward, str) else reward[1]
-    spec = copy.deepcopy(gymnasium.spec(ENVIRONMENT))
-    spec.kwargs |= {
-        "collection": canonical_origin(collection),
-        "split": split,
-        "split_by": split_by,
-        "vocabulary": list(table.vocabulary.symbols),
-        **({"max_sites": table.max_sites} if table.max_sites > table.collection.max_sites else {}),
-        **({} if source == "match" else {"reward": source}),
-    }
-    return spec
-
-
-def _provenance(plan: DatasetPlan) -> dict[str, Any]:
-    """What Minari asks for: who made the data set, how, and what is needed to use it."""
-    version = importlib.metadata.version("crystal-gym")
-    collection = plan.table.collection
-    earned = "" if plan.reward == "match" else f" Reward: {plan.reward}."
-    provenance = {
-        "minari_version": importlib.metadata.version("minari"),
-        "algorithm_name": plan.algorithm,
-        "author": {AUTHOR},
-        "author_email": {CONTACT},
-        "code_permalink": f"crystal-gym {version}, crystal_datasets/trajectories.py",
-        "requirements": [f"crystal-gym>={version}"],
-        "description": (
-            f"Episodes of {ENVIRONMENT} on the split {plan.split!r} of {collection.name!r}: "
-            "elements are put on the sites of crystal skeletons, one site a step. BehaviorPolicy: "
-            f"{plan.algorithm}.{earned} {collection.description}"
-        ),
-    }
-    if plan.environment is not None:
-        provenance["eval_env_spec"] = plan.environment.to_json()
-    return provenance

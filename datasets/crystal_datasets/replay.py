@@ -1,4 +1,4 @@
-"""What an online learner saw, as a behavior data set."""
+"""Recording of the episodes of an online learner, and their Minari dataset ``replay``."""
 
 import zipfile
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from gymnasium.vector import VectorEnv, VectorWrapper
 
-from crystal_datasets.episodes import Episodes, replay
+from crystal_datasets.episodes import Episodes, replay_episodes
 from crystal_datasets.minari_writer import (
-    DatasetPlan,
-    canonical_reward_name,
+    DatasetSpec,
     dataset_id,
     environment_spec,
+    resolve_named_reward,
     write_dataset,
 )
 from crystal_gym.collections import load_collection
@@ -25,17 +25,20 @@ from crystal_gym.utils.files import atomic_write
 if TYPE_CHECKING:
     from crystal_datasets.minari_writer import NamedReward
 
-# In a file of episodes, in the order of `EpisodeRecorder.arrays`.
-_KEPT = ("crystal", "order", "actions", "rewards")
-# Episodes made anew together while they are written.
+# Names of the arrays in a file of episodes, in the order of `EpisodeRecorder.arrays`.
+_ARRAYS = ("crystal", "order", "actions", "rewards")
+# Episodes whose observations are rebuilt together when a dataset is written.
 _BATCH = 640
 
 
 class EpisodeRecorder:
-    """Keeps the finished episodes of an online run, in their order, some 100 bytes each.
+    """A store of the finished episodes of an online run, about 100 bytes each.
 
     Args:
-        table: the crystals, whose rows are told; of an environment: ``env.table``.
+        table: The table of the environment, ``env.table``.
+
+    Attributes:
+        table: The crystals and the vocabulary of the episodes.
     """
 
     def __init__(self, table: EpisodeTable) -> None:
@@ -52,92 +55,116 @@ class EpisodeRecorder:
     def add(
         self, crystal: np.ndarray, order: np.ndarray, actions: np.ndarray, rewards: np.ndarray
     ) -> None:
-        """Keep k finished episodes; what lies beyond a crystal's own n sites is not looked at.
+        """Add k finished episodes; entries after a crystal's n sites are ignored.
 
         Args:
-            crystal: rows of the table, (k,).
-            order: the sites in the order of filling, (k, N).
-            actions: 0 to V - 1, in the order of filling, (k, N).
-            rewards: of each step, (k, N).
+            crystal: Rows of the table, int (k,).
+            order: The sites in the order of filling, int (k, N).
+            actions: Integers from 0 to V - 1 in the order of filling, (k, N).
+            rewards: The reward of each step, float (k, N).
 
         Raises:
-            CrystalGymError: shapes do not fit, a row or an element is unknown, or an order is none
-                of the crystal's sites.
+            CrystalGymError: If a shape is wrong, a row or an action is out of range, or an order is
+                not a permutation of the crystal's sites.
         """
         crystal = np.asarray(crystal)
         k, table = len(crystal), self.table
+        expected = (k, table.max_sites)
         shapes = {np.shape(values) for values in (order, actions, rewards)}
-        if crystal.shape != (k,) or shapes != {(k, table.max_sites)}:
+        if crystal.shape != (k,) or shapes != {expected}:
             raise CrystalGymError(
-                f"Episodes of {k} crystals have orders, actions and rewards of shape "
-                f"{(k, table.max_sites)}, not {sorted(shapes)}."
+                f"Expected orders, actions and rewards of shape {expected} for {k} crystals, got "
+                f"{', '.join(map(str, sorted(shapes)))} for crystals of shape {crystal.shape}. Pad "
+                "the arrays to the largest cell of the table."
             )
         if not k:
             return
-        if crystal.min() < 0 or crystal.max() >= len(table.n_sites):
-            raise CrystalGymError(f"Rows are 0 to {len(table.n_sites) - 1}, not {crystal}.")
+        last_row = len(table.n_sites) - 1
+        if crystal.min() < 0 or crystal.max() > last_row:
+            raise CrystalGymError(
+                f"Expected rows from 0 to {last_row}, got {crystal}. Use a recorder with the table "
+                "of the environment."
+            )
         sites = np.arange(table.max_sites)
-        beyond = sites >= table.n_sites[crystal][:, None]
-        actions = np.where(beyond, 0, actions)
+        padding = sites >= table.n_sites[crystal][:, None]
+        actions = np.where(padding, 0, actions)
         if actions.min() < 0 or actions.max() >= table.n_elements:
-            raise CrystalGymError(f"Actions are integers from 0 to {table.n_elements - 1}.")
-        order = np.where(beyond, -1, order)
-        if (np.sort(np.where(beyond, sites, order), axis=1) != sites).any():
-            raise CrystalGymError("An order names each site of its crystal once.")
-        # Sites and elements are few.
+            raise CrystalGymError(
+                f"Expected actions from 0 to {table.n_elements - 1}, got values from "
+                f"{actions.min()} to {actions.max()}. Use a recorder with the table of the "
+                "environment."
+            )
+        order = np.where(padding, -1, order)
+        wrong = (np.sort(np.where(padding, sites, order), axis=1) != sites).any(axis=1)
+        if wrong.any():
+            index = int(np.argmax(wrong))
+            raise CrystalGymError(
+                f"Expected an order with each site of the crystal once, got {order[index]} for "
+                f"episode {index} of this call. Pass the sites in the order of filling."
+            )
+        # Small types, because an online run has many episodes.
         self._crystal.append(crystal.astype(np.int32))
         self._order.append(order.astype(np.int16))
         self._actions.append(actions.astype(np.int16))
-        self._rewards.append(np.where(beyond, 0.0, rewards))
+        self._rewards.append(np.where(padding, 0.0, rewards))
         self._count += k
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Everything so far: crystal (E,), order, actions and rewards (E, N).
+        """Return all E recorded episodes in order.
+
+        Returns:
+            crystal, int64 (E,); order and actions, int64 (E, N); rewards, float64 (E, N).
 
         Raises:
-            CrystalGymError: nothing was recorded yet.
+            CrystalGymError: If no episode was recorded.
         """
         if not self._count:
-            raise CrystalGymError("No episode was recorded: none has ended yet.")
-        kept = (self._crystal, self._order, self._actions, self._rewards)
-        crystal, order, actions, rewards = (np.concatenate(chunks) for chunks in kept)
+            raise CrystalGymError(
+                "Expected recorded episodes, got none. Run the environment until at least one "
+                "episode has ended."
+            )
+        recorded = (self._crystal, self._order, self._actions, self._rewards)
+        crystal, order, actions, rewards = (np.concatenate(chunks) for chunks in recorded)
         return crystal.astype(np.int64), order.astype(np.int64), actions.astype(np.int64), rewards
 
     def save(self, path: Path) -> None:
-        """Write everything so far into a file of NumPy's, whole or not at all.
+        """Write all recorded episodes to an ``.npz`` file, which is complete or absent.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: If the file cannot be written.
         """
-        kept = dict(zip(_KEPT, self.arrays(), strict=True)) if len(self) else {}
-        with atomic_write(path) as beside, beside.open("wb") as file:
-            np.savez_compressed(file, **kept)
+        arrays = dict(zip(_ARRAYS, self.arrays(), strict=True)) if len(self) else {}
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **arrays)
 
     def load(self, path: Path) -> None:
-        """Add the episodes that ``save`` wrote.
+        """Add the episodes of a file that ``save`` wrote.
 
         Raises:
-            DamagedFileError: the file is damaged, or of other crystals.
+            DamagedFileError: If the file is damaged or its episodes do not fit the table.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
                 if file.files:
-                    self.add(*(file[name] for name in _KEPT))
+                    self.add(*(file[name] for name in _ARRAYS))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, CrystalGymError) as error:
             raise DamagedFileError(
-                f"{path} holds no episodes of these crystals ({type(error).__name__}). Delete the "
-                "run's folder to begin anew."
+                f"Expected recorded episodes of the run's crystals in {path}, got "
+                f"{type(error).__name__}: {error}. Delete the run's folder to start again."
             ) from error
 
 
 class RecordEpisodes(VectorWrapper):
-    """Passes on a ``CrystalSkeletonVectorEnv`` and tells a recorder of every finished episode.
+    """A wrapper of ``CrystalSkeletonVectorEnv`` that adds each finished episode to a recorder.
 
-    Works with both ways of resetting. Episodes that are under way at a ``reset`` are dropped.
+    It supports both autoreset modes. A ``reset`` discards the episodes that have not ended.
 
     Args:
-        env: the vector environment, as it is or wrapped.
-        recorder: keeps the episodes; its table is the environment's.
+        env: The vector environment, which may be wrapped.
+        recorder: The recorder, with the environment's table.
+
+    Attributes:
+        recorder: The recorder.
     """
 
     def __init__(self, env: VectorEnv, recorder: EpisodeRecorder) -> None:
@@ -151,31 +178,31 @@ class RecordEpisodes(VectorWrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode in every environment."""
+        """Reset all environments."""
         observations, infos = self.env.reset(seed=seed, options=options)
         self._step = np.zeros(self.num_envs, np.int64)
-        # Ended at the last step and not yet begun anew: the next action is ignored.
-        self._over = np.zeros(self.num_envs, bool)
+        # Episodes that ended at the last step and are reset by the next, which ignores its action.
+        self._ended = np.zeros(self.num_envs, bool)
         self._crystal, self._focus = infos["crystal"], observations["focus"]
         return observations, infos
 
     def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step, and remember what happened."""
+        """Step all environments and record the episodes that end."""
         results = self.env.step(actions)
         observations, rewards, terminations, _, infos = results
-        going = np.flatnonzero(~self._over)
-        here = (going, self._step[going])
-        self._order[here] = self._focus[going]
-        self._actions[here] = np.asarray(actions)[going]
-        self._rewards[here] = rewards[going]
-        self._step[going] += 1
-        ended = np.flatnonzero(terminations)
-        if len(ended):
-            kept = (self._order, self._actions, self._rewards)
-            self.recorder.add(self._crystal[ended], *(values[ended] for values in kept))
-            self._step[ended] = 0
+        running = np.flatnonzero(~self._ended)
+        entries = (running, self._step[running])
+        self._order[entries] = self._focus[running]
+        self._actions[entries] = np.asarray(actions)[running]
+        self._rewards[entries] = rewards[running]
+        self._step[running] += 1
+        finished = np.flatnonzero(terminations)
+        if len(finished):
+            arrays = (self._order, self._actions, self._rewards)
+            self.recorder.add(self._crystal[finished], *(values[finished] for values in arrays))
+            self._step[finished] = 0
         if "final_obs" not in infos:
-            self._over = terminations.copy()
+            self._ended = terminations.copy()
         self._crystal, self._focus = infos["crystal"], observations["focus"]
         return results
 
@@ -191,62 +218,67 @@ def write_replay(
     overwrite: bool = False,
     progress: bool = True,
 ) -> str:
-    """Write what an online learner saw as the data set ``replay``, in the order of its episodes.
+    """Write the recorded episodes of an online learner, in order, as the dataset ``replay``.
 
-    Rewards are those that were recorded; episodes where they are NaN or infinite are left out.
+    Collection, split, reward and ``split_by`` are those of the run's environment. The dataset has
+    the recorded rewards; episodes with a non-finite reward are dropped, and the dataset card
+    reports how many.
 
     Args:
-        recorder: of the run.
-        collection: the crystals of the run's environment, as it was given them.
-        split: of the run's environment.
-        algorithm: the learner in words, such as ``PPO, 100,000 steps, seed 0``.
-        reward: of the run's environment, a name or a name with the reward.
-        split_by: of the run's environment.
-        overwrite: replace an existing data set, once the new one is complete.
-        progress: show a progress bar.
+        recorder: The recorder of the run.
+        collection: The collection's name, its path, or a ``CrystalCollection``.
+        split: ``train``, ``val``, ``test`` or ``all``.
+        algorithm: The learner in words, such as ``PPO, 100,000 steps, seed 0``.
+        reward: A key of ``crystal_gym.rewards.REWARDS``, or a pair of a new name and any reward
+            that the environment accepts.
+        split_by: ``origin`` or ``composition``, see ``crystal_gym.load_collection``.
+        overwrite: Whether to replace an existing dataset, once the new one is complete.
+        progress: Whether to show a progress bar.
 
     Returns:
-        The id, to be passed to ``minari.load_dataset`` or ``load_transitions``.
+        The dataset's id, for ``minari.load_dataset`` and ``load_transitions``.
 
     Raises:
-        CrystalGymError: nothing was recorded, the collection is not the recorder's, an episode is
-            of another split, or the data set exists.
-        StorageError: the folder of Minari's data sets cannot be written or the disk is full.
+        CrystalGymError: If no episode was recorded, the collection or the split is not that of the
+            recorder, no episode has a finite reward, or the dataset exists and ``overwrite`` is
+            false.
+        StorageError: If the folder of Minari datasets cannot be written or the disk is full.
     """
     crystals = load_collection(collection, split_by=split_by, progress=progress)
     table = recorder.table
     if crystals.fingerprint() != table.collection.fingerprint():
         raise CrystalGymError(
-            f"The recorded episodes are of other crystals than {crystals.name!r}, split by "
-            f"{split_by}. Name the collection as for the run's environment."
+            f"Expected the collection of the recorded episodes, got {crystals.name!r} split by "
+            f"{split_by}, which has other crystals or splits. Pass the collection and split_by of "
+            "the run's environment."
         )
     arrays = recorder.arrays()
-    strange = np.setdiff1d(arrays[0], crystals.in_split(split))
-    if len(strange):
+    outside = np.setdiff1d(arrays[0], crystals.in_split(split))
+    if len(outside):
         raise CrystalGymError(
-            f"{len(strange)} of the crystals that were recorded stand in other splits than "
-            f"{split!r}; name the split of the run's environment."
+            f"Expected recorded crystals in the split {split!r} of {crystals.name!r}, got "
+            f"{len(outside)} crystals of other splits. Pass the split of the run's environment."
         )
-    reward_name, earned = canonical_reward_name(reward)
-    plan = DatasetPlan(
-        dataset_id(crystals.name, split, "replay", reward_name),
-        table,
-        split,
-        "replay",
-        f"replay of an online learner: {algorithm}",
-        reward_name,
-        earned.labels,
-        environment_spec(collection, split, split_by, table, reward),
-        {
+    reward_name, resolved_reward = resolve_named_reward(reward)
+    spec = DatasetSpec(
+        dataset_id=dataset_id(crystals.name, split, "replay", reward_name),
+        table=table,
+        split=split,
+        behavior="replay",
+        algorithm=f"replay of an online learner: {algorithm}",
+        reward=reward_name,
+        labels=resolved_reward.labels,
+        environment=environment_spec(collection, split, split_by, table, reward),
+        settings={
             "split_by": split_by,
             "crystals": len(np.unique(arrays[0])),
             "algorithm": algorithm,
         },
     )
-    write_dataset(plan, _replayed(table, *arrays), len(recorder), overwrite, progress)
-    return plan.name
+    write_dataset(spec, _batches(table, *arrays), len(recorder), overwrite, progress)
+    return spec.dataset_id
 
 
-def _replayed(table: EpisodeTable, *arrays: np.ndarray) -> Iterator[Episodes]:
+def _batches(table: EpisodeTable, *arrays: np.ndarray) -> Iterator[Episodes]:
     for first in range(0, len(arrays[0]), _BATCH):
-        yield replay(table, *(values[first : first + _BATCH] for values in arrays))
+        yield replay_episodes(table, *(values[first : first + _BATCH] for values in arrays))

@@ -1,4 +1,4 @@
-"""A data set → flat arrays for training: one pass over the Minari file, cached."""
+"""The transitions of a dataset as flat arrays for training, read once and cached."""
 
 import dataclasses
 import hashlib
@@ -11,48 +11,49 @@ from typing import Any
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5g, h5s, h5t  # pyright: ignore - compiled, without stubs
 from minari.dataset.minari_storage import MinariStorage
 from minari.storage import get_dataset_path
 
 from crystal_datasets.episodes import choose_start_sites, make_generator
+from crystal_datasets.hdf5_file import EpisodeReader
 from crystal_gym.collections.preparation import load_arrays, save_arrays
 from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError
 from crystal_gym.utils import settings
 from crystal_gym.utils.progress import progress_bar
 
-# Raise when the cached arrays would come out differently.
-FORMAT = 1
-# Bytes of HDF5's metadata cache while reading; its default initial size.
+# Version of the cached arrays; raise it whenever their names, types or contents change.
+FORMAT = 2
+# Size in bytes of HDF5's metadata cache, which is its initial default.
 _METADATA_CACHE = 2**21
-# Episodes between two movements of the progress bar.
-_STRIDE = 500
+# Episodes between two updates of the progress bar.
+_PROGRESS_STEP = 500
 
 
 @dataclass(frozen=True, eq=False)
 class Transitions:
-    """T transitions over S skeletons, flat.
+    """T transitions over S skeletons, as flat arrays.
 
-    A transition's geometry is row ``skeleton[t]`` of the skeleton arrays; ``elements[t]``,
-    ``focus[t]`` and the geometry are what the agent saw when it chose ``action[t]``.
+    The geometry of transition ``t`` is in row ``skeleton[t]`` of the arrays with leading axis S.
+    This geometry, ``elements[t]`` and ``focus[t]`` are the observation in which ``action[t]`` was
+    chosen.
 
     Attributes:
-        dataset_id: the Minari id.
-        vocabulary: V element symbols; action ``a`` puts the element with code ``a + 1``.
-        skeleton_ids: the crystals' ids, str (S,).
-        n_sites: int32 (S,).
-        frac_coords: fractional coordinates, float32 (S, N, 3), padded with 0.
-        lattice: lengths in Å and angles in degrees, float32 (S, 6).
+        dataset_id: The Minari id.
+        vocabulary: V element symbols; action ``a`` assigns the element with code ``a + 1``.
+        skeleton_ids: Ids of the crystals, str (S,).
+        n_sites: Number of sites, int32 (S,).
+        frac_coords: Fractional coordinates, float32 (S, N, 3), padded with 0.
+        lattice: Lengths in Å and angles in degrees, float32 (S, 6).
         edges: ``(source, target, i, j, k)``, int16 (S, E, 5), padded with -1.
-        skeleton: row of the skeleton arrays, int32 (T,).
-        trajectory: the episode's index in the Minari data set, int32 (T,).
-        source: the site that the episode filled first, int16 (T,).
-        step: sites filled before, int16 (T,).
-        elements: codes before the action, int16 (T, N): -1 no site, 0 empty, 1 to V filled.
-        focus: the site to be filled, int16 (T,).
-        action: 0 to V - 1, int16 (T,).
-        reward: float32 (T,).
-        done: whether the episode ends with this action, bool (T,).
+        skeleton: Row of the skeleton, int32 (T,).
+        trajectory: Index of the episode in the Minari dataset, int32 (T,).
+        start_site: The site that the episode fills first, int16 (T,).
+        step: Number of sites filled before the action, int16 (T,).
+        elements: Codes before the action, int16 (T, N): -1 no site, 0 empty, 1 to V filled.
+        focus: The site to fill, int16 (T,).
+        action: Integers from 0 to V - 1, int16 (T,).
+        reward: Reward of the action, float32 (T,).
+        done: Whether the episode ends with the action, bool (T,).
     """
 
     dataset_id: str
@@ -75,9 +76,15 @@ class Transitions:
     def __len__(self) -> int:
         return len(self.action)
 
+    def __repr__(self) -> str:
+        return (
+            f"Transitions({self.dataset_id!r}, {len(self):,} transitions, "
+            f"{len(np.unique(self.trajectory)):,} trajectories, {len(self.n_sites):,} skeletons)"
+        )
+
     @property
     def first(self) -> np.ndarray:
-        """Index of each trajectory's first transition, int64; its steps follow one another."""
+        """Index of each trajectory's first transition, int64; its other transitions follow it."""
         return np.flatnonzero(np.diff(self.trajectory, prepend=-1))
 
     @property
@@ -85,98 +92,103 @@ class Transitions:
         """Undiscounted return of each trajectory, in the order of ``first``, float64."""
         return np.add.reduceat(self.reward.astype(np.float64), self.first)
 
-    def __repr__(self) -> str:
-        return (
-            f"Transitions({self.dataset_id!r}, {len(self):,} transitions, "
-            f"{len(np.unique(self.trajectory)):,} trajectories, {len(self.n_sites):,} skeletons)"
-        )
+    def select(self, mask: np.ndarray) -> "Transitions":
+        """Return the transitions where a mask, bool (T,), is true; all skeletons are kept."""
+        arrays = {name: getattr(self, name)[mask] for name in _TRANSITION_ARRAYS}
+        return dataclasses.replace(self, **arrays)
 
 
-_PER_SKELETON = ("skeleton_ids", "n_sites", "frac_coords", "lattice", "edges")
-_PER_TRANSITION = (
+# The fields of `Transitions` with leading axis T.
+_TRANSITION_ARRAYS = (
     *("skeleton", "trajectory", "start_site", "step"),
     *("elements", "focus", "action", "reward", "done"),
 )
+_ARRAYS = {field.name for field in dataclasses.fields(Transitions)} - {"dataset_id", "vocabulary"}
 
 
 def load_transitions(
     dataset_id: str, trajectories: int | None = None, seed: int = 0, *, progress: bool = True
 ) -> Transitions:
-    """The transitions of a data set written by ``build_dataset``, from the Minari file alone.
+    """Load the transitions of a dataset that ``build_dataset`` or ``write_replay`` wrote.
 
-    The first call reads the file and keeps the arrays in the cache folder; they are used until the
-    data set changes.
+    The first call reads the Minari file and stores the arrays in the cache folder, where later
+    calls find them until the dataset changes. The collection itself is not needed.
 
     Args:
-        dataset_id: as returned by ``build_dataset``.
-        trajectories: keep so many trajectories of each crystal (all where it has no more), drawn
-            by ``seed``; those of a smaller number are among those of a larger one. Default: all.
-        seed: of the draw.
-        progress: show a progress bar while the file is read.
+        dataset_id: The dataset's id, as ``build_dataset`` returns it.
+        trajectories: Number of trajectories to keep for each crystal, drawn at random; a crystal
+            with fewer keeps all. With the same seed, a smaller number gives a subset of a larger
+            one. Default: all trajectories.
+        seed: Seed of the draw.
+        progress: Whether to show a progress bar while the file is read.
 
     Raises:
-        MissingDataError: there is no such data set here.
-        DamagedFileError: the data set's files or the cached arrays are damaged.
-        CrystalGymError: the data set was not written by ``build_dataset``, ``trajectories`` is
-            below 1, or ``seed`` below 0.
-        StorageError: the cache folder cannot be written.
+        MissingDataError: If there is no such dataset.
+        DamagedFileError: If the dataset's files or the cached arrays are damaged.
+        CrystalGymError: If the dataset was written by other software or an earlier version,
+            ``trajectories`` is below 1, or ``seed`` is below 0.
+        StorageError: If the cache folder cannot be written.
     """
     folder = get_dataset_path(dataset_id) / "data"
     metadata = _read_metadata(dataset_id, folder)
-    path = _cache_path(dataset_id, folder, metadata)
-    if not path.is_file():
-        save_arrays(path, _read_episodes(dataset_id, folder, metadata, progress))
-    arrays = load_arrays(path)
-    if trajectories is not None:
-        kept = _choose(arrays, trajectories, seed)
-        arrays |= {name: arrays[name][kept] for name in _PER_TRANSITION}
-    return Transitions(dataset_id, tuple(metadata["crystal_gym"]["vocabulary"]), **arrays)
+    cache = _cache_path(dataset_id, folder, metadata)
+    if not cache.is_file():
+        save_arrays(cache, _read_episodes(dataset_id, folder, metadata, progress))
+    arrays = _load_cached(cache)
+    transitions = Transitions(dataset_id, tuple(metadata["crystal_gym"]["vocabulary"]), **arrays)
+    if trajectories is None:
+        return transitions
+    return transitions.select(_draw_trajectories(transitions, trajectories, seed))
 
 
 def best_episodes(transitions: Transitions, fraction: float, seed: int = 0) -> Transitions:
-    """The transitions of the trajectories with the highest returns; equal ones go by lot.
+    """Return the transitions of the trajectories with the highest returns.
 
     Args:
-        transitions: to choose from.
-        fraction: of the trajectories, rounded up, above 0 and at most 1.
-        seed: of the lot.
+        transitions: The transitions to choose from.
+        fraction: The fraction of trajectories to keep, above 0 and at most 1; their number is
+            rounded up.
+        seed: Seed of the random choice among trajectories with equal returns.
 
     Raises:
-        CrystalGymError: the fraction is out of range, or ``seed`` below 0.
+        CrystalGymError: If the fraction is out of range or ``seed`` is below 0.
     """
     if not 0 < fraction <= 1:
-        raise CrystalGymError(f"A fraction is above 0 and at most 1, not {fraction}.")
-    # Equal returns must stay equal when they are sums of rounded rewards.
+        raise CrystalGymError(
+            f"Expected a fraction above 0 and at most 1, got {fraction}. Use 1 to keep all "
+            "trajectories."
+        )
+    # Rounding keeps returns equal that differ only by the rounding of the rewards.
     returns = transitions.returns.round(6)
-    lot = make_generator(seed).permutation(len(returns))
-    ranked = np.lexsort((lot, -returns))
+    tie_break = make_generator(seed).permutation(len(returns))
+    ranked = np.lexsort((tie_break, -returns))
     chosen = np.zeros(len(returns), bool)
     chosen[ranked[: math.ceil(fraction * len(returns))]] = True
     lengths = np.diff(np.append(transitions.first, len(transitions)))
-    kept = np.repeat(chosen, lengths)
-    arrays = {name: getattr(transitions, name)[kept] for name in _PER_TRANSITION}
-    return dataclasses.replace(transitions, **arrays)
+    return transitions.select(np.repeat(chosen, lengths))
 
 
-def _choose(arrays: Mapping[str, np.ndarray], trajectories: int, seed: int) -> np.ndarray:
-    """Which transitions belong to the trajectories drawn, bool (T,)."""
-    episodes, first = np.unique(arrays["trajectory"], return_index=True)
-    skeleton = arrays["skeleton"][first]
-    counts = np.bincount(skeleton, minlength=len(arrays["n_sites"]))
-    # Position of each episode among those of its crystal.
+def _draw_trajectories(transitions: Transitions, trajectories: int, seed: int) -> np.ndarray:
+    """Draw trajectories of each crystal; return a mask of their transitions, bool (T,)."""
+    episodes, first = np.unique(transitions.trajectory, return_index=True)
+    skeleton = transitions.skeleton[first]
+    counts = np.bincount(skeleton, minlength=len(transitions.n_sites))
+    # Position of each episode among the episodes of its crystal.
     by_skeleton = np.argsort(skeleton, kind="stable")
     position = np.empty_like(by_skeleton)
     position[by_skeleton] = np.arange(len(episodes)) - np.repeat(np.cumsum(counts) - counts, counts)
     drawn = choose_start_sites(counts, trajectories, seed)
     kept = (drawn[skeleton] == position[:, None]).any(axis=1)
-    return np.isin(arrays["trajectory"], episodes[kept])
+    return np.isin(transitions.trajectory, episodes[kept])
 
 
 def _read_metadata(dataset_id: str, folder: Path) -> dict[str, Any]:
+    """Return the metadata of a dataset after checking that this version can read it."""
     if not folder.is_dir():
         raise MissingDataError(
-            f"There is no Minari data set {dataset_id!r} in {get_dataset_path()}. Build it with "
-            "crystal_datasets.build_dataset, or set MINARI_DATASETS_PATH to where it lies."
+            f"Expected a Minari dataset {dataset_id!r} in {get_dataset_path()}, got none. Build it "
+            "with crystal_datasets.build_dataset, or set MINARI_DATASETS_PATH to the folder of "
+            "your datasets."
         )
     try:
         metadata = MinariStorage.read_raw_metadata(folder)
@@ -185,14 +197,20 @@ def _read_metadata(dataset_id: str, folder: Path) -> dict[str, Any]:
         raise _damaged(dataset_id, folder, error) from error
     if "crystal_gym" not in metadata:
         raise CrystalGymError(
-            f"{dataset_id!r} was not written by crystal_datasets.build_dataset: its metadata do "
-            "not tell the vocabulary."
+            f"Expected a dataset written by crystal_datasets, got {dataset_id!r} without the "
+            "section 'crystal_gym' in its metadata. Load it with minari.load_dataset."
+        )
+    if metadata["crystal_gym"].get("split_by") == "source":
+        raise CrystalGymError(
+            f"Expected split_by 'origin' or 'composition' in the metadata of {dataset_id!r}, got "
+            "'source' of an earlier version of crystal-gym. Build the dataset again with "
+            "overwrite=True."
         )
     return metadata
 
 
 def _cache_path(dataset_id: str, folder: Path, metadata: Mapping[str, Any]) -> Path:
-    """Changes whenever the data set does."""
+    """Return a path in the cache that changes whenever the dataset does."""
     state = (folder / "main_data.hdf5").stat()
     content = [FORMAT, str(folder), metadata, state.st_size, state.st_mtime_ns]
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -200,128 +218,45 @@ def _cache_path(dataset_id: str, folder: Path, metadata: Mapping[str, Any]) -> P
     return settings.cache_folder() / "transitions" / f"{name}-{key}.npz"
 
 
+def _load_cached(path: Path) -> dict[str, np.ndarray]:
+    arrays = load_arrays(path)
+    if set(arrays) != _ARRAYS:
+        raise DamagedFileError(
+            f"Expected the arrays {', '.join(sorted(_ARRAYS))} in {path}, got "
+            f"{', '.join(sorted(arrays))}. Delete the file; load_transitions then reads the "
+            "dataset again."
+        )
+    return arrays
+
+
 def _read_episodes(
     dataset_id: str, folder: Path, metadata: Mapping[str, Any], progress: bool
 ) -> dict[str, np.ndarray]:
-    """The arrays of ``Transitions``, in one pass."""
+    """Read the array fields of ``Transitions`` in one pass over the file."""
     path = folder / "main_data.hdf5"
     try:
         with h5py.File(path, "r") as file:
-            # HDF5's metadata cache never helps a single pass; in full size it takes 400 MB.
-            limits = file.id.get_mdc_config()
-            limits.max_size = _METADATA_CACHE
-            file.id.set_mdc_config(limits)
+            # A single pass never uses HDF5's metadata cache, which would grow to 400 MB.
+            cache_settings = file.id.get_mdc_config()
+            cache_settings.max_size = _METADATA_CACHE
+            file.id.set_mdc_config(cache_settings)
             episodes = metadata["total_episodes"]
             with progress_bar(f"Reading {dataset_id}", episodes, shown=progress) as advance:
-                reader = _Reader(file, metadata["total_steps"])
+                reader = EpisodeReader(file, metadata["total_steps"])
                 for episode in range(episodes):
                     reader.read(episode)
-                    if episode % _STRIDE == _STRIDE - 1:
-                        advance(_STRIDE)
+                    if episode % _PROGRESS_STEP == _PROGRESS_STEP - 1:
+                        advance(_PROGRESS_STEP)
             return reader.arrays()
     except CrystalGymError:
         raise
-    # HDF5 raises whatever it stumbles over.
+    # A damaged file can raise any of these in h5py.
     except (OSError, RuntimeError, KeyError, ValueError, IndexError) as error:
         raise _damaged(dataset_id, path, error) from error
 
 
 def _damaged(dataset_id: str, path: Path, error: Exception) -> DamagedFileError:
     return DamagedFileError(
-        f"{path} is damaged or incomplete ({error}). Build {dataset_id!r} again with "
-        "overwrite=True."
+        f"Expected a complete dataset {dataset_id!r}, but {path} is damaged or incomplete "
+        f"({error}). Build the dataset again with overwrite=True."
     )
-
-
-class _Reader:
-    """Reads episodes one after the other through HDF5's own interface."""
-
-    def __init__(self, file: h5py.File, total_steps: int) -> None:
-        self._file = file
-        observations: Any = file["episode_0/observations"]
-        n_max, e_max = observations["element"].shape[1], observations["edges"].shape[1]
-        # Observations have one row more than steps: the next episode writes over it.
-        self._elements = np.empty((total_steps + 1, n_max), np.int16)
-        self._focus = np.empty(total_steps + 1, np.int16)
-        self._action = np.empty(total_steps, np.int16)
-        self._reward = np.empty(total_steps, np.float32)
-        self._done = np.empty(total_steps, bool)
-        self._start_site: list[int] = []
-        self._skeleton: list[int] = []
-        self._lengths: list[int] = []
-        self._start = 0
-        self._index_of_row: dict[int, int] = {}
-        self._ids: list[str] = []
-        # One geometry for each step; only the first is kept.
-        self._geometry = {
-            "frac_coords": (np.empty((n_max + 1, n_max, 3), np.float32), []),
-            "lattice": (np.empty((n_max + 1, 6), np.float32), []),
-            "edges": (np.empty((n_max + 1, e_max, 5), np.int16), []),
-        }
-        self._n_sites: list[int] = []
-        # Creating types and shapes anew for every array would double the time.
-        self._types: dict[np.dtype, Any] = {}
-        self._shapes: dict[tuple[int, ...], Any] = {}
-
-    def read(self, episode: int) -> None:
-        """Append one episode."""
-        group = h5g.open(self._file.id, b"episode_%d" % episode)
-        try:
-            row, start_site = self._integer(group, b"row"), self._integer(group, b"start_site")
-        except KeyError:
-            raise CrystalGymError(
-                f"Episode {episode} does not tell its crystal and source; only episodes written "
-                "by crystal_datasets.build_dataset can be read."
-            ) from None
-        start, n = self._start, self._integer(group, b"total_steps")
-        self._fill(group, b"actions", self._action[start : start + n])
-        self._fill(group, b"observations/element", self._elements[start : start + n + 1])
-        self._fill(group, b"observations/focus", self._focus[start : start + n + 1])
-        self._fill(group, b"rewards", self._reward[start : start + n])
-        self._fill(group, b"terminations", self._done[start : start + n])
-        if row not in self._index_of_row:
-            self._index_of_row[row] = len(self._index_of_row)
-            self._ids.append(str(h5py.Group(group).attrs["crystal"]))
-            self._n_sites.append(int(np.count_nonzero(self._elements[start] >= 0)))
-            for name, (buffer, kept) in self._geometry.items():
-                self._fill(group, b"observations/" + name.encode(), buffer[: n + 1])
-                kept.append(buffer[0].copy())
-        self._skeleton.append(self._index_of_row[row])
-        self._start_site.append(start_site)
-        self._lengths.append(n)
-        self._start += n
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Everything read, in the types of ``Transitions``."""
-        if self._start != len(self._action):
-            raise ValueError(f"{self._start} of {len(self._action)} steps")
-        lengths = np.array(self._lengths)
-        starts = np.cumsum(lengths) - lengths
-        return {
-            "skeleton_ids": np.array(self._ids),
-            "n_sites": np.array(self._n_sites, np.int32),
-            **{name: np.stack(kept) for name, (_, kept) in self._geometry.items()},
-            "skeleton": np.repeat(np.array(self._skeleton, np.int32), lengths),
-            "trajectory": np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
-            "start_site": np.repeat(np.array(self._start_site, np.int16), lengths),
-            "step": (np.arange(self._start) - np.repeat(starts, lengths)).astype(np.int16),
-            "elements": self._elements[:-1],
-            "focus": self._focus[:-1],
-            "action": self._action,
-            "reward": self._reward,
-            "done": self._done,
-        }
-
-    def _fill(self, group: Any, name: bytes, target: np.ndarray) -> None:
-        """Read an array; HDF5 refuses where its size is not the target's."""
-        if target.dtype not in self._types:
-            self._types[target.dtype] = h5t.py_create(target.dtype, logical=True)
-        if target.shape not in self._shapes:
-            self._shapes[target.shape] = h5s.create_simple(target.shape)
-        shape, kind = self._shapes[target.shape], self._types[target.dtype]
-        h5d.open(group, name).read(shape, h5s.ALL, target, kind)
-
-    def _integer(self, group: Any, name: bytes) -> int:
-        value = np.empty((), np.int64)
-        h5a.open(group, name).read(value, h5t.NATIVE_INT64)
-        return int(value)
