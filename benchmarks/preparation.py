@@ -27,7 +27,8 @@ from rich.table import Table
 
 from crystal_gym.collections import load_collection
 from crystal_gym.collections.perov5 import STRUCTURES, abx3_order, read_structures
-from crystal_gym.collections.preparation import RawCrystal, SiteOrder, file_order, prepare
+from crystal_gym.collections.preparation import SiteOrder, file_order, prepare
+from crystal_gym.collections.raw_crystal import RawCrystal
 from crystal_gym.crystals.skeleton import split_structure
 from crystal_gym.utils.files import find_local
 from crystal_gym.utils.settings import CACHE_VARIABLE

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from crystal_gym.collections.collection import SPLITS, CrystalCollection, hash_splits
 from crystal_gym.collections.preparation import (
-    RawCrystal,
     SiteOrder,
     collection_name,
     prepared_collection,
 )
+from crystal_gym.collections.raw_crystal import RawCrystal
 from crystal_gym.errors import BadCrystalError, CrystalGymError, DamagedFileError, MissingDataError
 from crystal_gym.utils.files import sha256
 

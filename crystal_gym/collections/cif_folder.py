@@ -6,11 +6,11 @@ from pathlib import Path
 
 from crystal_gym.collections.collection import SPLITS, CrystalCollection
 from crystal_gym.collections.preparation import (
-    RawCrystal,
     SiteOrder,
     collection_name,
     prepared_collection,
 )
+from crystal_gym.collections.raw_crystal import RawCrystal
 from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError
 
 

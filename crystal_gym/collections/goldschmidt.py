@@ -23,12 +23,12 @@ import numpy as np
 
 from crystal_gym.collections.collection import CollectionArrays, CrystalCollection, hash_splits
 from crystal_gym.collections.preparation import (
-    RawCrystal,
     file_order,
     load_prepared,
     prepare,
     save_arrays,
 )
+from crystal_gym.collections.raw_crystal import RawCrystal
 from crystal_gym.crystals.elements import SYMBOLS
 
 DESCRIPTION = (

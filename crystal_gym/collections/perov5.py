@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystal_gym.collections.collection import SPLITS, CrystalCollection
-from crystal_gym.collections.preparation import RawCrystal, prepared_collection
+from crystal_gym.collections.preparation import prepared_collection
+from crystal_gym.collections.raw_crystal import RawCrystal
 from crystal_gym.errors import BadCrystalError, DamagedFileError
 from crystal_gym.utils.files import RemoteFile, fetch, find_cached, sha256
 

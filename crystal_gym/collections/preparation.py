@@ -1,21 +1,22 @@
-"""From crystals to the arrays of a collection: in parallel, cached, and resumable."""
+"""Preparation of the arrays of a collection: in parallel, cached and resumable."""
 
+import collections
 import hashlib
 import json
 import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from crystal_gym.collections.collection import ARRAYS, CollectionArrays, CrystalCollection
+from crystal_gym.collections.raw_crystal import RawCrystal
 from crystal_gym.crystals.neighbors import breadth_first_from_all
 from crystal_gym.crystals.skeleton import split_structure
-from crystal_gym.errors import BadCrystalError, CrystalGymError, DamagedFileError
+from crystal_gym.errors import BadCrystalError, CrystalGymError, DamagedFileError, ParserWarning
 from crystal_gym.utils import settings
 from crystal_gym.utils.files import atomic_write
 from crystal_gym.utils.progress import progress_bar
@@ -23,85 +24,35 @@ from crystal_gym.utils.progress import progress_bar
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-# Raise when the prepared arrays would come out differently, or when CHUNK changes.
+# Increase when the prepared arrays would change, or when CHUNK changes.
 FORMAT = 1
-# Crystals prepared and saved together; what an interruption can lose.
+# Number of crystals that are prepared and saved together; an interruption loses at most one chunk.
 CHUNK = 256
-# Fewer crystals than this are done before worker processes would have started.
+# Up to this number, crystals are prepared sooner than worker processes start.
 SERIAL_LIMIT = 64
-# How the names of label arrays begin in a prepared file.
+# Prefix of the names of label arrays in a prepared file.
 _LABEL = "label "
+# Number of kinds of problems that a warning lists.
+_KINDS_SHOWN = 10
 
-# A rule that tells a structure's site order; None sorts by coordinates.
+# A rule that returns the site order of a structure; None sorts sites by their coordinates.
 SiteOrder = Callable[["Structure"], np.ndarray] | None
+# The arrays of some crystals, without padding, one after the other.
+_FlatArrays = dict[str, np.ndarray]
 
 
 def file_order(structure: "Structure") -> np.ndarray:
-    """Keep the sites as the source lists them; only right where that order is geometric."""
+    """Return the order of the sites in the file, (n,).
+
+    Use it only where that order is geometric: an order by element reveals elements.
+    """
     return np.arange(len(structure))
 
 
-@dataclass(frozen=True)
-class RawCrystal:
-    """A crystal as its source gives it.
-
-    Attributes:
-        id: the source's identifier.
-        split: ``train``, ``val`` or ``test``.
-        content: text of a CIF or POSCAR, or a pymatgen ``Structure``.
-        format: ``cif``, ``poscar`` or ``structure``.
-        where: for error messages, like ``train.csv, row 17``.
-        labels: properties by name.
-    """
-
-    id: str
-    split: str
-    content: "str | Structure"
-    format: str
-    where: str
-    labels: Mapping[str, float] = field(default_factory=dict)
-
-    def structure(self) -> "Structure":
-        """The parsed structure, sites as in the source.
-
-        Raises:
-            BadCrystalError: the text cannot be read as one crystal.
-        """
-        if not isinstance(self.content, str):
-            return self.content
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                if self.format == "cif":
-                    return _read_cif(self.content)
-                from pymatgen.core import Structure
-
-                return Structure.from_str(self.content, self.format)  # type: ignore[arg-type] - a Literal
-        except BadCrystalError:
-            raise
-        except Exception as error:  # pymatgen's parsers raise whatever they stumble over
-            raise BadCrystalError(f"no readable {self.format.upper()}: {error}") from error
-
-
-def _read_cif(text: str) -> "Structure":
-    """The one structure of a CIF; where there is none, the error tells pymatgen's reasons."""
-    from pymatgen.io.cif import CifParser
-
-    parser = CifParser.from_str(text)
-    try:
-        structures = parser.parse_structures(primitive=False)
-    except ValueError as error:
-        reasons = " ".join([str(error), *parser.warnings])
-        raise ValueError(reasons.replace("\n", " ")) from error
-    if len(structures) > 1:
-        raise BadCrystalError(f"The CIF holds {len(structures)} crystals; give each its own.")
-    return structures[0]
-
-
 def collection_name(path: Path) -> str:
-    """A collection's name after its file or folder: letters, digits, hyphens and underscores.
+    """Return a collection's name from its file or folder: letters, digits, hyphens, underscores.
 
-    The ids of data sets, which allow nothing else, are made from it.
+    Dataset ids contain the name and allow no other characters.
     """
     stem = re.sub(r"\.cif$", "", path.resolve().name, flags=re.IGNORECASE)
     stem = stem.removesuffix(".gz").removesuffix(".csv")
@@ -115,22 +66,26 @@ def prepare(
     parts: Path | None = None,
     progress: bool = True,
 ) -> CollectionArrays:
-    """The padded arrays of a collection (all fields that do not come from a name or a label).
+    """Compute the padded arrays of a collection.
+
+    Problems that pymatgen reports while it reads the crystals are issued as one ``ParserWarning``,
+    which gives each kind of problem with its number and its first place.
 
     Args:
-        raw: the crystals.
-        order: rule for the site order.
-        max_sites: refuse larger cells.
-        parts: folder in which finished chunks are kept, so that a stopped run goes on from there.
-        progress: show a progress bar when worker processes are used.
+        raw: The C crystals.
+        order: Rule for the site order.
+        max_sites: Reject larger cells.
+        parts: Folder for finished chunks, from which an interrupted preparation resumes.
+        progress: Show a progress bar when worker processes are used.
 
     Raises:
-        BadCrystalError: a crystal cannot be used; the message begins with its place.
+        BadCrystalError: If a crystal has no valid skeleton; the message starts with its place.
+        CrystalGymError: If ``raw`` is empty.
     """
     if not raw:
-        raise CrystalGymError("There are no crystals to prepare.")
+        raise CrystalGymError("Expected at least one crystal to prepare, got no crystals.")
     chunks = [raw[start : start + CHUNK] for start in range(0, len(raw), CHUNK)]
-    done: dict[int, dict[str, np.ndarray]] = {}
+    done: dict[int, _FlatArrays] = {}
     if parts is not None:
         done = {i: part for i in range(len(chunks)) if (part := _load_part(parts, i)) is not None}
     missing = [i for i in range(len(chunks)) if i not in done]
@@ -141,6 +96,7 @@ def prepare(
             save_arrays(parts / f"{i:05}.npz", part)
         done[i] = part
     flat = {key: np.concatenate([done[i][key] for i in range(len(chunks))]) for key in done[0]}
+    _warn_of_problems(flat["problems"], flat["problem_places"], len(raw))
     return {
         "ids": np.array([crystal.id for crystal in raw]),
         "splits": np.array([crystal.split for crystal in raw]),
@@ -153,6 +109,27 @@ def prepare(
     }
 
 
+def _warn_of_problems(problems: np.ndarray, places: np.ndarray, n_crystals: int) -> None:
+    """Issue one warning with the number and the first place of each kind of problem."""
+    if not len(problems):
+        return
+    counts: collections.Counter[str] = collections.Counter()
+    first: dict[str, str] = {}
+    for problem, place in zip(problems.tolist(), places.tolist(), strict=True):
+        kind = re.sub(r"\d+", "0", problem)  # texts that differ by their numbers alone
+        counts[kind] += 1
+        first.setdefault(kind, f"{place}: {problem}")
+    lines = [f"{number:,} times, first in {first[kind]}" for kind, number in counts.most_common()]
+    if len(lines) > _KINDS_SHOWN:
+        lines[_KINDS_SHOWN:] = [f"{len(lines) - _KINDS_SHOWN:,} other kinds of problems"]
+    warnings.warn(
+        f"pymatgen reports problems with {len(set(places.tolist())):,} of {n_crystals:,} crystals. "
+        "Check whether their structures are right.\n  " + "\n  ".join(lines),
+        ParserWarning,
+        stacklevel=3,
+    )
+
+
 def prepared_collection(
     name: str,
     checksum: str,
@@ -163,21 +140,21 @@ def prepared_collection(
     description: str = "",
     progress: bool = True,
 ) -> CrystalCollection:
-    """A collection from the cache, or prepared now and kept there.
+    """Load a collection from the cache, or prepare and cache it.
 
     Args:
-        name: the collection's name.
-        checksum: of everything that ``read`` reads.
-        read: gives the raw crystals; called only when they must be prepared.
-        order: rule for the site order.
-        max_sites: refuse larger cells.
-        description: what these crystals are.
-        progress: show a progress bar.
+        name: Name of the collection.
+        checksum: Checksum of all data that ``read`` reads.
+        read: Returns the raw crystals; called only if they must be prepared.
+        order: Rule for the site order.
+        max_sites: Reject larger cells.
+        description: A sentence on the crystals and their origin.
+        progress: Show a progress bar.
 
     Raises:
-        DamagedFileError: the cached file is damaged.
-        BadCrystalError: a crystal cannot be used.
-        StorageError: the cache folder cannot be written.
+        DamagedFileError: If the cached file is damaged.
+        BadCrystalError: If a crystal has no valid skeleton.
+        StorageError: If the cache folder cannot be written.
     """
     rule = order.__name__ if order else "geometric"
     key = hashlib.sha256(json.dumps([FORMAT, checksum, rule, max_sites]).encode()).hexdigest()[:16]
@@ -197,16 +174,17 @@ def prepared_collection(
 
 
 def load_prepared(path: Path, name: str, description: str) -> CrystalCollection:
-    """The collection whose arrays and labels a file holds.
+    """Load the collection whose arrays and labels are in a file.
 
     Raises:
-        DamagedFileError: the file is truncated, altered or not such a file.
+        DamagedFileError: If the file is truncated or altered, or holds other arrays.
     """
     arrays = load_arrays(path)
     labels = {key: arrays.pop(key) for key in list(arrays) if key.startswith(_LABEL)}
     if set(arrays) != set(ARRAYS):
         raise DamagedFileError(
-            f"{path} is damaged: it holds {', '.join(arrays)}. Delete it; it is made again."
+            f"{path} is damaged: expected the arrays {', '.join(ARRAYS)}, got {', '.join(arrays)}. "
+            "Delete it; the next use prepares it again."
         )
     return CrystalCollection(
         name=name,
@@ -217,17 +195,17 @@ def load_prepared(path: Path, name: str, description: str) -> CrystalCollection:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any], *, compressed: bool = False) -> None:
-    """Write arrays to an ``.npz`` that is whole or absent."""
+    """Write arrays to an ``.npz`` file atomically."""
     save = np.savez_compressed if compressed else np.savez
-    with atomic_write(path) as beside, beside.open("wb") as file:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
         save(file, **arrays)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read what ``save_arrays`` wrote; each member's CRC is checked, nothing is unpickled.
+    """Read a file of ``save_arrays``; verify each array's CRC and unpickle nothing.
 
     Raises:
-        DamagedFileError: truncated or altered.
+        DamagedFileError: If the file is truncated or altered.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -236,21 +214,23 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:  # a damaged byte can fail anywhere in zipfile, zlib and numpy
         raise DamagedFileError(
-            f"{path} is damaged ({error}). Delete it; it is made again at the next use."
+            f"{path} is damaged ({error}). Delete it; the next use prepares it again."
         ) from error
 
 
-def _load_part(parts: Path, i: int) -> dict[str, np.ndarray] | None:
-    """A finished chunk, or ``None`` where there is none or it is damaged."""
+def _load_part(parts: Path, i: int) -> _FlatArrays | None:
+    """Load a finished chunk; return ``None`` if it is absent, damaged or of an earlier version."""
     try:
-        return load_arrays(parts / f"{i:05}.npz")
+        part = load_arrays(parts / f"{i:05}.npz")
     except (FileNotFoundError, DamagedFileError):
         return None
+    return part if "problems" in part else None
 
 
 def _run(
     jobs: list[tuple], total: int, n_chunks: int, progress: bool
-) -> Iterable[tuple[int, dict[str, np.ndarray]]]:
+) -> Iterable[tuple[int, _FlatArrays]]:
+    """Yield the number and the arrays of each chunk when it is finished."""
     if sum(len(job[1]) for job in jobs) <= SERIAL_LIMIT:
         yield from (_prepare_chunk(*job) for job in jobs)
         return
@@ -258,34 +238,37 @@ def _run(
 
     with progress_bar("Preparing skeletons", total, shown=progress) as advance:
         advance(total - sum(len(job[1]) for job in jobs))
-        # More, smaller jobs than workers: all cores are busy until the end.
+        # More, smaller jobs than workers keep all cores busy until the end.
         size = max(1, CHUNK // 8) if n_chunks < 8 else CHUNK
         pieces = [(i, c[k : k + size], o, m) for i, c, o, m in jobs for k in range(0, len(c), size)]
         waiting: dict[int, list] = {job[0]: [] for job in jobs}
-        wanted = {job[0]: len(job[1]) for job in jobs}
+        chunk_sizes = {job[0]: len(job[1]) for job in jobs}
         with joblib.Parallel(n_jobs=-1, return_as="generator") as parallel:
             results: Any = parallel(joblib.delayed(_prepare_chunk)(*piece) for piece in pieces)
             for i, part in results:
                 advance(len(part["n_sites"]))
                 waiting[i].append(part)
-                if sum(len(p["n_sites"]) for p in waiting[i]) == wanted[i]:
+                if sum(len(p["n_sites"]) for p in waiting[i]) == chunk_sizes[i]:
                     done = waiting.pop(i)
                     yield i, {key: np.concatenate([p[key] for p in done]) for key in part}
 
 
 def _prepare_chunk(
     i: int, chunk: Sequence[RawCrystal], order: SiteOrder, max_sites: int | None
-) -> tuple[int, dict[str, np.ndarray]]:
-    skeletons, elements = [], []
+) -> tuple[int, _FlatArrays]:
+    """Return the number of a chunk and the arrays of its crystals."""
+    skeletons, elements, problems, places = [], [], [], []
     for crystal in chunk:
         try:
-            structure = crystal.structure()
+            structure, reported = crystal.parse()
             rule = order(structure) if order and len(structure) else None
             skeleton, numbers = split_structure(structure, rule, max_sites)
         except BadCrystalError as error:
-            raise BadCrystalError(f"{crystal.where} (crystal {crystal.id!r}): {error}") from None
+            raise BadCrystalError(f"{crystal.place}: {error}") from error
         skeletons.append(skeleton)
         elements.append(numbers)
+        problems += reported
+        places += [crystal.place] * len(reported)
     return i, {
         "n_sites": np.array([skeleton.n_sites for skeleton in skeletons], np.int32),
         "n_edges": np.array([len(skeleton.edges) for skeleton in skeletons], np.int32),
@@ -293,17 +276,20 @@ def _prepare_chunk(
         "parameters": np.stack([skeleton.parameters for skeleton in skeletons]),
         "frac_coords": np.concatenate([skeleton.frac_coords for skeleton in skeletons]),
         "edges": np.concatenate([skeleton.edges for skeleton in skeletons]),
+        "problems": np.array(problems, np.str_),
+        "problem_places": np.array(places, np.str_),
     }
 
 
 def _pad(flat: np.ndarray, counts: np.ndarray, value: float) -> np.ndarray:
-    """Rows of ``flat``, ``counts`` of them to each crystal, as (C, counts.max(), …)."""
+    """Reshape rows, ``counts`` for each crystal, into a padded array (C, counts.max(), ...)."""
     padded = np.full((len(counts), int(counts.max()), *flat.shape[1:]), value, flat.dtype)
     padded[np.arange(padded.shape[1]) < counts[:, None]] = flat
     return padded
 
 
-def _traversals(flat: dict[str, np.ndarray]) -> np.ndarray:
+def _traversals(flat: _FlatArrays) -> np.ndarray:
+    """Compute the breadth-first orders from all sites of all crystals, int16 (C, N, N)."""
     n_max = int(flat["n_sites"].max())
     traversals = np.full((len(flat["n_sites"]), n_max, n_max), -1, np.int16)
     ends = np.cumsum(flat["n_edges"])

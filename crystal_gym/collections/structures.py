@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from crystal_gym.collections.collection import SPLITS, CrystalCollection
-from crystal_gym.collections.preparation import RawCrystal, SiteOrder, prepare
+from crystal_gym.collections.preparation import SiteOrder, prepare
+from crystal_gym.collections.raw_crystal import RawCrystal
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 if TYPE_CHECKING:

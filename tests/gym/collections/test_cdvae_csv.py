@@ -143,9 +143,9 @@ def test_an_open_quote_is_numbered(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda _: "nothing", "no readable CIF"),
+        (lambda _: "nothing", "Expected a readable CIF"),
         (lambda cif: cif.replace("1\n", "0.5\n"), "disordered or partly occupied"),
-        (lambda cif: cif[: cif.index("_atom_site_type_symbol")], "no readable CIF"),
+        (lambda cif: cif[: cif.index("_atom_site_type_symbol")], "Expected a readable CIF"),
     ],
     ids=["no CIF", "partial occupancy", "no sites"],
 )

@@ -69,7 +69,9 @@ def test_a_bad_file_is_named(tmp_path):
     bad = tmp_path / "val" / "bad.cif"
     bad.parent.mkdir()
     bad.write_text("data_nothing\n")
-    with pytest.raises(BadCrystalError, match=r"val/bad\.cif \(crystal 'bad'\): no readable CIF"):
+    with pytest.raises(
+        BadCrystalError, match=r"val/bad\.cif \(crystal 'bad'\): Expected a readable CIF"
+    ):
         load_cif_folder(tmp_path)
     write(bad, Structure(Lattice.cubic(3), [{"Fe": 0.5, "Ni": 0.5}], [[0, 0, 0]]))
     with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*Site 0 is disordered"):
@@ -79,10 +81,12 @@ def test_a_bad_file_is_named(tmp_path):
         load_cif_folder(tmp_path)
     same_place = str(CifWriter(SALT)).replace("  0.00000000" * 3, "  0.50000000" * 3)
     bad.write_text(same_place)
-    with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*no readable CIF.*occupancies"):
+    with pytest.raises(
+        BadCrystalError, match=r"val/bad\.cif .*Expected a readable CIF.*occupancies"
+    ):
         load_cif_folder(tmp_path)
     bad.write_text(f"{CifWriter(SALT)}\n{CifWriter(METAL)}")
-    with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*The CIF holds 2 crystals"):
+    with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*a CIF with one crystal, got 2"):
         load_cif_folder(tmp_path)
     write(bad, SALT)
     with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*2 sites; at most 1"):

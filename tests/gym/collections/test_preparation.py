@@ -1,33 +1,38 @@
-"""Preparation: parallel as serial, stopped and resumed, cached, and clear about bad crystals."""
+"""Test preparation: worker processes, interruption, cache, and reports of bad crystals."""
 
 import errno
-import os
 import signal
 import subprocess
 import sys
 import textwrap
-import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from crystal_gym.collections import preparation
+from crystal_gym.collections import preparation, raw_crystal
 from crystal_gym.collections.collection import ARRAYS
 from crystal_gym.collections.preparation import (
-    RawCrystal,
     file_order,
     load_arrays,
     prepare,
     prepared_collection,
     save_arrays,
 )
-from crystal_gym.errors import BadCrystalError, CrystalGymError, DamagedFileError, StorageError
+from crystal_gym.collections.raw_crystal import RawCrystal
+from crystal_gym.errors import (
+    BadCrystalError,
+    CrystalGymError,
+    DamagedFileError,
+    ParserWarning,
+    StorageError,
+)
 
 
 def raw_crystals(count):
-    """Small cells of one and two sites that all differ."""
+    """Return distinct small cells with one or two sites."""
     rng = np.random.default_rng(1)
     crystals = []
     for row in range(count):
@@ -44,16 +49,16 @@ def raw_crystals(count):
     return crystals
 
 
-def broken(row):
+def disordered(row):
     structure = Structure(Lattice.cubic(4), [{"Na": 0.5}], [[0, 0, 0]])
     return RawCrystal("bad", "train", structure, "structure", f"row {row}")
 
 
-def assert_same(some, others):
-    assert set(some) == set(others) == set(ARRAYS)
+def assert_same(arrays, expected):
+    assert set(arrays) == set(expected) == set(ARRAYS)
     for name in ARRAYS:
-        assert some[name].dtype == others[name].dtype
-        assert np.array_equal(some[name], others[name]), name
+        assert arrays[name].dtype == expected[name].dtype
+        assert np.array_equal(arrays[name], expected[name]), name
 
 
 @pytest.fixture
@@ -61,20 +66,22 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(preparation, "CHUNK", 4)
 
 
-def test_worker_processes_give_the_same_arrays_as_a_plain_loop(monkeypatch):
+def test_worker_processes_compute_the_same_arrays_as_one_process(monkeypatch):
     raw = raw_crystals(20)
-    plain = prepare(raw)
+    expected = prepare(raw)
     monkeypatch.setattr(preparation, "SERIAL_LIMIT", 0)
-    assert_same(prepare(raw, progress=False), plain)
+    assert_same(prepare(raw, progress=False), expected)
     monkeypatch.setattr(preparation, "CHUNK", 3)
-    assert_same(prepare(raw, progress=False), plain)
+    assert_same(prepare(raw, progress=False), expected)
 
 
-def test_a_stopped_preparation_goes_on_where_it_was(tmp_path, small_chunks, monkeypatch):
+def test_interrupted_preparation_resumes_from_the_finished_parts(
+    tmp_path, small_chunks, monkeypatch
+):
     raw = raw_crystals(10)
     parts = tmp_path / "parts"
     with pytest.raises(BadCrystalError, match=r"row 9 \(crystal 'bad'\): Site 0 is disordered"):
-        prepare([*raw[:9], broken(9)], parts=parts)
+        prepare([*raw[:9], disordered(9)], parts=parts)
     assert sorted(path.name for path in parts.iterdir()) == ["00000.npz", "00001.npz"]
     done = []
     real = preparation._prepare_chunk
@@ -86,7 +93,7 @@ def test_a_stopped_preparation_goes_on_where_it_was(tmp_path, small_chunks, monk
     assert_same(resumed, prepare(raw))
 
 
-def test_a_damaged_part_is_made_again(tmp_path, small_chunks):
+def test_damaged_parts_are_prepared_again(tmp_path, small_chunks):
     raw = raw_crystals(10)
     expected = prepare(raw, parts=tmp_path)
     part = tmp_path / "00001.npz"
@@ -94,45 +101,44 @@ def test_a_damaged_part_is_made_again(tmp_path, small_chunks):
     assert_same(prepare(raw, parts=tmp_path), expected)
 
 
-def test_a_killed_process_leaves_whole_parts_that_the_next_one_uses(cache, small_chunks):
-    """SIGKILL in the third chunk: two chunks stay, nothing stands under the final name."""
+def test_killed_process_leaves_whole_parts_that_the_next_process_uses(cache, small_chunks):
+    """Kill a process in its third chunk: two parts remain, and no file has the final name."""
     script = textwrap.dedent(
         """
-        import sys, time
+        import sys
         sys.path.insert(0, sys.argv[1])
-        from crystal_gym import preparation
+        from crystal_gym.collections import preparation
         from test_preparation import raw_crystals
         preparation.CHUNK = 4
         real = preparation._prepare_chunk
-        def slow(i, *rest):
+        def block_in_third_chunk(i, *rest):
             if i == 2:
-                time.sleep(60)
+                print("third chunk", flush=True)
+                sys.stdin.read()
             return real(i, *rest)
-        preparation._prepare_chunk = slow
+        preparation._prepare_chunk = block_in_third_chunk
         preparation.prepared_collection("made", "sum", lambda: raw_crystals(12))
         """
     )
-    child = subprocess.Popen([sys.executable, "-c", script, str(Path(__file__).parent)])
-    try:
-        deadline = time.monotonic() + 60
-        while len(list(cache.rglob("0000?.npz"))) < 2 and time.monotonic() < deadline:
-            time.sleep(0.05)
-    finally:
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
+    command = [sys.executable, "-c", script, str(Path(__file__).parent)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout.readline() == "third chunk\n"
+        child.send_signal(signal.SIGKILL)
     parts = sorted(cache.rglob("0000?.npz"))
     assert [path.name for path in parts] == ["00000.npz", "00001.npz"]
     assert not list(cache.rglob("made-*.npz"))
-    before = [path.stat().st_mtime_ns for path in parts]
+    times = [path.stat().st_mtime_ns for path in parts]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(preparation.shutil, "rmtree", lambda *_, **__: None)
         collection = prepared_collection("made", "sum", lambda: raw_crystals(12))
-    assert [path.stat().st_mtime_ns for path in parts] == before
+    assert [path.stat().st_mtime_ns for path in parts] == times
     expected = prepare(raw_crystals(12))
     assert_same({name: getattr(collection, name) for name in ARRAYS}, expected)
 
 
-def test_the_cache_is_used_until_an_input_changes(cache):
+def test_cache_is_used_until_an_input_changes(cache):
     raw, reads = raw_crystals(6), []
 
     def read():
@@ -159,7 +165,7 @@ def cached_file(cache):
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])
-def test_a_truncated_cache_is_told_and_can_be_made_again(cache, keep):
+def test_truncated_cache_is_reported_and_can_be_prepared_again(cache, keep):
     path = cached_file(cache)
     content = path.read_bytes()
     path.write_bytes(content[: int(keep * len(content)) if keep < 1 else keep])
@@ -169,7 +175,7 @@ def test_a_truncated_cache_is_told_and_can_be_made_again(cache, keep):
     assert len(prepared_collection("made", "sum", lambda: raw_crystals(6))) == 6
 
 
-def test_no_altered_byte_of_the_cache_changes_an_array_unnoticed(cache):
+def test_altered_bytes_of_the_cache_are_detected(cache):
     path = cached_file(cache)
     content, expected = path.read_bytes(), load_arrays(path)
     rng = np.random.default_rng(0)
@@ -183,20 +189,20 @@ def test_no_altered_byte_of_the_cache_changes_an_array_unnoticed(cache):
         except DamagedFileError:
             damaged += 1
             continue
-        # Bytes that carry no content, like dates and fill, may change.
+        # Bytes without content, such as dates and padding, may change.
         for name, array in arrays.items():
             assert name not in expected or array.tobytes() == expected[name].tobytes()
     assert damaged > 200
 
 
-def test_a_file_that_holds_something_else_is_told(cache):
+def test_cached_file_with_other_arrays_is_reported(cache):
     path = cached_file(cache)
     save_arrays(path, {"numbers": np.arange(3)})
-    with pytest.raises(DamagedFileError, match="it holds numbers"):
+    with pytest.raises(DamagedFileError, match="got numbers"):
         prepared_collection("made", "sum", lambda: raw_crystals(6))
 
 
-def test_a_full_disk_keeps_the_finished_parts(cache, small_chunks, monkeypatch):
+def test_full_disk_keeps_the_finished_parts(cache, small_chunks, monkeypatch):
     real, calls = Path.replace, []
 
     def replace(self, target):
@@ -214,8 +220,10 @@ def test_a_full_disk_keeps_the_finished_parts(cache, small_chunks, monkeypatch):
     assert len(prepared_collection("made", "sum", lambda: raw_crystals(12))) == 12
 
 
-def test_bad_text_and_too_many_sites_are_told_with_their_place():
-    with pytest.raises(BadCrystalError, match=r"a\.csv, row 3 \(crystal 'x'\): no readable CIF"):
+def test_errors_include_the_place_of_the_crystal():
+    with pytest.raises(
+        BadCrystalError, match=r"a\.csv, row 3 \(crystal 'x'\): Expected a readable CIF"
+    ):
         prepare([RawCrystal("x", "train", "no CIF at all", "cif", "a.csv, row 3")])
     with pytest.raises(BadCrystalError, match=r"row 1 \(crystal 'c1'\): The crystal has 2 sites"):
         prepare(raw_crystals(3), max_sites=1)
@@ -223,7 +231,94 @@ def test_bad_text_and_too_many_sites_are_told_with_their_place():
         prepare([])
 
 
-def test_a_bad_crystal_in_a_worker_process_is_told_as_well(monkeypatch):
+def test_errors_in_worker_processes_include_the_place_of_the_crystal(monkeypatch):
     monkeypatch.setattr(preparation, "SERIAL_LIMIT", 0)
     with pytest.raises(BadCrystalError, match="row 5"):
-        prepare([*raw_crystals(5), broken(5)], progress=False)
+        prepare([*raw_crystals(5), disordered(5)], progress=False)
+
+
+def cif(row, coordinate="0.3333", elements="Na"):
+    """Return a CIF with sites at x and -x; pymatgen rounds 0.3333 to 1/3."""
+    return textwrap.dedent(
+        f"""
+        data_cell
+        _cell_length_a {3 + row / 100}
+        _cell_length_b 4
+        _cell_length_c 5
+        _cell_angle_alpha 90
+        _cell_angle_beta 90
+        _cell_angle_gamma 90
+        _chemical_formula_sum {elements}
+        loop_
+        _symmetry_equiv_pos_as_xyz
+        'x, y, z'
+        '-x, y, z'
+        loop_
+        _atom_site_label
+        _atom_site_fract_x
+        _atom_site_fract_y
+        _atom_site_fract_z
+        Na1 {coordinate} 0 0
+        """
+    )
+
+
+def doubtful(row, **changes):
+    return RawCrystal(f"c{row}", "train", cif(row, **changes), "cif", f"a.csv, row {row}")
+
+
+def test_structure_warns_of_what_the_parser_reports_and_of_the_place():
+    with pytest.warns(ParserWarning, match=r"a\.csv, row 3 \(crystal 'c3'\): .*rounded") as caught:
+        structure = doubtful(3).structure()
+    assert len(caught) == 1
+    assert structure.frac_coords[0].tolist() == [1 / 3, 0, 0]
+
+
+@pytest.mark.parametrize("serial_limit", [0, 100])
+def test_prepare_issues_one_warning_with_the_number_and_first_place_of_each_problem(
+    monkeypatch, serial_limit, small_chunks
+):
+    monkeypatch.setattr(preparation, "SERIAL_LIMIT", serial_limit)
+    crystals = [
+        doubtful(row) if row % 2 else doubtful(row, coordinate="0.25") for row in range(1, 13)
+    ]
+    without_hydrogen = cif(20, coordinate="0.25", elements="'Na H'")
+    crystals.append(RawCrystal("no-h", "train", without_hydrogen, "cif", "a.csv, row 20"))
+    with pytest.warns(ParserWarning) as caught:
+        arrays = prepare(crystals, progress=False)
+    (warning,) = caught
+    summary, rounded, missing = str(warning.message).splitlines()
+    assert summary.startswith("pymatgen reports problems with 7 of 13 crystals.")
+    assert rounded.startswith(
+        "  6 times, first in a.csv, row 1 (crystal 'c1'): 1 fractional coordinates"
+    )
+    assert missing.startswith(
+        "  1 times, first in a.csv, row 20 (crystal 'no-h'): Missing elements H"
+    )
+    assert arrays["frac_coords"][:2, 0, 0].tolist() == [1 / 3, 0.25]
+
+
+def test_resumed_preparation_reports_the_problems_of_the_finished_parts(tmp_path, small_chunks):
+    crystals = [doubtful(row) for row in range(8)]
+    with pytest.raises(BadCrystalError):
+        prepare([*crystals, disordered(8)], parts=tmp_path)
+    with pytest.warns(ParserWarning, match="problems with 8 of 8 crystals"):
+        prepare(crystals, parts=tmp_path)
+
+
+def test_parts_of_an_earlier_version_are_prepared_again(tmp_path, small_chunks):
+    raw = raw_crystals(4)
+    expected = prepare(raw, parts=tmp_path)
+    part = load_arrays(tmp_path / "00000.npz")
+    save_arrays(tmp_path / "00000.npz", {k: v for k, v in part.items() if "problem" not in k})
+    assert_same(prepare(raw, parts=tmp_path), expected)
+
+
+def test_other_warnings_during_parsing_are_issued_unchanged(monkeypatch):
+    def deprecated(*_):
+        warnings.warn("another interface", DeprecationWarning, stacklevel=1)
+        return Structure(Lattice.cubic(3), ["Na"], [[0, 0, 0]])
+
+    monkeypatch.setattr(raw_crystal, "_read_text", deprecated)
+    with pytest.warns(DeprecationWarning, match="another interface"):
+        doubtful(0).structure()
