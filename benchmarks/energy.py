@@ -24,8 +24,8 @@ from rich.table import Table
 
 from crystal_gym import load_collection
 from crystal_gym.episode import EpisodeTable
+from crystal_gym.rewards.energy.chgnet import load_chgnet
 from crystal_gym.rewards.energy.formation_energy import FormationEnergyReward
-from crystal_gym.rewards.energy.models import load_chgnet
 
 
 @dataclass
@@ -75,7 +75,7 @@ def main(args: Args) -> None:
             _, components = reward.on_finish(table, crystal, elements)
             took[name] = (time.process_time() - start) / args.crystals
             answers[name] = components["formation_energy"]
-        ours = answers["reward, new"][few] + reward.references.of(numbers)
+        ours = answers["reward, new"][few] + reward.references.mean_over_atoms(numbers)
         largest = max(largest, float(np.abs(ours - plain).max()))
         # The first turn warms up: it loads the network and makes the skeletons' graphs.
         if turn:

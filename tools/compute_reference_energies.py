@@ -1,20 +1,27 @@
-"""Crystals of the pure elements, relaxed by a potential: what formation energies are counted from.
+"""Compute the reference energies of the pure elements, relative to which formation energies are.
 
-    python -m tools.compute_reference_energies
+    python tools/compute_reference_energies.py
 
-writes the file of ``crystal_gym.rewards.energy.references`` anew (minutes, on one core). Every
-element is taken in its structure at low temperature. The start is measured: ASE's table of
-lattices, or a crystal of pymatgen's copy of the AFLOW library, where needed with the elements
-replaced and scaled to a measured distance between neighbors. From there CHGNet relaxes cell and
-sites by itself, so that crystals and their elements are judged by the same model.
+relaxes a crystal of every element with CHGNet and rewrites the file that
+``crystal_gym.rewards.energy.reference_crystals`` reads (minutes, on one core). Every element is
+taken in its low-temperature structure. The initial structure is experimental: from ASE's table of
+lattices, or from pymatgen's copy of the AFLOW library, where necessary with the elements replaced
+and the lattice scaled to a measured neighbor distance. CHGNet then relaxes cell and sites, so that
+crystals and their elements are evaluated by the same model.
 """
 
+import argparse
 import json
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystal_gym.rewards.energy.references import SHIPPED
+from crystal_gym.errors import CrystalGymError
+from crystal_gym.rewards.energy.chgnet import WEIGHTS_VERSION, make_ase_calculator
+from crystal_gym.rewards.energy.reference_crystals import REFERENCES_FILE
 from crystal_gym.utils.files import atomic_write
 from crystal_gym.utils.progress import progress_bar
 
@@ -22,14 +29,14 @@ if TYPE_CHECKING:
     from ase import Atoms
     from ase.calculators.calculator import Calculator
 
-# Elements that ASE's table of simple lattices serves; all others stand in PROTOTYPES.
+# Elements in ASE's table of simple lattices; PROTOTYPES contains all others.
 SIMPLE = """
 Li Be Na Mg Al Si K Ca Sc Ti V Cr Fe Co Ni Cu Zn Ge Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd Cs Ba Ce Eu
 Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir Pt Au Tl Pb Ac Th He Ne Ar Kr Xe
 """.split()
 
-# Element → AFLOW label and formula of the crystal of the library, and the distance between nearest
-# neighbors in Å to which it is scaled; None where the crystal is the element's own.
+# By element: AFLOW label and formula of a crystal in the library, and the nearest-neighbor distance
+# in Å to which it is scaled; None if the crystal is the element's own.
 PROTOTYPES: dict[str, tuple[str, str, float | None]] = {
     "H": ("A_cP8_205_c", "N2", 0.74),
     "B": ("A_hR12_166_2h", "B", None),
@@ -46,7 +53,7 @@ PROTOTYPES: dict[str, tuple[str, str, float | None]] = {
     "Se": ("A_hP3_152_a", "Se", None),
     "Br": ("A_oC8_64_f", "I", 2.28),
     "In": ("A_tI2_139_a", "In", None),
-    # Gray tin, below 13 °C.
+    # Gray tin, stable below 13 °C.
     "Sn": ("A_cF8_227_a", "C", 2.81),
     "Sb": ("A_hR2_166_c", "As", 2.91),
     "Te": ("A_hP3_152_a", "Se", 2.83),
@@ -64,25 +71,34 @@ PROTOTYPES: dict[str, tuple[str, str, float | None]] = {
     "Pu": ("A_mP16_11_8e", "Pu", None),
 }
 
-# Largest force (eV/Å) that is left on an atom and, as ASE counts it, on the cell; and the steps
-# after which a molecular crystal, soft as it is, counts as relaxed.
-_FORCE = 0.02
-_STEPS = 100
+# Largest remaining force in eV/Å on the atoms and, as ASE defines it, on the cell, and the largest
+# number of steps: molecular crystals are so soft that they may not reach this force.
+_MAX_FORCE = 0.02
+_MAX_STEPS = 100
 
 
-def elemental_crystal(symbol: str) -> "tuple[Atoms, str]":
-    """The measured start of one element and where it is from.
+def initial_crystal(symbol: str) -> "tuple[Atoms, str]":
+    """Return the crystal of an element before relaxation, and its origin.
+
+    Args:
+        symbol: Symbol of the element.
 
     Raises:
-        KeyError: neither ASE's table nor ``PROTOTYPES`` has the element.
+        CrystalGymError: If neither ``SIMPLE`` nor ``PROTOTYPES`` contains the element.
     """
     from ase.build import bulk
     from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 
     if symbol in SIMPLE:
-        # ASE gives helium as an atom; it crystallises like magnesium.
-        atoms = bulk("He", "hcp", a=3.57) if symbol == "He" else bulk(symbol)
-        return atoms, "ASE, helium hcp" if symbol == "He" else "ASE's table of lattices"
+        # ASE's table has helium as an atom only; it crystallizes in the structure of magnesium.
+        if symbol == "He":
+            return bulk("He", "hcp", a=3.57), "ASE, helium hcp"
+        return bulk(symbol), "ASE's table of lattices"
+    if symbol not in PROTOTYPES:
+        raise CrystalGymError(
+            f"Expected an element with a known crystal, got {symbol!r}. "
+            f"Known: {', '.join(sorted([*PROTOTYPES, *SIMPLE]))}."
+        )
     label, formula, distance = PROTOTYPES[symbol]
     structure = next(
         entry["snl"].structure
@@ -90,61 +106,100 @@ def elemental_crystal(symbol: str) -> "tuple[Atoms, str]":
         if entry["tags"]["aflow"] == label
         and entry["snl"].structure.composition.reduced_formula == formula
     )
-    # pymatgen's adaptor gives ASE's class by another import path.
+    # Without `msonable=False`, the result is a subclass that ASE's optimizers do not accept.
     atoms: Any = structure.to_ase_atoms(msonable=False)
     atoms.symbols[:] = symbol
-    source = f"AFLOW {label} ({formula})"
+    origin = f"AFLOW {label} ({formula})"
     if distance is not None:
-        now = min(near.nn_distance for near in structure.get_neighbors(structure[0], 4.0))
-        atoms.set_cell(atoms.cell * (distance / now), scale_atoms=True)
-        source += f", neighbors at {distance} Å"
-    return atoms, source
+        present = min(near.nn_distance for near in structure.get_neighbors(structure[0], 4.0))
+        atoms.set_cell(atoms.cell * (distance / present), scale_atoms=True)
+        origin += f", neighbors at {distance} Å"
+    return atoms, origin
 
 
-def relaxed(atoms: "Atoms", calculator: "Calculator") -> "Atoms":
-    """Cell and sites where the calculator's energy is least, in the symmetry of ``atoms``."""
+def relax(atoms: "Atoms", calculator: "Calculator") -> "Atoms":
+    """Relax cell and sites to the minimum of the energy, within the symmetry of the crystal.
+
+    Args:
+        atoms: The initial crystal, which is not changed.
+        calculator: Computes energy, forces and stress.
+    """
     from ase.filters import FrechetCellFilter
     from ase.optimize import BFGS
 
     atoms = atoms.copy()
     atoms.calc = calculator
-    # ASE's optimisers take filters in the place of atoms; their annotation does not say so.
-    BFGS(FrechetCellFilter(atoms), logfile=None).run(_FORCE, _STEPS)  # type: ignore[arg-type] - see above
+    optimizer = BFGS(FrechetCellFilter(atoms), logfile=None)  # type: ignore[arg-type] - ASE's annotation omits filters
+    optimizer.run(_MAX_FORCE, _MAX_STEPS)
     return atoms
 
 
-def main() -> None:
-    """Relax every element with CHGNet and write the file."""
-    from importlib.metadata import version
+def relax_elements(symbols: Iterable[str], calculator: "Calculator") -> dict[str, dict[str, Any]]:
+    """Relax the crystals of elements.
 
-    from chgnet.model.dynamics import CHGNetCalculator
+    Args:
+        symbols: Symbols of the elements.
+        calculator: Computes energy, forces and stress.
 
-    from crystal_gym.rewards.energy.models import load_chgnet
+    Returns:
+        The entries of the file by symbol, see
+        ``crystal_gym.rewards.energy.reference_crystals.reference_elements``.
 
-    calculator = CHGNetCalculator(load_chgnet(), use_device="cpu")
+    Raises:
+        CrystalGymError: If the crystal of an element is not known.
+    """
+    symbols = list(symbols)
     elements = {}
-    symbols = [*PROTOTYPES, *SIMPLE]
     with progress_bar("elements", len(symbols), shown=True) as advance:
         for symbol in symbols:
-            start, source = elemental_crystal(symbol)
-            atoms = relaxed(start, calculator)
+            initial, origin = initial_crystal(symbol)
+            atoms = relax(initial, calculator)
             elements[symbol] = {
                 "energy": round(float(atoms.get_potential_energy()) / len(atoms), 4),
-                "start": source,
+                "origin": origin,
                 "parameters": np.round(atoms.cell.cellpar(), 6).tolist(),
                 "frac_coords": np.round(atoms.get_scaled_positions(), 8).tolist(),
             }
             print(symbol, elements[symbol]["energy"], len(atoms), flush=True)
             advance(1, symbol)
-    content = {
-        "model": "CHGNet 0.3.0",
-        "package": f"chgnet {version('chgnet')}",
-        "command": "python -m tools.compute_reference_energies",
-        "units": "eV/atom, Å",
-        "elements": elements,
-    }
-    with atomic_write(SHIPPED) as beside:
-        beside.write_text(json.dumps(content) + "\n")
+    return elements
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Relax the elements with CHGNet and write the file.
+
+    Args:
+        arguments: Command-line arguments (default: those of the process).
+    """
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--elements",
+        nargs="+",
+        metavar="SYMBOL",
+        help="elements to relax (default: all); needs --output",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=REFERENCES_FILE,
+        help="file to write (default: the file in the package)",
+    )
+    options = parser.parse_args(arguments)
+    if options.elements and options.output == REFERENCES_FILE:
+        parser.error("--elements needs --output, so that the file in the package stays complete.")
+    symbols = options.elements or [*PROTOTYPES, *SIMPLE]
+    try:
+        content = {
+            "model": f"CHGNet {WEIGHTS_VERSION}",
+            "package": f"chgnet {version('chgnet')}",
+            "command": "python tools/compute_reference_energies.py",
+            "units": "eV/atom, Å",
+            "elements": relax_elements(symbols, make_ase_calculator()),
+        }
+        with atomic_write(options.output) as temporary:
+            temporary.write_text(json.dumps(content) + "\n")
+    except CrystalGymError as error:
+        raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

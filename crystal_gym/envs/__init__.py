@@ -1,0 +1,1 @@
+"""The environments ``CrystalSkeleton-v0``: single and vectorized."""

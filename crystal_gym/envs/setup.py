@@ -1,32 +1,112 @@
-"""FIXDOC."""
+"""The setup and the checks that the single and the vector environment share."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from gymnasium import logger, spaces
 
 from crystal_gym.envs.generator import InstanceGenerator, InstanceKeywords
-from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.episode import EpisodeState, EpisodeTable, observation_space
+from crystal_gym.errors import CrystalGymError, ResetNeededError, UnknownNameError
+from crystal_gym.masks import Mask, resolve_mask
+from crystal_gym.rewards import Reward, resolve_reward
 
 if TYPE_CHECKING:
-    pass
+    from crystal_gym.envs.rendering import Scene
+    from crystal_gym.rewards.registry import RewardLike
 
 
-def resolve_generator(
+class SkeletonEnvSetup:
+    """Base of both environments.
+
+    Attributes:
+        generator: Draws a crystal and an order of its sites for each episode.
+        table: The crystals, as arrays.
+        reward: Pays for the steps and the ends of episodes.
+        mask: Selects the elements that may be assigned to the site in focus.
+        render_mode: One of ``metadata["render_modes"]`` or ``None``.
+    """
+
+    metadata: dict[str, Any]
+    generator: InstanceGenerator
+    table: EpisodeTable
+    reward: Reward
+    mask: Mask
+    render_mode: str | None
+    _state: EpisodeState | None
+
+    def _set_up(
+        self,
+        generator: InstanceGenerator | None,
+        instances: InstanceKeywords,
+        reward: "RewardLike",
+        mask: str | Mask,
+        render_mode: str | None,
+    ) -> tuple[spaces.Dict, spaces.Discrete]:
+        """Set the attributes and prepare the reward.
+
+        Args:
+            generator: An instance generator, or ``None`` to make one from ``instances``.
+            instances: Keyword arguments of ``InstanceGenerator``.
+            reward: See ``crystal_gym.rewards.resolve_reward``.
+            mask: See ``crystal_gym.masks.resolve_mask``.
+            render_mode: One of ``metadata["render_modes"]`` or ``None``.
+
+        Returns:
+            The observation space and the action space of a single episode.
+
+        Raises:
+            CrystalGymError: If an argument is invalid.
+        """
+        render_modes = self.metadata["render_modes"]
+        if render_mode is not None and render_mode not in render_modes:
+            raise UnknownNameError("render mode", render_mode, render_modes)
+        self.generator = _resolve_generator(generator, instances)
+        self.table = self.generator.table
+        self.reward = resolve_reward(reward)
+        self.mask = resolve_mask(mask)
+        self.render_mode = render_mode
+        self._state = None
+        self.reward.prepare(self.table)
+        table = self.table
+        return (
+            observation_space(table.max_sites, table.max_edges, table.n_elements),
+            spaces.Discrete(table.n_elements),
+        )
+
+    def _current_state(self) -> EpisodeState:
+        """Return the state of the current episode or episodes.
+
+        Raises:
+            ResetNeededError: If ``reset`` has not been called.
+        """
+        if self._state is None:
+            raise ResetNeededError("No episode has been started. Call reset() first.")
+        return self._state
+
+    def _scenes(self) -> "list[Scene] | None":
+        """Return one scene for each episode, or ``None`` with a warning without a render mode."""
+        if self.render_mode is None:
+            logger.warn("render() needs a render_mode. Pass one when the environment is made.")
+            return None
+        from crystal_gym.envs.rendering import make_scenes
+
+        return make_scenes(self.table, self._current_state())
+
+    def _frame(self, scene: "Scene") -> str | np.ndarray:
+        """Return a scene as text or as an image, depending on the render mode."""
+        return scene.text() if self.render_mode == "ansi" else scene.pixels()
+
+
+def _resolve_generator(
     generator: InstanceGenerator | None, instances: InstanceKeywords
 ) -> InstanceGenerator:
-    """The generator given, or one made from keywords.
-
-    Raises:
-        CrystalGymError: both are given.
-    """
+    """Return the given generator, or make one from keyword arguments."""
     if generator is None:
         return InstanceGenerator(**instances)
     if instances:
         raise CrystalGymError(
-            f"Give {', '.join(instances)} to the InstanceGenerator; it was passed ready-made."
+            f"Expected no {', '.join(instances)} beside a generator. "
+            "Pass these arguments to the InstanceGenerator."
         )
     return generator
-
-
-def check_render_mode(render_mode: str | None, known: list[str]) -> None:
-    """Raise ``UnknownNameError`` for a render mode that is not known."""
-    if render_mode is not None and render_mode not in known:
-        raise UnknownNameError("render mode", render_mode, known)

@@ -5,135 +5,131 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 
 from crystal_gym.envs.generator import InstanceGenerator, InstanceKeywords
-from crystal_gym.envs.setup import check_render_mode, resolve_generator
-from crystal_gym.episode import EpisodeState, fill, observation_space, observe, start
-from crystal_gym.errors import (
-    InvalidActionError,
-    ResetNeededError,
-)
-from crystal_gym.masks import Mask, resolve_mask
-from crystal_gym.rewards import finish, resolve_reward
+from crystal_gym.envs.setup import SkeletonEnvSetup
+from crystal_gym.episode import EpisodeState, fill, observe, start
+from crystal_gym.errors import InvalidActionError, ResetNeededError
+from crystal_gym.masks import Mask
+from crystal_gym.rewards import finish
 
 if TYPE_CHECKING:
     from crystal_gym.envs.rendering import Window
     from crystal_gym.rewards.registry import RewardLike
 
 
-class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
-    """Fill the empty sites of a crystal with elements, one site after the other.
+class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int64]):
+    """Fill the empty sites of a crystal skeleton with elements, one site at a time.
 
     ## Description
 
-    A *crystal skeleton* is a unit cell whose sites are known and whose elements are not. An agent
-    walks over the sites and puts an element on each, as in "Behavioral Cloning for Crystal Design"
-    (Govindarajan et al., 2023). Skeletons come from real or computed crystals, whose elements the
-    agent may be paid for finding again; it sees their geometry alone.
+    A *crystal skeleton* is a unit cell whose sites are known and whose elements are not. The agent
+    visits the sites in a given order and assigns an element to each, as in "Behavioral Cloning for
+    Crystal Design" (Govindarajan et al., 2023). Skeletons are taken from real or computed crystals.
+    The agent observes the geometry and its own assignments, but not the elements of that crystal;
+    a reward may depend on them.
 
     ## Action Space
 
-    `Discrete(V)`: the element to put on the site in focus, by its place in the vocabulary.
+    `Discrete(V)`: the element to assign to the site in focus, as an index into the vocabulary.
     `info["action_mask"]` (int8, for `env.action_space.sample(mask)`) and `action_masks()` (bool,
-    for sb3-contrib) tell which elements the mask allows; others are put there all the same.
-    `expert_action()` is the action that puts the source crystal's own element there.
+    for sb3-contrib) mark the elements that the mask allows. The environment does not enforce the
+    mask. `expert_action()` returns the index of the true element of the site in focus.
 
     ## Observation Space
 
     A `Dict` of fixed size, with room for N sites and E edges:
 
-    | Key           | Shape, type    | Values                                                |
-    |---------------|----------------|-------------------------------------------------------|
-    | `element`     | (N,) int32     | -1 no site, 0 empty, a + 1 where action a was taken   |
-    | `frac_coords` | (N, 3) float32 | fractional coordinates in [0, 1]; 0 on padding        |
-    | `lattice`     | (6,) float32   | lengths a, b, c in Å; angles α, β, γ in degrees       |
-    | `edges`       | (E, 5) int32   | source, target, its image (i, j, k); -1 on padding    |
-    | `focus`       | () int64       | the site to fill now; at the end, the one filled last |
+    | Key           | Shape, type    | Values                                             |
+    |---------------|----------------|----------------------------------------------------|
+    | `element`     | (N,) int32     | -1 padding, 0 empty, a + 1 after action a          |
+    | `frac_coords` | (N, 3) float32 | fractional coordinates in [0, 1]; 0 on padding     |
+    | `lattice`     | (6,) float32   | lengths a, b, c in Å; angles α, β, γ in degrees    |
+    | `edges`       | (E, 5) int32   | source, target, its image (i, j, k); -1 on padding |
+    | `focus`       | () int64       | site to fill next; at the end, the one filled last |
 
     ## Rewards
 
-    By name,
+    A reward is given by name, as a mapping, as a function, or as a `crystal_gym.rewards.Reward`.
+    The names are:
 
-    - `match` (default): 1/n for each of the n sites that is filled as in the source crystal, so
-      that the return is the accuracy of the paper.
-    - `validity`: 1 at the end if SMACT finds the composition valid (the paper's measure), else 0;
-      `validity-strict` without alloys and single elements, `validity-icsd24` with another set of
-      oxidation states.
-    - `formation-energy`: at the end minus the formation energy of the crystal in eV/atom, by the
+    - `match` (default): 1/n for each of the n sites that gets its true element. The return is the
+      accuracy of the paper.
+    - `validity`: 1 at the end if the composition is valid by SMACT (the measure of the paper),
+      else 0. `validity-strict` rejects single elements and requires charge neutrality of alloys
+      too. `validity-icsd24` uses another set of oxidation states.
+    - `formation-energy`: minus the formation energy of the crystal in eV/atom, at the end, by the
       potential CHGNet (extra `energy`) or another ASE calculator.
-    - `perov5-dft`: at the end minus the DFT energy of the crystal strained to the skeleton's
-      lattice, in eV/atom; for collection `perov-5`.
-    - `perov5-gap`: at the end how near the DFT band gap is to a wanted one, from 0 to 1; for
+    - `perov5-dft`: minus the DFT energy of the crystal, strained to the lattice of the skeleton, in
+      eV/atom, at the end; for collection `perov-5`.
+    - `perov5-gap`: similarity of the DFT band gap to a target, from 0 to 1, at the end; for
       collection `perov-5`.
 
-    A mapping gives weights or parameters: `{"match": 1, "validity-strict": 0.5}` is a weighted sum,
+    A mapping sets weights or parameters: `{"match": 1, "validity-strict": 0.5}` is a weighted sum,
     `{"perov5-gap": {"target": 1.5}}` sets the target, and
-    `{"match": 1, "perov5-gap": {"weight": 0.5, "target": 1.5}}` does both.
-
-    Besides, a function of the finished pymatgen `Structure`, whose value is paid at the end; and
-    any `crystal_gym.rewards.Reward`.
+    `{"match": 1, "perov5-gap": {"weight": 0.5, "target": 1.5}}` does both. A function maps the
+    finished pymatgen `Structure` to the reward at the end.
 
     ## Starting State
 
-    All sites are empty. The crystal is drawn from the split and the start site, at which the
-    traversal begins, from the crystal's sites. `reset(options={"crystal": …, "start_site": …})` picks
-    them: the crystal by its id (str) or row (int), from any split, the source by its site.
+    All sites are empty. The crystal is drawn from the split, and the start site, where the
+    traversal begins, from the sites of the crystal.
+    `reset(options={"crystal": …, "start_site": …})` fixes them: the crystal by its id (str) or row
+    (int), from any split, and the start site by its number.
 
     ## Episode End
 
-    The episode terminates when every site is filled, after n steps. It is never truncated.
+    The episode terminates when all n sites are filled, after n steps. It is never truncated.
 
     ## Arguments
 
-    All can be JSON values, so that the environment can be made again from its spec.
+    All arguments can be given as JSON values, so that the environment can be remade from its spec.
 
     | Argument      | Default           | Meaning                                            |
     |---------------|-------------------|----------------------------------------------------|
     | `collection`  | `"goldschmidt"`   | name, path(s), structures or a `CrystalCollection` |
     | `split`       | `"train"`         | `train`, `val`, `test` or `all`                    |
-    | `split_by`    | `"origin"`        | `source`, or `composition`: each in one split only |
-    | `vocabulary`  | `None`            | element symbols; `None`: all of the collection     |
-    | `traversal`   | `"breadth-first"` | from the source: or `index`, or `random`           |
-    | `source`      | `None`            | first site of every episode; `None`: drawn         |
-    | `max_sites`   | `None`            | N; `None`: the largest cell of the collection      |
+    | `split_by`    | `"origin"`        | or `composition`: each in one split only           |
+    | `vocabulary`  | `None`            | element symbols; `None`: all in the collection     |
+    | `traversal`   | `"breadth-first"` | or `index`, or `random`                            |
+    | `start_site`  | `None`            | first site of every episode; `None`: drawn         |
+    | `max_sites`   | `None`            | N; `None`: the largest cell in the collection      |
     | `reward`      | `"match"`         | name, mapping, function, or `Reward`; see Rewards  |
     | `mask`        | `"none"`          | or `charge-neutral`, or function of (table, state) |
     | `render_mode` | `None`            | `ansi`, `rgb_array` or `human`                     |
 
-    In place of the first seven, a `generator` (`crystal_gym.envs.generator.InstanceGenerator`) may be
-    given.
+    A `generator` (`crystal_gym.envs.generator.InstanceGenerator`) can replace the first seven.
 
     ## Info
 
     | Key                | Shape, type | When   | Meaning                                         |
     |--------------------|-------------|--------|-------------------------------------------------|
     | `action_mask`      | (V,) int8   | always | 1 for each element that the mask allows         |
-    | `crystal`          | () int      | always | row of the source crystal in the collection     |
-    | `source`           | () int      | always | the site that the episode began at              |
-    | `match`            | () float    | end    | fraction of the sites with their true element   |
+    | `crystal`          | () int      | always | row of the crystal in the collection            |
+    | `start_site`       | () int      | always | first site of the episode                       |
+    | `match`            | () float    | end    | fraction of sites with their true element       |
     | `validity`         | () float    | end    | `validity…`: 1 if valid, else 0                 |
     | `formation_energy` | () float    | end    | `formation-energy`: eV/atom or NaN              |
     | `heat`             | () float    | end    | `perov5-dft`: heat of formation, eV/atom or NaN |
     | `strain`           | () float    | end    | `perov5-dft`: strain energy, eV/atom or NaN     |
     | `gap`              | () float    | end    | `perov5-gap`: band gap, eV or NaN               |
     | `labelled`         | () float    | end    | `perov5-…`: 1 if the label is known, else 0     |
-    | `regret`           | () float    | end    | `perov5-…`: best known here minus this reward   |
+    | `regret`           | () float    | end    | `perov5-…`: best known reward minus this one    |
     | `score`            | () float    | end    | function: its value                             |
     | `failed`           | () float    | end    | function, energy: 1 if NaN or infinite, else 0  |
-    | `failures`         | () float    | end    | function, energy: how often that was so far     |
+    | `failures`         | () float    | end    | function, energy: number of failures so far     |
 
-    In a weighted sum each key of a reward stands behind the reward's name, as in
+    In a weighted sum, each key of a reward is prefixed with the name of the reward, as in
     `perov5-dft/regret`.
 
     ## Vectorized environment
 
-    `gymnasium.make_vec("CrystalSkeleton-v0", num_envs=1024)` gives the native
-    `CrystalSkeletonVectorEnv`, which is many times faster than single environments side by side.
+    `gymnasium.make_vec("CrystalSkeleton-v0", num_envs=1024)` makes the native
+    `CrystalSkeletonVectorEnv`, which is many times faster than a vector of single environments.
 
     ## Version History
 
-    - v0: first version.
+    - v0: Initial version.
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array", "human"], "render_fps": 2}  # noqa: RUF012 - as Gymnasium declares it
@@ -147,24 +143,26 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
         render_mode: str | None = None,
         **instances: Unpack[InstanceKeywords],
     ) -> None:
-        check_render_mode(render_mode, self.metadata["render_modes"])
-        self.generator = resolve_generator(generator, instances)
-        self.reward = resolve_reward(reward)
-        self.mask = resolve_mask(mask)
-        self.render_mode = render_mode
-        table = self.table = self.generator.table
-        self.reward.prepare(table)
-        self.observation_space = observation_space(
-            table.max_sites, table.max_edges, table.n_elements
+        self.observation_space, self.action_space = self._set_up(
+            generator, instances, reward, mask, render_mode
         )
-        self.action_space = spaces.Discrete(table.n_elements)
-        self._state: EpisodeState | None = None
         self._window: Window | None = None
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Begin an episode; see Starting State."""
+        """Start an episode.
+
+        Args:
+            seed: Seed of the random number generator (default: it continues).
+            options: ``crystal`` and ``start_site``, see Starting State.
+
+        Returns:
+            The observation and the info.
+
+        Raises:
+            CrystalGymError: If an option, a crystal or a site does not exist.
+        """
         super().reset(seed=seed)
         self._state = start(self.table, *self.generator.draw(self.np_random, options=options))
         if self.render_mode == "human":
@@ -174,25 +172,25 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
     def step(
         self, action: int | np.int64
     ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Put an element on the site in focus.
+        """Assign an element to the site in focus.
+
+        Args:
+            action: Index of the element in the vocabulary, from 0 to V - 1.
+
+        Returns:
+            The observation, the reward, whether the episode terminated, ``False`` (episodes are
+            never truncated), and the info.
 
         Raises:
-            InvalidActionError: the action is not an integer from 0 to V - 1.
-            ResetNeededError: no episode is under way.
+            InvalidActionError: If the action is not an integer from 0 to V - 1.
+            ResetNeededError: If no episode has been started or the episode is over.
         """
-        state = self._under_way()
+        state = self._current_state()
         if state.step == state.n_sites:
             raise ResetNeededError("The episode is over: all sites are filled. Call reset().")
-        try:
-            choice = operator.index(action)
-        except TypeError:
-            choice = -1
-        if not 0 <= choice < self.table.n_elements:
-            raise InvalidActionError(
-                f"An action is an integer from 0 to {self.table.n_elements - 1}, not {action!r}."
-            )
+        choice = self._validate_action(action)
         reward = float(self.reward.on_fill(self.table, state.crystal, state.focus, choice + 1))
-        full = bool(fill(state, choice))  # type: ignore[arg-type] - scalars move alike
+        full = bool(fill(state, choice))  # type: ignore[arg-type] - a scalar state takes an int
         info = self._info(state)
         if full:
             crystal = np.array([state.crystal])
@@ -204,41 +202,62 @@ class CrystalSkeletonEnv(gym.Env[dict[str, Any], int | np.int64]):
         return observe(self.table, state), reward, full, False, info
 
     def action_masks(self) -> np.ndarray:
-        """The elements that the mask allows on the site in focus, bool (V,)."""
-        return self.mask(self.table, self._under_way())
+        """Return the elements that the mask allows on the site in focus, bool (V,).
+
+        Raises:
+            ResetNeededError: If no episode has been started.
+        """
+        return self.mask(self.table, self._current_state())
 
     def expert_action(self) -> int:
-        """The action that puts the source crystal's element on the site in focus."""
-        state = self._under_way()
+        """Return the action that assigns the true element to the site in focus.
+
+        Raises:
+            ResetNeededError: If no episode has been started.
+        """
+        state = self._current_state()
         return int(self.table.true_elements[state.crystal, state.focus]) - 1
 
     def render(self) -> Any:
-        """The crystal as text, as uint8 (height, width, 3), or in a window, by ``render_mode``."""
-        if self.render_mode is None:
-            gym.logger.warn("No picture without a render_mode; pass one to gymnasium.make.")
-            return None
-        from crystal_gym.envs import rendering
+        """Render the crystal as ``render_mode`` says.
 
-        scene = rendering.scenes(self.table, self._under_way())[0]
-        if self.render_mode == "ansi":
-            return scene.text()
-        if self.render_mode == "rgb_array":
-            return scene.pixels()
+        Returns:
+            Text (``ansi``), an image, uint8 (height, width, 3) (``rgb_array``), or ``None``
+            (``human``, which shows a window).
+
+        Raises:
+            ResetNeededError: If no episode has been started.
+        """
+        scenes = self._scenes()
+        if scenes is None:
+            return None
+        if self.render_mode != "human":
+            return self._frame(scenes[0])
         if self._window is None:
-            self._window = rendering.Window()
-        self._window.show(scene, 1 / self.metadata["render_fps"])
+            from crystal_gym.envs.rendering import Window
+
+            self._window = Window()
+        self._window.show(scenes[0], 1 / self.metadata["render_fps"])
         return None
 
     def close(self) -> None:
-        """Close the window, if there is one."""
+        """Close the window if one is open."""
         if self._window is not None:
             self._window.close()
             self._window = None
 
-    def _under_way(self) -> EpisodeState:
-        if self._state is None:
-            raise ResetNeededError("There is no episode yet. Call reset() first.")
-        return self._state
+    def _validate_action(self, action: Any) -> int:
+        message = (
+            f"Expected action to be an integer from 0 to {self.table.n_elements - 1}, "
+            f"got {action!r}."
+        )
+        try:
+            choice = operator.index(action)
+        except TypeError as error:
+            raise InvalidActionError(message) from error
+        if not 0 <= choice < self.table.n_elements:
+            raise InvalidActionError(message)
+        return choice
 
     def _info(self, state: EpisodeState) -> dict[str, Any]:
         return {

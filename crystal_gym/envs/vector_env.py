@@ -1,24 +1,17 @@
-"""The native vector environment: arrays in, arrays out."""
+"""The native vector environment: all episodes of a batch advance in array operations."""
 
 from typing import TYPE_CHECKING, Any, Unpack
 
-import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from crystal_gym.envs.generator import InstanceGenerator, InstanceKeywords
-from crystal_gym.envs.setup import check_render_mode, resolve_generator
-from crystal_gym.episode import EpisodeState, fill, observation_space, observe, restart, start
-from crystal_gym.errors import (
-    CrystalGymError,
-    InvalidActionError,
-    ResetNeededError,
-    UnknownNameError,
-)
-from crystal_gym.masks import Mask, resolve_mask
-from crystal_gym.rewards import finish, resolve_reward
+from crystal_gym.envs.setup import SkeletonEnvSetup
+from crystal_gym.episode import EpisodeState, fill, observe, restart, start
+from crystal_gym.errors import CrystalGymError, InvalidActionError, UnknownNameError
+from crystal_gym.masks import Mask
+from crystal_gym.rewards import finish
 
 if TYPE_CHECKING:
     from crystal_gym.rewards.registry import RewardLike
@@ -26,26 +19,33 @@ if TYPE_CHECKING:
 AUTORESET_MODES = (AutoresetMode.NEXT_STEP.value, AutoresetMode.SAME_STEP.value)
 
 
-class CrystalSkeletonVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]):
-    """B skeletons filled side by side, without a loop over them.
+class CrystalSkeletonVectorEnv(
+    SkeletonEnvSetup, VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]
+):
+    """Fill B crystal skeletons side by side.
 
-    Spaces, rewards, arguments and infos are those of ``crystal_gym.envs.skeleton_env.CrystalSkeletonEnv``, with a
-    leading axis B. In infos each ``key`` is an array, and ``_key``, bool (B,), tells for which
-    environments it holds. One random stream serves all; a vector of one plays the same episodes as
-    the single environment from the same seed.
+    Spaces, rewards, arguments and infos are those of
+    ``crystal_gym.envs.skeleton_env.CrystalSkeletonEnv``, with a leading axis B. In infos, each
+    ``key`` is an array, and ``_key``, bool (B,), marks the environments for which it holds. All
+    environments share one random number generator. A vector of one environment plays the same
+    episodes as the single environment with the same seed.
 
-    ``reset(options=…)`` takes one ``crystal`` and ``source`` for all, or B of them.
+    ``reset(options=…)`` takes one ``crystal`` and ``start_site`` for all environments, or B each.
 
     Args:
         num_envs: B.
-        autoreset_mode: ``NextStep``: the step after an episode's end ignores the action and begins
-            the next episode with reward 0. ``SameStep``: the last step itself returns the next
-            episode's start; ``infos["final_obs"]`` and ``infos["final_info"]`` hold the end.
-        generator: draws crystals and orders (default: made from the other keywords).
-        reward: see the single environment.
-        mask: see the single environment; a function gets a batch.
+        autoreset_mode: ``NextStep``: the step after the end of an episode ignores the action and
+            starts the next episode with reward 0. ``SameStep``: the last step of an episode returns
+            the first observation of the next one; ``infos["final_obs"]`` and
+            ``infos["final_info"]`` hold the end of the finished episode.
+        generator: Draws crystals and orders (default: made from the remaining arguments).
+        reward: See the single environment.
+        mask: See the single environment; a function gets a batch.
         render_mode: ``ansi`` or ``rgb_array``.
-        **instances: see ``crystal_gym.envs.generator.InstanceGenerator``.
+        **instances: See ``crystal_gym.envs.generator.InstanceGenerator``.
+
+    Raises:
+        CrystalGymError: If an argument is invalid.
     """
 
     metadata = {  # noqa: RUF012 - as Gymnasium declares it
@@ -65,35 +65,37 @@ class CrystalSkeletonVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.n
         render_mode: str | None = None,
         **instances: Unpack[InstanceKeywords],
     ) -> None:
-        check_render_mode(render_mode, self.metadata["render_modes"])
         mode = autoreset_mode.value if isinstance(autoreset_mode, AutoresetMode) else autoreset_mode
         if mode not in AUTORESET_MODES:
             raise UnknownNameError("autoreset mode", mode, AUTORESET_MODES)
         if num_envs < 1:
-            raise CrystalGymError(f"A vector environment needs at least one, not {num_envs}.")
+            raise CrystalGymError(f"Expected num_envs to be at least 1, got {num_envs}.")
         self.num_envs = num_envs
         self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode(mode)}
-        self.generator = resolve_generator(generator, instances)
-        self.reward = resolve_reward(reward)
-        self.mask = resolve_mask(mask)
-        self.render_mode = render_mode
-        table = self.table = self.generator.table
-        self.reward.prepare(table)
-        self.single_observation_space = observation_space(
-            table.max_sites, table.max_edges, table.n_elements
+        self.single_observation_space, self.single_action_space = self._set_up(
+            generator, instances, reward, mask, render_mode
         )
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.single_action_space = spaces.Discrete(table.n_elements)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._same_step = mode == AutoresetMode.SAME_STEP.value
-        self._state: EpisodeState | None = None
-        # Episodes that ended at the last step and begin anew at the next.
+        # Episodes that ended at the last step and restart at the next one.
         self._over = np.zeros(num_envs, bool)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Begin an episode in every environment."""
+        """Start an episode in every environment.
+
+        Args:
+            seed: Seed of the random number generator (default: it continues).
+            options: ``crystal`` and ``start_site``, one value for all environments or B values.
+
+        Returns:
+            Observations and infos.
+
+        Raises:
+            CrystalGymError: If an option, a crystal or a site does not exist.
+        """
         super().reset(seed=seed)
         draw = self.generator.draw(self.np_random, self.num_envs, options)
         self._state = start(self.table, *draw)
@@ -103,20 +105,20 @@ class CrystalSkeletonVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.n
     def step(
         self, actions: np.ndarray
     ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Put an element on the site in focus of every crystal.
+        """Assign an element to the site in focus of every crystal.
 
         Args:
-            actions: integers from 0 to V - 1, (B,).
+            actions: Indices of elements in the vocabulary, integers from 0 to V - 1, (B,).
 
         Returns:
             Observations, rewards float64 (B,), terminations and truncations bool (B,), infos.
 
         Raises:
-            InvalidActionError: an action is out of range, or their number or type is wrong.
-            ResetNeededError: before the first reset.
+            InvalidActionError: If the actions are not B integers from 0 to V - 1.
+            ResetNeededError: If ``reset`` has not been called.
         """
-        state = self._under_way()
-        actions = self._checked(actions)
+        state = self._current_state()
+        actions = self._validate_actions(actions)
         site = state.focus
         full = fill(state, actions)
         rewards = np.empty(self.num_envs)
@@ -125,9 +127,9 @@ class CrystalSkeletonVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.n
         if self._over.any():
             rewards[self._over] = 0.0
             self._restart(state, self._over)
-        ended: dict[str, Any] = {}
+        components: dict[str, np.ndarray] = {}
         if terminations.any():
-            last, ended = finish(
+            last, components = finish(
                 self.reward,
                 self.table,
                 state.crystal[terminations],
@@ -135,39 +137,44 @@ class CrystalSkeletonVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.n
             )
             rewards[terminations] += last
         if self._same_step:
-            final = self._final(state, terminations, ended) if ended else {}
+            final = self._final_infos(state, terminations, components) if components else {}
             infos = self._infos(state) | final
         else:
-            infos = self._infos(state) | self._masked(ended, terminations)
+            infos = self._infos(state) | self._scatter(components, terminations)
             self._over = terminations.copy()
         truncations = np.zeros(self.num_envs, bool)
         return observe(self.table, state), rewards, terminations, truncations, infos
 
     def action_masks(self) -> np.ndarray:
-        """The elements that the mask allows on the sites in focus, bool (B, V)."""
-        return self.mask(self.table, self._under_way())
+        """Return the elements that the mask allows on the sites in focus, bool (B, V).
+
+        Raises:
+            ResetNeededError: If ``reset`` has not been called.
+        """
+        return self.mask(self.table, self._current_state())
 
     def expert_action(self) -> np.ndarray:
-        """The actions that put the source crystals' elements on the sites in focus, int64 (B,)."""
-        state = self._under_way()
+        """Return the actions that assign the true elements to the sites in focus, int64 (B,).
+
+        Raises:
+            ResetNeededError: If ``reset`` has not been called.
+        """
+        state = self._current_state()
         return self.table.true_elements[state.crystal, state.focus].astype(np.int64) - 1
 
     def render(self) -> Any:
-        """The crystals as texts or as uint8 (height, width, 3), a tuple of B."""
-        if self.render_mode is None:
-            gym.logger.warn("No picture without a render_mode; pass one to gymnasium.make_vec.")
-            return None
-        from crystal_gym.envs import rendering
+        """Render the crystals as ``render_mode`` says.
 
-        scenes = rendering.scenes(self.table, self._under_way())
-        return tuple(s.text() if self.render_mode == "ansi" else s.pixels() for s in scenes)
+        Returns:
+            A tuple of B texts (``ansi``) or B images, uint8 (height, width, 3) (``rgb_array``).
 
-    def _under_way(self) -> EpisodeState:
-        if self._state is None:
-            raise ResetNeededError("There are no episodes yet. Call reset() first.")
-        return self._state
+        Raises:
+            ResetNeededError: If ``reset`` has not been called.
+        """
+        scenes = self._scenes()
+        return None if scenes is None else tuple(self._frame(scene) for scene in scenes)
 
-    def _checked(self, actions: np.ndarray) -> np.ndarray:
+    def _validate_actions(self, actions: np.ndarray) -> np.ndarray:
         actions = np.asarray(actions)
         if (
             actions.shape != (self.num_envs,)
@@ -176,49 +183,54 @@ class CrystalSkeletonVectorEnv(VectorEnv[dict[str, np.ndarray], np.ndarray, np.n
             or actions.max() >= self.table.n_elements
         ):
             raise InvalidActionError(
-                f"Actions are {self.num_envs} integers from 0 to {self.table.n_elements - 1}, "
-                f"not {actions!r}."
+                f"Expected actions to be {self.num_envs} integers from 0 to "
+                f"{self.table.n_elements - 1}, got {actions!r}."
             )
         return actions.astype(np.int64, copy=False)
 
-    def _restart(self, state: EpisodeState, which: np.ndarray) -> None:
-        indices = np.flatnonzero(which)
+    def _restart(self, state: EpisodeState, ended: np.ndarray) -> None:
+        indices = np.flatnonzero(ended)
         draw = self.generator.draw(self.np_random, len(indices))
         restart(self.table, state, indices, *draw)
 
     def _infos(self, state: EpisodeState) -> dict[str, Any]:
-        always = {
+        infos = {
             "action_mask": self.mask(self.table, state).view(np.int8),
             "crystal": state.crystal.copy(),
             "start_site": state.order[:, 0].copy(),
         }
-        return always | {f"_{name}": np.ones(self.num_envs, bool) for name in always}
+        return infos | {f"_{name}": np.ones(self.num_envs, bool) for name in infos}
 
-    def _masked(self, values: dict[str, np.ndarray], which: np.ndarray) -> dict[str, np.ndarray]:
-        """Arrays (B,) with the k values where ``which`` holds, and their ``_key`` masks."""
+    def _scatter(self, components: dict[str, np.ndarray], ended: np.ndarray) -> dict[str, Any]:
+        """Spread the components of k ended episodes over arrays (B,), and add the ``_key`` masks.
+
+        Args:
+            components: Components by name, each (k,).
+            ended: The episodes that ended, bool (B,).
+        """
         infos = {}
-        for name, some in values.items():
-            infos[name] = np.zeros(self.num_envs, np.asarray(some).dtype)
-            infos[name][which] = some
-            infos[f"_{name}"] = which.copy()
+        for name, values in components.items():
+            infos[name] = np.zeros(self.num_envs, np.asarray(values).dtype)
+            infos[name][ended] = values
+            infos[f"_{name}"] = ended.copy()
         return infos
 
-    def _final(
-        self, state: EpisodeState, which: np.ndarray, ended: dict[str, np.ndarray]
+    def _final_infos(
+        self, state: EpisodeState, ended: np.ndarray, components: dict[str, np.ndarray]
     ) -> dict[str, Any]:
-        """The ends of the episodes that are over, and their next beginnings put into ``state``."""
+        """Return Gymnasium's ``final_obs`` and ``final_info``, and restart the ended episodes."""
         last = observe(self.table, state)
         info = self._infos(state)
         for name in [name for name in info if name.startswith("_")]:
-            info[name] = which.copy()
+            info[name] = ended.copy()
         observations = np.full(self.num_envs, None, object)
-        # Gymnasium's form of `final_obs`: one observation for each that ended.
-        for i in np.flatnonzero(which):
-            observations[i] = {name: values[i] for name, values in last.items()}
-        self._restart(state, which)
+        # Gymnasium stores one observation for each ended episode, and None for the others.
+        for index in np.flatnonzero(ended):
+            observations[index] = {name: values[index] for name, values in last.items()}
+        self._restart(state, ended)
         return {
             "final_obs": observations,
-            "_final_obs": which.copy(),
-            "final_info": info | self._masked(ended, which),
-            "_final_info": which.copy(),
+            "_final_obs": ended.copy(),
+            "final_info": info | self._scatter(components, ended),
+            "_final_info": ended.copy(),
         }

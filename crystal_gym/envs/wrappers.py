@@ -1,4 +1,4 @@
-"""Other forms of the observation."""
+"""Observation wrappers."""
 
 from typing import Any
 
@@ -17,32 +17,35 @@ class GraphObservation(
 ):
     """Observations as ``gymnasium.spaces.Graph``, without padding.
 
-    Minari and Stable-Baselines3 do not take this space; the environment's own observation is a flat
-    ``Dict``.
+    Minari and Stable-Baselines3 do not support this space; they need the flat ``Dict`` that the
+    environment itself returns.
 
-    - ``nodes``, float32 (n, 5): the site's element (0 empty, 1 to V), 1 if it is in focus, and its
-      fractional coordinates.
+    - ``nodes``, float32 (n, 5): the element of the site (0 empty, 1 to V), 1 if the site is in
+      focus, and its fractional coordinates.
     - ``edge_links``, int32 (m, 2): source and target sites.
     - ``edges``, float32 (m, 3): the vector in Å from the source to the target's periodic image.
 
     Args:
-        env: a ``CrystalSkeletonEnv``, wrapped or not.
+        env: A ``CrystalSkeletonEnv``, wrapped or not.
+
+    Raises:
+        CrystalGymError: If it is another environment.
     """
 
     def __init__(self, env: gym.Env[dict[str, Any], int | np.int64]) -> None:
         gym.utils.RecordConstructorArgs.__init__(self)
         super().__init__(env)
         if not isinstance(env.unwrapped, CrystalSkeletonEnv):
-            raise CrystalGymError(f"GraphObservation wraps a CrystalSkeletonEnv, not {env}.")
-        largest = env.unwrapped.table.n_elements
-        high = np.array([largest, 1, 1, 1, 1], np.float32)
+            raise CrystalGymError(f"Expected a CrystalSkeletonEnv to wrap, got {env}.")
+        n_elements = env.unwrapped.table.n_elements
+        high = np.array([n_elements, 1, 1, 1, 1], np.float32)
         self.observation_space = spaces.Graph(
             node_space=spaces.Box(np.zeros(5, np.float32), high),
             edge_space=spaces.Box(-np.inf, np.inf, (3,), np.float32),
         )
 
     def observation(self, observation: dict[str, Any]) -> spaces.GraphInstance:
-        """The graph of a flat observation."""
+        """Convert a flat observation to a graph."""
         element, focus = observation["element"], observation["focus"]
         n = int((element >= 0).sum())
         frac_coords = observation["frac_coords"][:n]

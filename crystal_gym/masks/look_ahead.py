@@ -1,9 +1,9 @@
-"""Which elements can be put next, so that the composition can still come out neutral.
+"""Elements that can be assigned next so that a charge-neutral composition can still be reached.
 
-A composition is neutral, as ``crystal_gym.crystals.validity`` has it under the rule ``strict``, when each of
+A composition is neutral, by the rule ``strict`` of ``crystal_gym.crystals.validity``, if each of
 its elements can take one oxidation state such that all charges cancel and every cation is less
-electronegative than every anion. With sites still empty that is a question about all compositions
-that contain the present one; it is answered exactly, without going through them.
+electronegative than every anion. For a partly filled crystal, this is a question about all
+compositions that contain the present one. It is answered exactly, without enumerating them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,19 +17,19 @@ from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.crystals.validity import RULES, ion
 
 RULE = "strict"
-# No oxidation state is larger.
+# The largest absolute oxidation state.
 LARGEST_CHARGE = 9
 
 
 @dataclass(frozen=True)
 class Ion:
-    """An element and the charges that it can have.
+    """An element and its possible charges.
 
     Attributes:
-        action: its place in the vocabulary.
-        level: rank of its electronegativity; equal ones share a rank.
-        positive: its positive oxidation states.
-        negative: its negative ones, without their sign.
+        action: Index of the element in the vocabulary.
+        level: Rank of its electronegativity; elements of equal electronegativity share a rank.
+        positive: Positive oxidation states.
+        negative: Absolute values of the negative oxidation states.
     """
 
     action: int
@@ -39,9 +39,7 @@ class Ion:
 
 
 def ions_of(vocabulary: Vocabulary) -> tuple[Ion, ...]:
-    """The vocabulary's elements that can be part of a neutral composition, from least to most
-    electronegative.
-    """  # noqa: D205 - one sentence
+    """Return the elements that can be in a neutral composition, by ascending electronegativity."""
     known = []
     for action, number in enumerate(vocabulary.atomic_numbers.tolist()):
         electronegativity, states = ion(number, RULES[RULE].oxidation_states)
@@ -61,15 +59,15 @@ def ions_of(vocabulary: Vocabulary) -> tuple[Ion, ...]:
 
 
 def allowed_ions(ions: Sequence[Ion], counts: Sequence[int], empty: int) -> np.ndarray:
-    """The ions that a neutral composition can go on with.
+    """Find the ions that can be added so that a neutral composition can still be reached.
 
     Args:
-        ions: I of them, in the order of their electronegativity.
-        counts: how many sites each fills already, (I,).
-        empty: m, sites still to be filled, at least 1.
+        ions: I ions in ascending order of electronegativity.
+        counts: Number of sites filled with each ion, (I,).
+        empty: m, the number of empty sites, at least 1.
 
     Returns:
-        bool (I,): True where one more of this ion leaves a neutral finish in reach.
+        bool (I,).
     """
     mirrored = [Ion(ion.action, -ion.level, ion.negative, ion.positive) for ion in reversed(ions)]
     as_anion = _allowed_cations(mirrored, list(reversed(counts)), empty)[::-1]
@@ -77,68 +75,69 @@ def allowed_ions(ions: Sequence[Ion], counts: Sequence[int], empty: int) -> np.n
 
 
 def _allowed_cations(ions: Sequence[Ion], counts: Sequence[int], empty: int) -> np.ndarray:
-    """The same, if the ion asked for becomes a cation.
+    """Find the ions that can be added as cations; see ``allowed_ions``.
 
-    The ions are gone through in their order, first as cations, from some level on as anions. On the
-    way a *situation* is the number j of sites newly filled and the charge c so far; sets of them
-    are the bits j W + c of one integer, and adding an ion's atoms shifts all of them at once.
+    The ions are processed in order, as cations up to some level and as anions above it. A *state*
+    of the search is the number j of newly filled sites and the total charge c. A set of states is
+    one integer with the bits j W + c, so that adding an ion's atoms shifts all of them at once.
     """
-    # So wide that charges which an inverse step takes below 0 are never mistaken for others.
+    # Wide enough that charges which an inverse step moves below 0 do not collide with others.
     width = 2 * LARGEST_CHARGE * (sum(counts) + empty) + 1
-    everything = (1 << (empty + 1) * width) - 1
+    all_bits = (1 << (empty + 1) * width) - 1
 
-    def forward(situations: int, count: int, states: Iterable[int], fresh: int = 0) -> int:
-        """Situations after an ion that fills ``count`` sites took one of its states."""
-        reached = 0 if count or fresh else situations
-        for state in states:
-            atom = width + state
-            start = situations << count * state + max(fresh, not count) * atom & everything
-            reached |= _repeated(start, atom, empty) & everything
+    def forward(reachable: int, count: int, charges: Iterable[int], added: int = 0) -> int:
+        """Return the states after an ion on ``count`` sites takes one of its charges."""
+        reached = 0 if count or added else reachable
+        for charge in charges:
+            atom = width + charge
+            first = reachable << count * charge + max(added, not count) * atom & all_bits
+            reached |= _shift_union(first, atom, empty) & all_bits
         return reached
 
-    def backward(situations: int, count: int, states: Iterable[int]) -> int:
-        """Situations from which that leads to one of those given."""
-        reached = 0 if count else situations
-        for state in states:
-            atom = width + state
-            reached |= _repeated(situations >> count * state + (not count) * atom, -atom, empty)
+    def backward(finish: int, count: int, charges: Iterable[int]) -> int:
+        """Return the states from which ``forward`` leads to one of the given states."""
+        reached = 0 if count else finish
+        for charge in charges:
+            atom = width + charge
+            first = finish >> count * charge + (not count) * atom
+            reached |= _shift_union(first, -atom, empty)
         return reached
 
-    def against(situations: int, count: int, states: Iterable[int]) -> int:
-        """Situations that an anion's atoms, and those of the ions after it, make neutral."""
-        reached = 0 if count else situations
-        for state in states:
-            atom = width - state
-            start = situations << count * state >> (not count) * atom
-            reached |= _repeated(start, -atom, empty)
+    def neutralized(finish: int, count: int, charges: Iterable[int]) -> int:
+        """Return the states that an anion, and the anions after it, make neutral."""
+        reached = 0 if count else finish
+        for charge in charges:
+            atom = width - charge
+            first = finish << count * charge >> (not count) * atom
+            reached |= _shift_union(first, -atom, empty)
         return reached
 
     pairs = list(zip(ions, counts, strict=True))
     before = list(
         accumulate(pairs, lambda x, pair: forward(x, pair[1], pair[0].positive), initial=1)
     )
-    # Neutral, if all ions from here on are anions.
+    # States that become neutral if all ions from an index on are anions.
     neutral = list(
         accumulate(
             reversed(pairs),
-            lambda x, pair: against(x, pair[1], pair[0].negative),
+            lambda x, pair: neutralized(x, pair[1], pair[0].negative),
             initial=1 << empty * width,
         )
     )[::-1]
     allowed = np.zeros(len(ions), bool)
     finish = neutral[-1]
     for i in reversed(range(len(ions))):
-        one_more = forward(before[i], counts[i], ions[i].positive, fresh=1)
-        allowed[i] = bool(one_more & finish)
+        with_one_more = forward(before[i], counts[i], ions[i].positive, added=1)
+        allowed[i] = bool(with_one_more & finish)
         finish = backward(finish, counts[i], ions[i].positive)
         if i == 0 or ions[i - 1].level != ions[i].level:
             finish |= neutral[i]
     return allowed
 
 
-def _repeated(situations: int, shift: int, times: int) -> int:
-    """The union of the situations shifted 0, 1, … and at least ``times`` times."""
+def _shift_union(bits: int, shift: int, times: int) -> int:
+    """Return the union of the bits shifted 0, 1, … and at least ``times`` times."""
     steps = range(times.bit_length())
     if shift > 0:
-        return reduce(lambda x, step: x | x << (shift << step), steps, situations)
-    return reduce(lambda x, step: x | x >> (-shift << step), steps, situations)
+        return reduce(lambda x, step: x | x << (shift << step), steps, bits)
+    return reduce(lambda x, step: x | x >> (-shift << step), steps, bits)

@@ -1,4 +1,4 @@
-"""FIXDOC."""
+"""The interface of masks, and the mask ``none``."""
 
 import functools
 from collections.abc import Callable
@@ -7,18 +7,26 @@ import numpy as np
 
 from crystal_gym.episode import EpisodeState, EpisodeTable
 
-# From the state of one episode or of a batch of B to bool (V,) or (B, V), True where allowed; a
-# fresh array at every call.
+# Maps the crystals and the state of one episode or of B episodes to the allowed elements, bool (V,)
+# or (B, V). Every call returns a fresh array.
 Mask = Callable[[EpisodeTable, EpisodeState], np.ndarray]
 
 
 def no_mask(table: EpisodeTable, state: EpisodeState) -> np.ndarray:
-    """No restriction: every element everywhere."""
+    """Allow every element.
+
+    Args:
+        table: The crystals.
+        state: One episode or a batch of B.
+
+    Returns:
+        bool (V,) or (B, V), all True.
+    """
     shape = (len(state.crystal), table.n_elements) if state.rows else table.n_elements
     return _all_true(shape).copy()
 
 
-# Copying is several times faster than making anew, and this runs at every step.
+# A copy is several times faster than a new array, and this function is called at every step.
 @functools.lru_cache(maxsize=16)
 def _all_true(shape: int | tuple[int, int]) -> np.ndarray:
     return np.ones(shape, bool)

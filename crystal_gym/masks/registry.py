@@ -1,4 +1,4 @@
-"""Action masks: which elements may be put on the site in focus."""
+"""Masks by name."""
 
 import numpy as np
 
@@ -11,13 +11,16 @@ MASKS: dict[str, Mask] = {"charge-neutral": charge_neutral, "none": no_mask}
 
 
 def resolve_mask(mask: str | Mask) -> Mask:
-    """A mask given by its name or as a function.
+    """Return a mask given by its name or as a function.
 
-    The answers of a function are checked for their shape and copied.
+    The result of a function is checked for its shape and copied at every call.
+
+    Args:
+        mask: A name of ``MASKS``, or a function of ``(table, state)``, see ``Mask``.
 
     Raises:
-        UnknownNameError: no such name.
-        CrystalGymError: neither a name nor a function.
+        UnknownNameError: If there is no mask with this name.
+        CrystalGymError: If it is neither a name nor a function.
     """
     if isinstance(mask, str):
         if mask not in MASKS:
@@ -25,15 +28,17 @@ def resolve_mask(mask: str | Mask) -> Mask:
         return MASKS[mask]
     if not callable(mask):
         raise CrystalGymError(
-            f"A mask is a name or a function of (table, state), not {mask!r}. "
+            f"Expected mask to be a name or a function of (table, state), got {mask!r}. "
             f"Names: {', '.join(sorted(MASKS))}."
         )
 
-    def checked(table: EpisodeTable, state: EpisodeState) -> np.ndarray:
-        answer = np.array(mask(table, state), bool)
+    def checked_mask(table: EpisodeTable, state: EpisodeState) -> np.ndarray:
+        allowed = np.array(mask(table, state), bool)
         shape = (*map(len, state.rows), table.n_elements)
-        if answer.shape != shape:
-            raise CrystalGymError(f"The action mask has shape {answer.shape}; it must be {shape}.")
-        return answer
+        if allowed.shape != shape:
+            raise CrystalGymError(
+                f"Expected the action mask to have shape {shape}, got {allowed.shape}."
+            )
+        return allowed
 
-    return checked
+    return checked_mask

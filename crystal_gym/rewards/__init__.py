@@ -1,10 +1,8 @@
-"""What filling a crystal is worth: one file per reward, and a registry of their names."""
+"""Rewards for filling crystal skeletons: one module per reward, and a registry of their names."""
 
-import numpy as np
-
-from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import RewardError
 from crystal_gym.rewards.energy.formation_energy import FormationEnergyReward
+from crystal_gym.rewards.episode_end import finish
 from crystal_gym.rewards.failure_handling import FailureHandler
 from crystal_gym.rewards.function import FunctionReward
 from crystal_gym.rewards.match import MatchReward, fraction_matched
@@ -31,21 +29,3 @@ __all__ = [
     "fraction_matched",
     "resolve_reward",
 ]
-
-
-def finish(
-    reward: Reward, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The reward's ``on_finish``, its components joined by ``match``, the fraction right.
-
-    Args:
-        reward: whose verdict is asked.
-        table: the crystals.
-        crystal: rows of the table, (k,).
-        elements: codes, int32 (k, N), padded with -1.
-
-    Returns:
-        The reward, (k,), and components by name, each (k,).
-    """
-    last, components = reward.on_finish(table, crystal, elements)
-    return last, {**components, "match": fraction_matched(table, crystal, elements)}

@@ -1,69 +1,67 @@
-"""What rewards do about single crystals that they cannot judge.
+"""Handling of crystals for which a reward cannot be computed.
 
-A value that is NaN or infinite is replaced, counted and told, and the run goes on; an exception
-stops it, as an error that names the crystal.
+A value that is NaN or infinite is replaced by a fallback and counted, and the episode continues. An
+exception stops the episode with an error that names the crystal.
 """
 
 import contextlib
 import logging
-import math
 from collections.abc import Iterator
-from numbers import Real
 
 import numpy as np
 
 from crystal_gym.collections.collection import formula
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError, RewardError
+from crystal_gym.rewards.validation import require_finite
 
 _log = logging.getLogger(__name__)
 
-
-# The component that tells how many there were so far; in a sum it follows the part's name and "/".
-COUNT = "failures"
+# Component with the number of failures so far; in a weighted sum it is prefixed with "NAME/".
+FAILURE_COUNT = "failures"
 
 
 class FailureHandler:
-    """Puts a finite number in the place of rewards that are none, and counts them.
+    """Replaces rewards that are NaN or infinite by a fallback, and counts them.
 
     The first failure is logged as a warning that names the crystal.
 
     Args:
-        fallback: the reward of a crystal whose value is NaN or infinite. It should lie below all
-            values that are meant to be earned, or failing pays.
+        fallback: The reward of a crystal whose value is NaN or infinite. Choose it below all
+            regular rewards; otherwise failing pays off.
 
     Attributes:
-        count: failures so far.
+        count: Number of failures so far.
 
     Raises:
-        CrystalGymError: the fallback is not a finite number.
+        CrystalGymError: If the fallback is not a finite number.
     """
 
     def __init__(self, fallback: float) -> None:
-        self.fallback = finite(fallback, "The fallback of a reward")
+        self.fallback = require_finite(fallback, "fallback")
         self.count = 0
 
     def replace_failures(
         self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray, values: np.ndarray
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The values with the fallback in the place of NaN and infinities, and components for info.
+        """Replace NaN and infinities by the fallback.
 
         Args:
-            table: the crystals.
-            crystal: rows of the table, (k,).
-            elements: codes, int32 (k, N), padded with -1.
-            values: the rewards as they came out, (k,).
+            table: The crystals, to name the first failure.
+            crystal: Rows of the table, (k,).
+            elements: Codes of the elements, int32 (k, N), padded with -1.
+            values: The computed rewards, (k,).
 
         Returns:
-            Finite rewards, float64 (k,), and the components ``failed`` (1 where the fallback
-            stands, else 0) and ``failures`` (their number so far), float64 (k,).
+            Finite rewards, float64 (k,), and the components ``failed`` (1 where the fallback is
+            paid, else 0) and ``failures`` (number of failures so far), float64 (k,).
         """
         failed = ~np.isfinite(values)
         if failed.any() and not self.count:
             first = int(np.argmax(failed))
             _log.warning(
-                "The reward of %s is %s; %s is paid in its place, and in that of others like it "
-                "(`failed` and `failures` in info).",
+                "The reward of %s is %s, so the fallback %s is paid. Later failures are counted in "
+                "the info keys `failed` and `failures` without a message.",
                 describe_crystal(table, crystal[first], elements[first]),
                 values[first],
                 self.fallback,
@@ -71,23 +69,23 @@ class FailureHandler:
         self.count += int(failed.sum())
         return np.where(failed, self.fallback, values), {
             "failed": failed.astype(np.float64),
-            COUNT: np.full(len(values), float(self.count)),
+            FAILURE_COUNT: np.full(len(values), float(self.count)),
         }
 
 
 @contextlib.contextmanager
-def name_failed_crystal(table: EpisodeTable, row: int, sites: np.ndarray) -> Iterator[None]:
-    """Turn any exception of the block into a ``RewardError`` that names one filled crystal.
+def name_failed_crystal(table: EpisodeTable, row: int, elements: np.ndarray) -> Iterator[None]:
+    """Convert exceptions raised in the block to a ``RewardError`` that names the crystal.
 
-    Errors that are already made for the user pass as they are.
+    A ``CrystalGymError`` is raised unchanged.
 
     Args:
-        table: the crystals.
-        row: the crystal's row of the table.
-        sites: codes of the elements put on its sites, (N,), padded with -1.
+        table: The crystals.
+        row: The crystal's row of the table.
+        elements: Codes of the elements on its sites, (N,), padded with -1.
 
     Raises:
-        RewardError: chained to the exception.
+        RewardError: If the block raises; the exception is chained.
     """
     try:
         yield
@@ -95,26 +93,12 @@ def name_failed_crystal(table: EpisodeTable, row: int, sites: np.ndarray) -> Ite
         raise
     except Exception as error:
         raise RewardError(
-            f"The reward failed on {describe_crystal(table, row, sites)}: {type(error).__name__}: {error}"
+            f"The reward failed on {describe_crystal(table, row, elements)}: "
+            f"{type(error).__name__}: {error}"
         ) from error
 
 
-def describe_crystal(table: EpisodeTable, row: int, sites: np.ndarray) -> str:
-    """Formula and skeleton of a filled crystal, for messages: ``SrTiO3 on skeleton '17'``."""
-    numbers = table.vocabulary.decode(sites)
+def describe_crystal(table: EpisodeTable, row: int, elements: np.ndarray) -> str:
+    """Return formula and skeleton of a filled crystal, as in ``SrTiO3 on skeleton '17'``."""
+    numbers = table.vocabulary.decode(elements)
     return f"{formula(numbers)} on skeleton {str(table.collection.ids[row])!r}"
-
-
-def finite(value: object, what: str) -> float:
-    """A finite number as float.
-
-    Args:
-        value: what was given.
-        what: what it is, to begin the message.
-
-    Raises:
-        CrystalGymError: it is not a number, or NaN or infinite.
-    """
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise CrystalGymError(f"{what} is a finite number, not {value!r}.")
-    return float(value)

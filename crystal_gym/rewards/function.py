@@ -1,4 +1,4 @@
-"""Reward from a function of the finished crystal."""
+"""Reward computed by a function of the finished structure."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 
 
 class FunctionReward(Reward):
-    """What a function says of the finished crystal, at the end of the episode.
+    """Value of a function of the finished structure, at the end of the episode.
+
+    Components: ``score``, the value of the function, and those of ``FailureHandler``.
 
     Args:
-        function: from a pymatgen ``Structure`` to a number.
-        fallback: the reward where the function returns NaN or an infinity; give one below all
-            values that are meant to be earned.
+        function: Maps a pymatgen ``Structure`` to a number.
+        fallback: The reward where the function returns NaN or an infinity. Choose it below all
+            regular values.
+
+    Raises:
+        CrystalGymError: If the fallback is not a finite number.
     """
 
     def __init__(self, function: "Callable[[Structure], float]", fallback: float = 0.0) -> None:
@@ -34,25 +39,33 @@ class FunctionReward(Reward):
     def on_finish(
         self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The function's value; it as it came out as component ``score``; those of ``FailureHandler``.
+        """Evaluate the function on each crystal.
+
+        Args:
+            table: The crystals.
+            crystal: Rows of the table, (k,).
+            elements: Codes of the elements, int32 (k, N), padded with -1.
+
+        Returns:
+            The rewards, float64 (k,), and the components.
 
         Raises:
-            RewardError: the function raises, or its value is not a number.
+            RewardError: If the function raises or does not return a number.
         """
         pairs = zip(crystal.tolist(), elements, strict=True)
-        values = np.array([self._value(table, row, sites) for row, sites in pairs], np.float64)
-        paid, told = self.failures.replace_failures(table, crystal, elements, values)
-        return paid, {"score": values, **told}
+        values = np.array([self._evaluate(table, row, codes) for row, codes in pairs], np.float64)
+        rewards, components = self.failures.replace_failures(table, crystal, elements, values)
+        return rewards, {"score": values, **components}
 
-    def _value(self, table: EpisodeTable, row: int, sites: np.ndarray) -> float:
-        numbers = table.vocabulary.decode(sites[: table.n_sites[row]])
+    def _evaluate(self, table: EpisodeTable, row: int, elements: np.ndarray) -> float:
+        numbers = table.vocabulary.decode(elements[: table.n_sites[row]])
         structure = table.collection.skeleton(row).fill(numbers)
-        with name_failed_crystal(table, row, sites):
+        with name_failed_crystal(table, row, elements):
             value = self.function(structure)
         try:
             return float(value)
         except (TypeError, ValueError, OverflowError) as error:
             raise RewardError(
-                "The reward function must return a number; for "
-                f"{describe_crystal(table, row, sites)} it returned {value!r}."
+                "Expected the reward function to return a number for "
+                f"{describe_crystal(table, row, elements)}, got {value!r}."
             ) from error

@@ -1,53 +1,55 @@
-"""Reward for a wanted band gap, from Castelli's DFT values of Perov-5's crystals."""
+"""Reward for a target band gap, from DFT band gaps of the crystals in Perov-5."""
 
 import numpy as np
 
-from crystal_gym.errors import CrystalGymError, UnknownNameError
-from crystal_gym.rewards.failure_handling import finite
+from crystal_gym.errors import UnknownNameError
 from crystal_gym.rewards.label_lookup import LabelReward, LabelTable
+from crystal_gym.rewards.validation import require_finite
 
-# Which gap → its label.
+# Labels by kind of gap.
 GAPS = {"indirect": "ind_gap", "direct": "dir_gap"}
 
 
 class Perov5GapReward(LabelReward):
-    """How near the crystal's band gap is to a wanted one: exp(-(gap - target)² / 1 eV²).
+    """Similarity of the crystal's band gap to a target, exp(-(gap - target)² / 1 eV²), from 0 to 1.
 
-    From 0 to 1, the form that the benchmark CrystalGym (Govindarajan et al., 2025) gives to the
-    gap. The gap is that of the crystal in its own lattice, whatever the skeleton's. Fillings that
-    Perov-5 does not hold are missing, see ``Perov5DftReward``.
+    The benchmark CrystalGym (Govindarajan et al., 2025) scores band gaps in the same form. The
+    labels are Castelli's DFT values of each crystal in its own lattice; the lattice of the skeleton
+    has no effect. Crystals that Perov-5 does not contain have no label, see ``Perov5DftReward``.
 
-    Components: ``gap`` in eV, ``labelled``, ``regret``.
+    Components: ``gap`` in eV, ``labelled`` and ``regret``, see ``LabelReward``.
 
     Args:
-        target: the wanted gap in eV (default: that of silicon, as in CrystalGym).
-        gap: ``indirect``, between the band edges wherever they are, or ``direct``.
-        missing: see ``LabelReward``; ``worst`` is the lowest reward of a crystal in the table.
+        target: Target gap in eV (default: the gap of silicon, as in CrystalGym).
+        gap: ``indirect``, the smallest gap between any two points of the bands, or ``direct``.
+        missing: See ``LabelReward``; ``worst`` is the lowest reward of a crystal in the table.
 
     Raises:
-        CrystalGymError: the target is no number from 0 on.
-        UnknownNameError: no such gap or policy.
+        CrystalGymError: If the target is not a finite number of at least 0.
+        UnknownNameError: If the gap or the policy for missing labels does not exist.
     """
 
     def __init__(self, target: float = 1.12, gap: str = "indirect", missing: str = "worst") -> None:
         if not isinstance(gap, str) or gap not in GAPS:
             raise UnknownNameError("band gap", gap, GAPS)
         super().__init__(GAPS[gap], missing)
-        self.target = finite(target, "A wanted band gap (eV)")
-        if self.target < 0:
-            raise CrystalGymError(f"A wanted band gap is at least 0 eV, not {target!r}.")
+        self.target = require_finite(target, "target (eV)", minimum=0)
 
-    def judge(
-        self, labels: LabelTable, skeleton: np.ndarray, found: np.ndarray
+    def score(
+        self, labels: LabelTable, skeleton: np.ndarray, crystal: np.ndarray
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The nearness, and component ``gap``."""
-        gap = labels.values[found]
-        return self._nearness(gap), {"gap": gap}
+        """Return the similarity and the component ``gap``; see ``LabelReward.score``."""
+        gap = labels.values[crystal]
+        return self._similarity(gap), {"gap": gap}
 
-    def extremes(self, labels: LabelTable) -> tuple[np.ndarray, float]:
-        """The highest and the lowest nearness in the table; skeletons do not matter."""
-        nearness = self._nearness(labels.values)
-        return np.full(len(nearness), np.nanmax(nearness)), float(np.nanmin(nearness))
+    def best_rewards(self, labels: LabelTable) -> np.ndarray:
+        """Return the highest similarity in the table for every skeleton, (C,)."""
+        similarity = self._similarity(labels.values)
+        return np.full(len(similarity), np.nanmax(similarity))
 
-    def _nearness(self, gap: np.ndarray) -> np.ndarray:
+    def worst_reward(self, labels: LabelTable) -> float:
+        """Return the lowest similarity in the table."""
+        return float(np.nanmin(self._similarity(labels.values)))
+
+    def _similarity(self, gap: np.ndarray) -> np.ndarray:
         return np.exp(-((gap - self.target) ** 2))

@@ -18,10 +18,10 @@ from crystal_gym.rewards.weighted_sum import WeightedSum
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    # What `resolve_reward` takes; it tells more.
+    # The argument of `resolve_reward`.
     RewardLike = str | Mapping[str, Any] | Reward | Callable[[Structure], float]
 
-# Name of a reward → what makes it; keyword arguments are its parameters, and all have defaults.
+# Factories of rewards by name. Their keyword arguments are the parameters; all have defaults.
 REWARDS: dict[str, Callable[..., Reward]] = {
     "formation-energy": FormationEnergyReward,
     "match": MatchReward,
@@ -34,47 +34,48 @@ REWARDS: dict[str, Callable[..., Reward]] = {
 
 
 def resolve_reward(reward: "RewardLike") -> Reward:
-    """A reward given by name, as a mapping, as an object, or as a function.
+    """Make a reward from a name, a mapping or a function; return a ``Reward`` unchanged.
 
     Args:
-        reward: a name of ``REWARDS``; a mapping of names to weights, or to mappings of parameters,
-            of which ``weight`` (default 1) is one; a ``Reward``; or a function from the finished
-            structure to a number. ``{"perov5-gap": {"target": 1.5}}`` is one reward,
+        reward: A name of ``REWARDS``; a mapping of names to weights or to mappings of parameters,
+            which may include ``weight`` (default 1); a ``Reward``; or a function from the finished
+            structure to a number. ``{"perov5-gap": {"target": 1.5}}`` is a single reward,
             ``{"match": 1, "perov5-gap": {"weight": 0.5, "target": 1.5}}`` is a sum.
 
     Returns:
-        The reward; of a mapping the ``WeightedSum``, or its only part where that has weight 1.
+        The reward. A mapping gives a ``WeightedSum``, or its only part if that has weight 1.
 
     Raises:
-        UnknownNameError: no such name.
-        CrystalGymError: none of these, or bad weights or parameters.
+        UnknownNameError: If the reward or one of its parameters does not exist.
+        CrystalGymError: If the argument is of another type, or a weight or parameter is invalid.
     """
     if isinstance(reward, Reward):
         return reward
     if isinstance(reward, str):
-        return _named(reward, {})
+        return _make_reward(reward, {})
     if isinstance(reward, Mapping):
-        return _sum(reward)
+        return _make_sum(reward)
     if not callable(reward) or isinstance(reward, type):
         raise CrystalGymError(
-            "A reward is a name, a mapping of names to weights or parameters, a Reward object or a "
-            f"function of a Structure, not {reward!r}. Names: {', '.join(sorted(REWARDS))}."
+            "Expected reward to be a name, a mapping of names to weights or parameters, a Reward "
+            f"object or a function of a Structure, got {reward!r}. "
+            f"Names: {', '.join(sorted(REWARDS))}."
         )
     return FunctionReward(reward)
 
 
-def _sum(entries: Mapping[str, Any]) -> Reward:
+def _make_sum(entries: Mapping[str, Any]) -> Reward:
     parts: dict[str, tuple[float, Reward]] = {}
     for name, entry in entries.items():
         parameters = dict(entry) if isinstance(entry, Mapping) else {"weight": entry}
         weight = parameters.pop("weight", 1.0)
-        parts[name] = weight, _named(name, parameters)
+        parts[name] = weight, _make_reward(name, parameters)
     total = WeightedSum(parts)
-    (weight, only), *others = total.parts.values()
-    return only if weight == 1 and not others else total
+    (weight, first), *others = total.parts.values()
+    return first if weight == 1 and not others else total
 
 
-def _named(name: str, parameters: dict[str, Any]) -> Reward:
+def _make_reward(name: str, parameters: dict[str, Any]) -> Reward:
     if name not in REWARDS:
         raise UnknownNameError("reward", name, REWARDS)
     known = inspect.signature(REWARDS[name]).parameters

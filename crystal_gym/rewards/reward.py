@@ -1,4 +1,4 @@
-"""What a reward is."""
+"""The interface of rewards."""
 
 from typing import Any
 
@@ -8,50 +8,58 @@ from crystal_gym.episode import EpisodeTable
 
 
 class Reward:
-    """What filling a site and finishing a crystal is worth; both default to nothing.
+    """Reward for filling sites and finishing crystals.
 
-    One object serves the single and the vector environment. Write your own by overriding one method
-    or both, and pass an instance as ``reward`` to the environment.
+    Both methods return zero by default. To write a reward, override one or both and pass an
+    instance to the environment as ``reward``. The same object serves the single and the vector
+    environment.
 
     Attributes:
-        labels: names of the collection's labels that decide what is paid.
+        labels: Names of the collection's labels on which the reward depends.
     """
 
     labels: tuple[str, ...] = ()
 
     def prepare(self, table: EpisodeTable) -> None:
-        """What can be done before the first episode; an environment calls it with its crystals.
+        """Prepare for the crystals of an environment, which calls this once when it is made.
 
-        The place to refuse crystals that cannot be judged. The other methods must not count on it.
+        Override it to reject unsuitable crystals early. The other methods must also work without
+        this call.
+
+        Args:
+            table: The crystals.
+
+        Raises:
+            CrystalGymError: If the reward is not defined for these crystals.
         """
 
     def on_fill(self, table: EpisodeTable, crystal: Any, site: Any, element: Any) -> Any:
-        """Reward for putting an element on a site, elementwise.
+        """Return the reward for assigning an element to a site, elementwise.
 
         Args:
-            table: the crystals, their true elements and the vocabulary.
-            crystal: rows of the table, an int or (B,).
-            site: the sites that were filled, an int or (B,).
-            element: codes (1 to V) of the elements put there, an int or (B,).
+            table: The crystals, their true elements and the vocabulary.
+            crystal: Rows of the table, an int or (B,).
+            site: The filled sites, an int or (B,).
+            element: Codes (1 to V) of the assigned elements, an int or (B,).
 
         Returns:
-            A float, which holds for all, or float64 (B,). In a vector environment, rows of crystals
-            that were already full are asked for too, and their answers dropped.
+            A float for all, or float64 (B,). The vector environment also passes crystals that were
+            already full and ignores their values.
         """
         return np.zeros(np.shape(crystal))
 
     def on_finish(
         self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Reward at the end of episodes, on top of ``on_fill`` for the last site.
+        """Return the reward at the end of episodes, in addition to ``on_fill`` for the last site.
 
         Args:
-            table: the crystals, their true elements and the vocabulary.
-            crystal: rows of the table, (k,).
-            elements: codes of the elements on all sites, int32 (k, N), padded with -1;
-                ``table.vocabulary.decode`` makes atomic numbers of them.
+            table: The crystals, their true elements and the vocabulary.
+            crystal: Rows of the table, (k,).
+            elements: Codes of the elements on all sites, int32 (k, N), padded with -1;
+                ``table.vocabulary.decode`` converts them to atomic numbers.
 
         Returns:
-            The reward, (k,), and components by name, each (k,), that will stand in ``info``.
+            The rewards, (k,), and components by name, each (k,), which are added to ``info``.
         """
         return np.zeros(len(crystal)), {}

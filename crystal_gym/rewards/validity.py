@@ -1,4 +1,4 @@
-"""Reward for a composition that is chemically valid."""
+"""Reward for a chemically valid composition."""
 
 import numpy as np
 
@@ -9,11 +9,17 @@ from crystal_gym.rewards.reward import Reward
 
 
 class ValidityReward(Reward):
-    """1 at the end of an episode if SMACT finds the composition valid, else 0.
+    """1 at the end of the episode if the composition is valid by SMACT, else 0.
+
+    Component: ``validity``, the same value.
 
     Args:
-        rule: a name of ``crystal_gym.crystals.validity.RULES``. The default is the paper's measure, which
-            single elements and alloys satisfy; ``strict`` excludes them.
+        rule: A name of ``crystal_gym.crystals.validity.RULES``. The default is the measure of
+            "Behavioral Cloning for Crystal Design", which accepts single elements and all alloys;
+            ``strict`` rejects single elements and treats alloys as any other composition.
+
+    Raises:
+        UnknownNameError: If the rule does not exist.
     """
 
     def __init__(self, rule: str = "smact14") -> None:
@@ -24,6 +30,15 @@ class ValidityReward(Reward):
     def on_finish(
         self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """1 or 0, and the same as component ``validity``."""
+        """Check the compositions.
+
+        Args:
+            table: The crystals.
+            crystal: Rows of the table, (k,).
+            elements: Codes of the elements, int32 (k, N), padded with -1.
+
+        Returns:
+            The rewards, float64 (k,), and the component ``validity``.
+        """
         valid = is_valid(table.vocabulary.decode(elements), self.rule).astype(np.float64)
         return valid, {"validity": valid}

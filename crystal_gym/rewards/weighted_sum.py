@@ -7,44 +7,52 @@ import numpy as np
 
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError
-from crystal_gym.rewards.failure_handling import finite
 from crystal_gym.rewards.reward import Reward
+from crystal_gym.rewards.validation import require_finite
 
 
 class WeightedSum(Reward):
-    """The sum of rewards, each times its weight, at every step and at the end.
+    """Weighted sum of rewards, at every step and at the end.
 
-    The components of a part stand in info as ``part/component``, so that they never collide. A part
-    of weight 0 pays nothing, not even NaN, but tells its components.
+    The components of each part are named ``part/component`` in ``info``. A part with weight 0 adds
+    its components to ``info`` but nothing to the reward, even where its value is NaN.
 
     Args:
-        parts: weight and reward of each part, by names of your choice.
+        parts: Weight and reward of each part, by an arbitrary name.
 
     Raises:
-        CrystalGymError: no parts, or a weight that is not a finite number.
+        CrystalGymError: If there are no parts, a weight is not a finite number, or a part is not a
+            ``Reward``.
     """
 
     def __init__(self, parts: Mapping[str, tuple[float, Reward]]) -> None:
         if not parts:
-            raise CrystalGymError("A weighted sum needs at least one reward.")
+            raise CrystalGymError("Expected at least one reward in a weighted sum, got none.")
         self.parts: dict[str, tuple[float, Reward]] = {}
         for name, (weight, reward) in parts.items():
             if not isinstance(reward, Reward):
                 raise CrystalGymError(
-                    f"Part {name!r} of a weighted sum is a Reward, not {reward!r}; "
-                    "`resolve_reward` makes one of a name or a function."
+                    f"Expected part {name!r} of a weighted sum to be a Reward, got {reward!r}. "
+                    "Convert names and functions with resolve_reward."
                 )
-            self.parts[name] = finite(weight, f"The weight of reward {name!r}"), reward
-        found = {label for _, reward in self.parts.values() for label in reward.labels}
-        self.labels = tuple(sorted(found))
+            self.parts[name] = require_finite(weight, f"the weight of reward {name!r}"), reward
+        labels = {label for _, reward in self.parts.values() for label in reward.labels}
+        self.labels = tuple(sorted(labels))
 
     def prepare(self, table: EpisodeTable) -> None:
-        """Prepare every part."""
+        """Prepare every part.
+
+        Args:
+            table: The crystals.
+
+        Raises:
+            CrystalGymError: If a part is not defined for these crystals.
+        """
         for _, reward in self.parts.values():
             reward.prepare(table)
 
     def on_fill(self, table: EpisodeTable, crystal: Any, site: Any, element: Any) -> Any:
-        """The parts' rewards for the step, weighted and summed."""
+        """Return the weighted sum of the parts' rewards for a step; see ``Reward.on_fill``."""
         total = np.zeros(np.shape(crystal))
         for weight, reward in self.parts.values():
             if weight:
@@ -54,11 +62,11 @@ class WeightedSum(Reward):
     def on_finish(
         self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """The parts' rewards for the end, weighted and summed, and all their components."""
+        """Return the weighted sum of the parts' rewards at the end; see ``Reward.on_finish``."""
         total, components = np.zeros(len(crystal)), {}
         for name, (weight, reward) in self.parts.items():
-            last, told = reward.on_finish(table, crystal, elements)
+            last, own = reward.on_finish(table, crystal, elements)
             if weight:
                 total = total + weight * last
-            components |= {f"{name}/{component}": value for component, value in told.items()}
+            components |= {f"{name}/{component}": value for component, value in own.items()}
         return total, components

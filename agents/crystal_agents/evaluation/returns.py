@@ -16,7 +16,7 @@ from crystal_agents.rollouts.rollout import Scorer, batch_by_size, roll_out_all
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.masks import Mask, no_mask
 from crystal_gym.rewards import Reward, finish
-from crystal_gym.rewards.failure_handling import COUNT
+from crystal_gym.rewards.failure_handling import FAILURE_COUNT
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def nan_means(metrics: Mapping[str, np.ndarray]) -> MetricMeans:
     """
     means, n_missing = {}, {}
     for name, values in metrics.items():
-        if name.rpartition("/")[2] == COUNT:
+        if name.rpartition("/")[2] == FAILURE_COUNT:
             continue
         count = int(np.isnan(values).sum())
         means[name] = float(np.nanmean(values)) if count < len(values) else float("nan")

@@ -7,7 +7,7 @@ import numpy as np
 
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.rewards.energy.lru_cache import LRUCache
-from crystal_gym.rewards.energy.models import CHGNET, resolve_energy_model
+from crystal_gym.rewards.energy.models import resolve_energy_model
 from crystal_gym.rewards.energy.references import ReferenceEnergies
 from crystal_gym.rewards.failure_handling import FailureHandler
 from crystal_gym.rewards.reward import Reward
@@ -15,37 +15,39 @@ from crystal_gym.rewards.reward import Reward
 if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
 
-# Fillings that are remembered, about half a kilobyte each.
-_MEMORY = 2**17
+# Number of cached energies, about half a kilobyte each.
+_CACHED_ENERGIES = 2**17
 
 
 class FormationEnergyReward(Reward):
-    """Minus the formation energy of the filled skeleton, in eV/atom, at the end of an episode.
+    """Minus the formation energy of the filled skeleton in eV/atom, at the end of the episode.
 
-    The skeleton is not relaxed: its geometry is what it is. The formation energy is the crystal's
-    energy less the energies of its elements, by the same calculator; below 0 for a crystal more
-    stable than the elements.
+    The formation energy is the energy of the crystal minus the energies of its elements, by the
+    same calculator. It is negative for a crystal that is more stable than its elements. The
+    skeleton is not relaxed.
 
-    Components: ``formation_energy`` in eV/atom, NaN where it could not be computed, and those of
+    Components: ``formation_energy`` in eV/atom, NaN where the computation failed, and those of
     ``crystal_gym.rewards.FailureHandler``.
 
     Args:
-        calculator: ``chgnet`` (extra ``energy``), the machine-learning potential; ASE's name of a
-            calculator, like ``emt``; ``module:Class``; or an ASE calculator.
-        settings: keyword arguments of a calculator given by name.
-        references: energies of the elements by symbol, in eV/atom. Those that are not given come
-            with the package for CHGNet; for other calculators they are computed when an element
-            first occurs, see ``crystal_gym.rewards.energy.references``.
-        fallback: the reward where the energy is NaN, infinite or not to be had.
+        calculator: ``chgnet`` (extra ``energy``), a machine-learning potential; ASE's name of a
+            calculator, such as ``emt``; the class of a calculator as ``module:Class``; or an ASE
+            calculator.
+        settings: Keyword arguments of a calculator given by name.
+        references: Energies of the elements in eV/atom, by symbol. By default, those of CHGNet are
+            part of the package, and those of other calculators are computed when an element first
+            occurs, see ``crystal_gym.rewards.energy.references``.
+        fallback: The reward where the energy is NaN or infinite, or its computation failed.
 
     Raises:
-        UnknownNameError: no such calculator.
-        CrystalGymError: a package is missing, or the settings, references or fallback are wrong.
+        UnknownNameError: If the calculator does not exist.
+        CrystalGymError: If a package is missing, or the settings, references or fallback are
+            invalid.
     """
 
     def __init__(
         self,
-        calculator: "str | BaseCalculator" = CHGNET,
+        calculator: "str | BaseCalculator" = "chgnet",
         settings: Mapping[str, Any] | None = None,
         references: Mapping[str, float] | None = None,
         fallback: float = -10.0,
@@ -53,47 +55,59 @@ class FormationEnergyReward(Reward):
         self.model = resolve_energy_model(calculator, settings)
         self.references = ReferenceEnergies(self.model, references)
         self.failures = FailureHandler(fallback)
-        self._energies = LRUCache(_MEMORY)
+        self._energies = LRUCache(_CACHED_ENERGIES)
 
     def prepare(self, table: EpisodeTable) -> None:
-        """Refuse a vocabulary with elements that CHGNet does not know.
+        """Check that the calculator supports the elements of the vocabulary.
+
+        Args:
+            table: The crystals.
 
         Raises:
-            CrystalGymError: there are such elements.
+            CrystalGymError: If it does not support all of them.
         """
-        if self.model.name == CHGNET:
-            self.references.require(table.vocabulary.atomic_numbers.tolist())
+        self.references.check_supported(table.vocabulary.atomic_numbers.tolist())
 
     def on_finish(
         self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Minus the formation energy, its value and what failed.
+        """Compute the formation energies.
+
+        Args:
+            table: The crystals.
+            crystal: Rows of the table, (k,).
+            elements: Codes of the elements, int32 (k, N), padded with -1.
+
+        Returns:
+            The rewards in eV/atom, float64 (k,), and the components.
 
         Raises:
-            CrystalGymError: an element has no reference energy, and none can be computed.
+            CrystalGymError: If an element has no reference energy and none can be computed.
         """
         numbers = table.vocabulary.decode(elements)
-        references = self.references.of(numbers)
-        formation = self._energy(table, crystal, numbers) - references
-        paid, told = self.failures.replace_failures(table, crystal, elements, -formation)
-        return paid, {"formation_energy": formation, **told}
+        references = self.references.mean_over_atoms(numbers)
+        formation = self._compute_energies(table, crystal, numbers) - references
+        rewards, components = self.failures.replace_failures(table, crystal, elements, -formation)
+        return rewards, {"formation_energy": formation, **components}
 
-    def _energy(self, table: EpisodeTable, crystal: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """eV/atom, (k,); only what is not remembered is computed, all at once."""
+    def _compute_energies(
+        self, table: EpisodeTable, crystal: np.ndarray, numbers: np.ndarray
+    ) -> np.ndarray:
+        """Return energies in eV/atom, (k,), computing those that are not cached in one batch."""
         skeletons = [table.collection.skeleton(row) for row in crystal.tolist()]
         filled = [
             (skeleton, sites[: skeleton.n_sites])
             for skeleton, sites in zip(skeletons, numbers, strict=True)
         ]
-        # The geometry itself is in the key: one reward may serve several collections.
+        # The key contains the geometry, because one reward may serve several collections.
         keys = [
             (skeleton.parameters.tobytes(), skeleton.frac_coords.tobytes(), sites.tobytes())
             for skeleton, sites in filled
         ]
         values = {key: self._energies[key] for key in keys if key in self._energies}
-        fresh = {key: some for key, some in zip(keys, filled, strict=True) if key not in values}
-        if fresh:
-            computed = self.model.energies(list(fresh.values())).tolist()
-            for key, value in zip(fresh, computed, strict=True):
+        missing = {key: pair for key, pair in zip(keys, filled, strict=True) if key not in values}
+        if missing:
+            computed = self.model.energies(list(missing.values())).tolist()
+            for key, value in zip(missing, computed, strict=True):
                 values[key] = self._energies[key] = value
         return np.array([values[key] for key in keys])

@@ -1,4 +1,4 @@
-"""Answers that are remembered up to a number, the longest unused forgotten first."""
+"""A cache that drops the least recently used entry."""
 
 from collections import OrderedDict
 from collections.abc import Hashable
@@ -6,10 +6,13 @@ from typing import Any
 
 
 class LRUCache:
-    """A dictionary that holds at most ``size`` entries.
+    """A dictionary with at most ``size`` entries.
 
-    Unlike ``functools.lru_cache`` it tells what is missing, so that misses are computed together,
-    and it can be pickled.
+    Unlike ``functools.lru_cache`` it reports which keys are missing, so that their values can be
+    computed in one batch, and it can be pickled.
+
+    Args:
+        size: Maximum number of entries.
     """
 
     def __init__(self, size: int) -> None:

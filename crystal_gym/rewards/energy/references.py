@@ -1,117 +1,101 @@
-"""Energies of the pure elements, from which formation energies are counted.
+"""Reference energies of the pure elements, to which formation energies are relative.
 
-CHGNet's come with the package: every element in its structure at low temperature, relaxed by CHGNet
-itself (``tools.compute_reference_energies`` makes the file). Other calculators judge the same
-crystals, whose volumes they relax, or they are given the energies.
+CHGNet's are part of the package: every element in its low-temperature structure, relaxed by CHGNet
+itself. Other calculators relax the volumes of the same crystals, or use energies given by the user.
 """
 
 import dataclasses
-import functools
-import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from crystal_gym.crystals.elements import SYMBOLS, atomic_number
-from crystal_gym.crystals.skeleton import Skeleton
 from crystal_gym.errors import CrystalGymError
-from crystal_gym.rewards.energy.models import CHGNET, EnergyModel
-from crystal_gym.rewards.failure_handling import finite
+from crystal_gym.rewards.energy.interface import EnergyModel
+from crystal_gym.rewards.energy.reference_crystals import reference_crystal
+from crystal_gym.rewards.validation import require_finite
 
-SHIPPED = Path(__file__).with_name("references.json")
-
-# Lengths within which another calculator looks for its own minimum, as multiples of CHGNet's, and
-# how closely: an error of 0.001 costs less than 1 meV/atom.
+# Range of lengths in which the minimum of another calculator is searched, relative to CHGNet's
+# lengths, and the tolerance: an error of 0.001 changes the energy by less than 1 meV/atom.
 _SCALES = (0.9, 1.1)
 _TOLERANCE = 0.002
 
 
 class ReferenceEnergies:
-    """The elements' energies by one model.
+    """Energies of the pure elements by one model.
 
     Args:
-        model: what computes energies.
-        given: symbols and energies in eV/atom, which go before all others.
+        model: Computes energies.
+        given: Energies in eV/atom by symbol, which replace those of the model.
 
     Raises:
-        CrystalGymError: they are no mapping, a symbol is none, or an energy is no finite number.
+        CrystalGymError: If ``given`` is not a mapping, a symbol does not exist, or an energy is not
+            a finite number.
     """
 
     def __init__(self, model: EnergyModel, given: Mapping[str, float] | None = None) -> None:
         self.model = model
         if given is not None and not isinstance(given, Mapping):
             raise CrystalGymError(
-                f"Reference energies are a mapping of symbols to eV/atom, not {given!r}."
+                f"Expected references to be a mapping of symbols to eV/atom, got {given!r}."
             )
-        known = {}
-        if model.name == CHGNET:
-            known = {symbol: entry["energy"] for symbol, entry in shipped_elements().items()}
-        known |= given or {}
+        known = {**(model.reference_energies or {}), **(given or {})}
         self._energies = np.full(len(SYMBOLS) + 1, np.nan)
         self._energies[0] = 0.0
         for symbol, energy in known.items():
-            self._energies[atomic_number(symbol)] = finite(
-                energy, f"The reference energy of {symbol} (eV/atom)"
+            self._energies[atomic_number(symbol)] = require_finite(
+                energy, f"the reference energy of {symbol} (eV/atom)"
             )
 
-    def require(self, elements: Iterable[int]) -> None:
-        """Make sure of the references of atomic numbers; compute those of an ASE calculator.
-
-        Raises:
-            CrystalGymError: there are none, and none can be computed.
-        """
-        missing = [number for number in elements if np.isnan(self._energies[number])]
-        if missing and self.model.name == CHGNET:
-            raise CrystalGymError(
-                "CHGNet does not know the elements "
-                f"{', '.join(SYMBOLS[number - 1] for number in missing)}. Leave them out of the "
-                "vocabulary, or use another calculator."
-            )
-        for number in missing:
-            self._energies[number] = computed_reference(self.model, SYMBOLS[number - 1])
-
-    def of(self, numbers: np.ndarray) -> np.ndarray:
-        """Mean over the atoms of their elements' energies, eV/atom, float64 (k,).
+    def check_supported(self, elements: Iterable[int]) -> None:
+        """Check that no element lacks a reference energy; do not compute any.
 
         Args:
-            numbers: atomic numbers, (k, N), 0 where there is no site.
+            elements: Atomic numbers; 0 is ignored.
+
+        Raises:
+            CrystalGymError: If the model does not support an element.
         """
-        self.require(np.unique(numbers).tolist())
+        if self.model.reference_energies is None:
+            return
+        missing = [SYMBOLS[number - 1] for number in self._missing(elements)]
+        if missing:
+            raise CrystalGymError(
+                f"The calculator {self.model.name!r} does not support the elements "
+                f"{', '.join(missing)}. Remove them from the vocabulary or use another calculator."
+            )
+
+    def mean_over_atoms(self, numbers: np.ndarray) -> np.ndarray:
+        """Average the reference energies over the atoms of each crystal, eV/atom, float64 (k,).
+
+        Energies that are not known yet are computed.
+
+        Args:
+            numbers: Atomic numbers, (k, N), 0 on padding.
+
+        Raises:
+            CrystalGymError: If an element has no reference energy and none can be computed.
+        """
+        elements = np.unique(numbers).tolist()
+        self.check_supported(elements)
+        for number in self._missing(elements):
+            self._energies[number] = compute_reference(self.model, SYMBOLS[number - 1])
         return self._energies[numbers].sum(axis=1) / (numbers > 0).sum(axis=1)
 
-
-@functools.cache
-def shipped_elements() -> dict[str, dict[str, Any]]:
-    """By symbol: ``energy`` (eV/atom), ``start`` (its source), ``parameters``, ``frac_coords``."""
-    return json.loads(SHIPPED.read_text())["elements"]
+    def _missing(self, elements: Iterable[int]) -> list[int]:
+        return [number for number in elements if np.isnan(self._energies[number])]
 
 
-def reference_crystal(symbol: str) -> Skeleton:
-    """The element's crystal as CHGNet relaxes it, without edges.
+def compute_reference(model: EnergyModel, symbol: str) -> float:
+    """Compute the lowest energy of an element's crystal under isotropic scaling, in eV/atom.
 
-    Raises:
-        CrystalGymError: there is none.
-    """
-    if symbol not in shipped_elements():
-        raise CrystalGymError(
-            f"There is no reference crystal of {symbol}; give its energy in eV/atom, as "
-            f"references={{{symbol!r}: …}}."
-        )
-    entry = shipped_elements()[symbol]
-    return Skeleton(
-        np.array(entry["parameters"], np.float64),
-        np.array(entry["frac_coords"], np.float64),
-        np.empty((0, 5), np.int16),
-    )
-
-
-def computed_reference(model: EnergyModel, symbol: str) -> float:
-    """Lowest energy of the element's crystal under even stretching, eV/atom.
+    Args:
+        model: Computes energies.
+        symbol: Symbol of the element.
 
     Raises:
-        CrystalGymError: the model fails on it.
+        CrystalGymError: If there is no crystal of the element, or the model fails on it.
     """
     from scipy.optimize import minimize_scalar
 
@@ -119,17 +103,18 @@ def computed_reference(model: EnergyModel, symbol: str) -> float:
     numbers = np.full(crystal.n_sites, atomic_number(symbol))
 
     def energy(scale: float) -> float:
-        lengths = crystal.parameters * np.array([scale, scale, scale, 1, 1, 1])
-        (value,) = model.energies([(dataclasses.replace(crystal, parameters=lengths), numbers)])
+        parameters = crystal.parameters * np.array([scale, scale, scale, 1, 1, 1])
+        scaled = dataclasses.replace(crystal, parameters=parameters)
+        (value,) = model.energies([(scaled, numbers)])
         if not np.isfinite(value):
             raise CrystalGymError(
-                f"The calculator {model.name!r} gives no energy of the element {symbol}; the "
-                "log tells why. Leave the element out of the vocabulary, or give its energy in "
-                f"eV/atom, as references={{{symbol!r}: …}}."
+                f"The calculator {model.name!r} gives no energy of the element {symbol}; see the "
+                "log for the cause. Remove the element from the vocabulary, or pass its energy in "
+                f"eV/atom as references={{{symbol!r}: …}}."
             )
         return float(value)
 
-    found: Any = minimize_scalar(
+    minimum: Any = minimize_scalar(
         energy, bounds=_SCALES, method="bounded", options={"xatol": _TOLERANCE}
     )
-    return float(found.fun)
+    return float(minimum.fun)
