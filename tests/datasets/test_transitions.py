@@ -1,27 +1,23 @@
-"""Data sets read back as flat arrays."""
+"""Datasets loaded as flat arrays."""
 
+import json
+
+import h5py
 import minari
 import numpy as np
 import pytest
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
-from crystal_datasets import build_dataset, load_transitions, transitions
+from crystal_datasets import build_dataset, load_transitions, mixed, transitions
 from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError
 
 pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty place for Minari's data sets."""
-    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    return tmp_path / "minari"
-
-
-@pytest.fixture
 def name(toy, folder):
-    """An expert set of four crystals with 1 to 6 sites."""
+    """The id of an expert dataset of four crystals with 1 to 6 sites."""
     return build_dataset(toy, "test", progress=False)
 
 
@@ -30,37 +26,36 @@ def load(name, *args, **kwargs):
 
 
 @pytest.mark.parametrize("behavior", ["expert", "random"])
-def test_transitions_are_the_steps_of_the_episodes(toy, folder, behavior):
+def test_transitions_equal_the_steps_of_the_episodes(toy, folder, episode_metadata, behavior):
     name = build_dataset(toy, "test", behavior, progress=False)
-    found = load(name)
+    data = load(name)
     dataset = minari.load_dataset(name)
-    told = list(dataset.storage.get_episode_metadata(dataset.episode_indices))
-    assert len(found) == dataset.total_steps
-    assert found.vocabulary == toy.vocabulary.symbols
+    assert len(data) == dataset.total_steps
+    assert data.vocabulary == toy.vocabulary.symbols
     t = 0
-    for m, episode in zip(told, dataset.iterate_episodes(), strict=True):
+    for entry, episode in zip(episode_metadata(dataset), dataset.iterate_episodes(), strict=True):
         for step in range(len(episode)):
-            seen = {key: value[step] for key, value in episode.observations.items()}
-            s = found.skeleton[t]
-            assert found.skeleton_ids[s] == m["crystal"]
-            assert found.n_sites[s] == m["total_steps"]
-            assert np.array_equal(found.frac_coords[s], seen["frac_coords"])
-            assert np.array_equal(found.lattice[s], seen["lattice"])
-            assert np.array_equal(found.edges[s], seen["edges"])
-            assert np.array_equal(found.elements[t], seen["element"])
-            assert found.focus[t] == seen["focus"]
-            assert found.action[t] == episode.actions[step]
-            assert found.reward[t] == np.float32(episode.rewards[step])
-            assert found.done[t] == episode.terminations[step]
-            assert found.trajectory[t] == m["id"]
-            assert found.start_site[t] == m["start_site"]
-            assert found.step[t] == step
+            observation = {key: value[step] for key, value in episode.observations.items()}
+            s = data.skeleton[t]
+            assert data.skeleton_ids[s] == entry["crystal"]
+            assert data.n_sites[s] == entry["total_steps"]
+            assert np.array_equal(data.frac_coords[s], observation["frac_coords"])
+            assert np.array_equal(data.lattice[s], observation["lattice"])
+            assert np.array_equal(data.edges[s], observation["edges"])
+            assert np.array_equal(data.elements[t], observation["element"])
+            assert data.focus[t] == observation["focus"]
+            assert data.action[t] == episode.actions[step]
+            assert data.reward[t] == np.float32(episode.rewards[step])
+            assert data.done[t] == episode.terminations[step]
+            assert data.trajectory[t] == entry["id"]
+            assert data.start_site[t] == entry["start_site"]
+            assert data.step[t] == step
             t += 1
-    assert t == len(found)
+    assert t == len(data)
 
 
-def test_the_arrays_have_the_promised_types(name):
-    found = load(name)
+def test_arrays_have_the_documented_types(name):
+    data = load(name)
     types = {
         "n_sites": np.int32,
         "frac_coords": np.float32,
@@ -77,81 +72,90 @@ def test_the_arrays_have_the_promised_types(name):
         "done": np.bool_,
     }
     for key, dtype in types.items():
-        assert getattr(found, key).dtype == dtype, key
+        assert getattr(data, key).dtype == dtype, key
 
 
-def trajectories_by_crystal(found):
+def test_first_and_returns_belong_to_each_trajectory(toy, folder):
+    data = load(build_dataset(toy, "train", "random", progress=False))
+    for first, value in zip(data.first, data.returns, strict=True):
+        trajectory = data.trajectory == data.trajectory[first]
+        assert data.step[first] == 0
+        assert value == pytest.approx(data.reward[trajectory].sum())
+
+
+def trajectories_by_crystal(data):
     return {
-        str(found.skeleton_ids[s]): set(found.trajectory[found.skeleton == s].tolist())
-        for s in range(len(found.n_sites))
+        str(data.skeleton_ids[s]): set(data.trajectory[data.skeleton == s].tolist())
+        for s in range(len(data.n_sites))
     }
 
 
-def test_fewer_trajectories_are_whole_nested_and_chosen_by_seed(toy, name):
+def test_drawn_trajectories_are_whole_nested_and_follow_the_seed(toy, name):
     complete = trajectories_by_crystal(load(name))
-    one, three, five = (load(name, k, seed=4) for k in (1, 3, 5))
+    drawn = {k: load(name, k, seed=4) for k in (1, 3, 5)}
     sizes = dict(zip(toy.ids.tolist(), toy.n_sites.tolist(), strict=True))
-    for found, k in ((one, 1), (three, 3), (five, 5)):
-        for crystal, kept in trajectories_by_crystal(found).items():
+    for k, data in drawn.items():
+        for crystal, kept in trajectories_by_crystal(data).items():
             assert len(kept) == min(k, sizes[crystal])
             assert kept <= complete[crystal]
-        lengths = np.bincount(found.trajectory)
-        assert np.array_equal(
-            np.repeat(lengths, lengths), found.n_sites[found.skeleton].astype(int)
-        )
-    for crystal, kept in trajectories_by_crystal(one).items():
-        assert kept <= trajectories_by_crystal(three)[crystal]
-    assert np.array_equal(one.trajectory, load(name, 1, seed=4).trajectory)
-    seeds = {tuple(np.unique(load(name, 1, seed=seed).trajectory)) for seed in range(8)}
-    assert len(seeds) > 1
-    with pytest.raises(CrystalGymError, match="At least one"):
+        lengths = np.bincount(data.trajectory)
+        assert np.array_equal(np.repeat(lengths, lengths), data.n_sites[data.skeleton].astype(int))
+    for crystal, kept in trajectories_by_crystal(drawn[1]).items():
+        assert kept <= trajectories_by_crystal(drawn[3])[crystal]
+    assert np.array_equal(drawn[1].trajectory, load(name, 1, seed=4).trajectory)
+    draws = {tuple(np.unique(load(name, 1, seed=seed).trajectory)) for seed in range(8)}
+    assert len(draws) > 1
+    with pytest.raises(CrystalGymError, match="at least one"):
         load(name, 0)
 
 
-def test_the_file_is_read_once_until_the_data_set_changes(toy, name, monkeypatch):
+def test_file_is_read_once_until_the_dataset_changes(toy, name, monkeypatch):
     first = load(name)
     with monkeypatch.context() as patch:
         patch.setattr(transitions, "_read_episodes", None)
-        again = load(name)
-    assert np.array_equal(first.elements, again.elements)
-    assert repr(first) == repr(again)
+        cached = load(name)
+    assert np.array_equal(first.elements, cached.elements)
+    assert repr(first) == repr(cached)
     build_dataset(toy, "test", trajectories=1, overwrite=True, progress=False)
     assert len(load(name)) < len(first)
 
 
-def test_a_missing_data_set_says_how_to_get_it(folder):
+def test_error_of_a_missing_dataset_says_how_to_get_it(folder):
     with pytest.raises(MissingDataError, match=r"build_dataset.*MINARI_DATASETS_PATH"):
         load("crystal-gym/toy/expert-train-v0")
 
 
-def test_a_truncated_file_is_told_as_such(name, folder):
+@pytest.mark.parametrize("kind", ["expert", "mixed"])
+def test_truncated_file_is_reported(toy, folder, constant_policy, kind):
+    behavior = mixed(constant_policy(1, 5), "x") if kind == "mixed" else kind
+    name = build_dataset(toy, "test", behavior, progress=False)
     path = folder / name / "data" / "main_data.hdf5"
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DamagedFileError, match=r"main_data.hdf5 is damaged.*overwrite=True"):
         load(name)
 
 
-def test_no_damage_goes_unnoticed(name, folder, monkeypatch):
-    """HDF5 keeps checksums: a flipped bit is found, or it lies where nothing is stored."""
-    whole = load(name)
+def test_every_damaged_byte_is_detected_or_harmless(name, folder):
+    """HDF5 stores checksums, so a flipped bit is detected unless it is in unused space."""
+    intact = load(name)
     path = folder / name / "data" / "main_data.hdf5"
     content = path.read_bytes()
-    told = 0
+    n_detected = 0
     for position in np.random.default_rng(0).integers(len(content), size=40):
         damaged = bytearray(content)
         damaged[position] ^= 1
         path.write_bytes(damaged)
         try:
-            found = load(name)
+            data = load(name)
         except DamagedFileError:
-            told += 1
+            n_detected += 1
         else:
             for key in ("frac_coords", "edges", "elements", "focus", "action", "start_site"):
-                assert np.array_equal(getattr(found, key), getattr(whole, key))
-    assert told > 20
+                assert np.array_equal(getattr(data, key), getattr(intact, key))
+    assert n_detected > 20
 
 
-def test_damaged_metadata_and_a_lost_file_are_told(name, folder):
+def test_damaged_metadata_and_a_missing_file_are_reported(name, folder):
     data = folder / name / "data"
     metadata = (data / "metadata.json").read_text()
     (data / "metadata.json").write_text(metadata[:-100])
@@ -163,7 +167,7 @@ def test_damaged_metadata_and_a_lost_file_are_told(name, folder):
         load(name)
 
 
-def test_a_damaged_cache_names_the_file(name, cache):
+def test_error_of_a_damaged_cache_names_the_file(name, cache):
     load(name)
     (path,) = (cache / "transitions").iterdir()
     path.write_bytes(path.read_bytes()[:1000])
@@ -172,7 +176,7 @@ def test_a_damaged_cache_names_the_file(name, cache):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_foreign_data_sets_and_episodes_are_refused(name, folder):
+def test_datasets_and_episodes_of_other_software_are_rejected(name, folder):
     episode = EpisodeBuffer(
         observations=np.zeros((3, 2), np.float32),
         actions=np.zeros(2, np.int64),
@@ -187,7 +191,7 @@ def test_foreign_data_sets_and_episodes_are_refused(name, folder):
         observation_space=spaces.Box(0, 1, (2,), np.float32),
         action_space=spaces.Discrete(2),
     )
-    with pytest.raises(CrystalGymError, match="was not written by"):
+    with pytest.raises(CrystalGymError, match="Expected a dataset written by crystal_datasets"):
         load("other/cart-v0")
     dataset = minari.load_dataset(name)
     first = next(dataset.iterate_episodes())
@@ -203,17 +207,47 @@ def test_foreign_data_sets_and_episodes_are_refused(name, folder):
             )
         ]
     )
-    with pytest.raises(CrystalGymError, match="does not tell its crystal"):
+    with pytest.raises(CrystalGymError, match="got an episode without them"):
+        load(name)
+
+
+def test_datasets_of_an_earlier_version_are_rejected(name, folder):
+    data = folder / name / "data"
+    with h5py.File(data / "main_data.hdf5", "r+") as file:
+        for episode in file.values():
+            episode.attrs["source"] = episode.attrs["start_site"]
+            del episode.attrs["start_site"]
+    with pytest.raises(
+        CrystalGymError, match=r"Expected .*'start_site' in episode 0 .*got 'source' .*overwrite"
+    ):
+        load(name)
+    metadata = json.loads((data / "metadata.json").read_text())
+    metadata["crystal_gym"]["split_by"] = "source"
+    (data / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(
+        CrystalGymError, match=r"Expected split_by 'origin' .*got 'source' .*overwrite=True"
+    ):
+        load(name)
+
+
+def test_cached_arrays_with_other_names_are_rejected(name, cache):
+    load(name)
+    (path,) = (cache / "transitions").iterdir()
+    with np.load(path) as file:
+        arrays = dict(file)
+    arrays["source"] = arrays.pop("start_site")
+    np.savez(path, **arrays)
+    with pytest.raises(DamagedFileError, match=r"Expected the arrays .*got .*source.*Delete"):
         load(name)
 
 
 @pytest.mark.real
 def test_perov_5_transitions_end_in_the_true_crystals(perov5, folder):
-    found = load(build_dataset(perov5, "val", progress=False), 3)
-    assert len(found) == 200 * 3 * 5
-    assert found.done.sum() == 600
-    last = found.elements[found.done].copy()
-    last[np.arange(600), found.focus[found.done]] = found.action[found.done] + 1
-    crystals = found.skeleton_ids[found.skeleton[found.done]]
+    data = load(build_dataset(perov5, "val", progress=False), 3)
+    assert len(data) == 200 * 3 * 5
+    assert data.done.sum() == 600
+    final = data.elements[data.done].copy()
+    final[np.arange(600), data.focus[data.done]] = data.action[data.done] + 1
+    crystals = data.skeleton_ids[data.skeleton[data.done]]
     rows = [perov5.index(str(crystal)) for crystal in crystals]
-    assert np.array_equal(last, perov5.codes()[rows])
+    assert np.array_equal(final, perov5.codes()[rows])
