@@ -77,7 +77,7 @@ def test_build_dataset_writes_the_missing_datasets(run):
     [
         (("--splits", "val", "tset"), "Did you mean 'test'?"),
         (("--behavior", "expertt"), "Did you mean 'expert'?"),
-        (("--trajectories", 0), "At least one start site"),
+        (("--trajectories", 0), "at least one start site"),
     ],
 )
 def test_build_dataset_rejects_invalid_options_before_writing(run, minari_folder, options, message):
