@@ -1,0 +1,1 @@
+"""Conversion between crystal structures and arrays: elements, skeletons, neighbors, symmetry."""

@@ -1,4 +1,4 @@
-"""The ordered elements of the action space."""
+"""Chemical elements and the vocabulary, the ordered elements of the action space."""
 
 import operator
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from crystal_gym.errors import CrystalGymError
 
-# Symbols in the order of the atomic numbers 1 to 118.
+# Element symbols by atomic number, 1 to 118.
 SYMBOLS: tuple[str, ...] = tuple(
     """
     H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br
@@ -22,16 +22,19 @@ _NUMBER = {symbol: number for number, symbol in enumerate(SYMBOLS, start=1)}
 
 
 def atomic_number(element: str | int) -> int:
-    """Atomic number of an element given as symbol or number.
+    """Return the atomic number of an element.
+
+    Args:
+        element: A symbol or an atomic number.
 
     Raises:
-        CrystalGymError: there is no such element.
+        CrystalGymError: If there is no such element.
     """
     if isinstance(element, str):
         if element in _NUMBER:
             return _NUMBER[element]
         raise CrystalGymError(
-            f"{element!r} is no element symbol; write it as in the periodic table, like 'Ti'."
+            f"Expected an element symbol such as 'Ti', got {element!r}. Correct the symbol."
         )
     try:
         number = operator.index(element)
@@ -39,40 +42,52 @@ def atomic_number(element: str | int) -> int:
         number = 0
     if 1 <= number <= len(SYMBOLS):
         return number
-    raise CrystalGymError(f"{element!r} is no atomic number; they run from 1 to {len(SYMBOLS)}.")
+    raise CrystalGymError(
+        f"Expected an element symbol or an atomic number from 1 to {len(SYMBOLS)}, got {element!r}."
+    )
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ordered elements that an agent may choose from.
+    """The ordered elements that an agent chooses from.
 
-    Action ``a`` (0 to V - 1) means ``symbols[a]``. In observations an element carries the *code*
-    ``a + 1``: 0 stands for an empty site and -1 for padding.
+    Action ``a`` (0 to V - 1) selects the element ``symbols[a]``. Observations contain *codes*: the
+    code of this element is ``a + 1``, the code of an empty site is 0, and that of padding is -1.
 
     Attributes:
-        symbols: V element symbols, each once.
+        symbols: V distinct element symbols.
+
+    Raises:
+        CrystalGymError: If a symbol is unknown or repeated, or if there are no symbols.
     """
 
     symbols: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        # A list would do, but it cannot be hashed.
+        # A list is accepted but is not hashable.
         object.__setattr__(self, "symbols", tuple(self.symbols))
         for symbol in self.symbols:
             if not isinstance(symbol, str):
                 raise CrystalGymError(
-                    f"A vocabulary holds element symbols, not {symbol!r}; "
-                    "Vocabulary.from_elements also takes atomic numbers."
+                    f"Expected element symbols, got {symbol!r}. Use Vocabulary.from_elements for "
+                    "atomic numbers."
                 )
             atomic_number(symbol)
         if not self.symbols or len(set(self.symbols)) != len(self.symbols):
             raise CrystalGymError(
-                f"A vocabulary needs at least one element, each once; got {list(self.symbols)}."
+                f"Expected one or more distinct elements, got {list(self.symbols)}."
             )
 
     @classmethod
     def from_elements(cls, elements: Iterable[str | int]) -> "Vocabulary":
-        """The distinct elements among symbols or atomic numbers, ordered by atomic number."""
+        """Return the vocabulary of the distinct elements, ordered by atomic number.
+
+        Args:
+            elements: Symbols or atomic numbers.
+
+        Raises:
+            CrystalGymError: If an element does not exist, or if there are none.
+        """
         numbers = sorted({atomic_number(element) for element in elements})
         return cls(tuple(SYMBOLS[number - 1] for number in numbers))
 
@@ -95,40 +110,53 @@ class Vocabulary:
         return codes
 
     def encode(self, elements: Sequence[str | int] | np.ndarray) -> np.ndarray:
-        """Codes 1 to V of symbols or atomic numbers; the number 0 (no element) stays 0.
+        """Return the codes 1 to V of elements; the number 0 (no element) has the code 0.
 
         Args:
-            elements: symbols or atomic numbers, any shape.
+            elements: Symbols or atomic numbers, any shape.
 
         Returns:
-            int32 array of the same shape.
+            Codes, int32, same shape.
 
         Raises:
-            CrystalGymError: an element is not in the vocabulary.
+            CrystalGymError: If an element is not in the vocabulary.
         """
         numbers = np.asarray(elements)
         if numbers.dtype.kind in "US":
             flat = [atomic_number(str(symbol)) for symbol in numbers.ravel()]
             numbers = np.array(flat, np.int64).reshape(numbers.shape)
         if numbers.size and numbers.dtype.kind not in "iu":
-            raise CrystalGymError(f"Elements are symbols or whole numbers, not {elements!r}.")
+            raise CrystalGymError(f"Expected symbols or integers, got {elements!r}.")
         numbers = numbers.astype(np.int64)
         outside = (numbers < 0) | (numbers > len(SYMBOLS))
         if outside.any():
-            raise CrystalGymError(f"{numbers[outside].flat[0]} is no atomic number.")
+            raise CrystalGymError(
+                f"Expected atomic numbers from 1 to {len(SYMBOLS)}, or 0 for no element, got "
+                f"{numbers[outside].flat[0]}."
+            )
         codes = self._code_of_number[numbers]
         if (codes < 0).any():
-            stranger = SYMBOLS[int(numbers[codes < 0].flat[0]) - 1]
+            missing = SYMBOLS[int(numbers[codes < 0].flat[0]) - 1]
             raise CrystalGymError(
-                f"Element {stranger} is not in the vocabulary of {len(self)} elements "
-                f"({' '.join(self.symbols)}); pass a vocabulary that holds it."
+                f"Element {missing} is not in the vocabulary of {len(self)} elements "
+                f"({' '.join(self.symbols)}). Use a vocabulary that contains it."
             )
         return codes
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """Atomic numbers of codes; empty sites (0) and padding (-1) become 0. int64, same shape."""
+        """Return the atomic numbers of codes; empty sites and padding have the number 0.
+
+        Args:
+            codes: Codes from -1 to V, any shape.
+
+        Returns:
+            Atomic numbers, int64, same shape.
+
+        Raises:
+            CrystalGymError: If a code is out of range.
+        """
         codes = np.asarray(codes)
         if codes.size and (codes.min() < -1 or codes.max() > len(self)):
-            raise CrystalGymError(f"Element codes run from -1 to {len(self)}; got {codes}.")
+            raise CrystalGymError(f"Expected element codes from -1 to {len(self)}, got {codes}.")
         table = np.concatenate([[0], self.atomic_numbers, [0]])
         return table[codes]

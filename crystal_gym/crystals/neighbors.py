@@ -1,4 +1,4 @@
-"""Neighbour edges of a crystal and the orders in which its sites can be visited."""
+"""Neighbor edges of a crystal and breadth-first orders of its sites."""
 
 import itertools
 from typing import Any
@@ -7,40 +7,46 @@ import numpy as np
 
 from crystal_gym.errors import BadCrystalError
 
-# CrystalNN's first sphere (Å) of sites around each centre; it grows where a Voronoi cell is open.
+# Radius in Å of the sphere in which CrystalNN first searches; it grows if a Voronoi cell is open.
 SEARCH_RADIUS = 7.0
-# Most Voronoi cells are complete with the sites inside this sphere (Å), a third as many.
+# The sites within this radius in Å, a third as many, complete most Voronoi cells.
 INNER_RADIUS = 5.0
 
 
 def neighbor_edges(lattice: np.ndarray, frac_coords: np.ndarray) -> np.ndarray:
-    """Edges between neighbouring sites, from the geometry alone.
+    """Compute the edges between neighboring sites from the geometry alone.
 
-    The neighbourhoods are those of CrystalNN (H. Pan et al., Inorg. Chem. 60, 1590, 2021) with its
-    element terms switched off: pymatgen's ``CrystalNN(distance_cutoffs=None, x_diff_weight=-1,
-    porous_adjustment=False)``, of which this is a version in arrays, several times as fast. They
-    need not be mutual; an edge is kept in both directions when either end sees the other.
+    The neighbors are those of CrystalNN (H. Pan et al., Inorg. Chem. 60, 1590, 2021) without its
+    element terms. The edges equal those of pymatgen's ``CrystalNN(distance_cutoffs=None,
+    x_diff_weight=-1, porous_adjustment=False)``; this array version is several times faster.
+    CrystalNN can count site b as a neighbor of a but not a as a neighbor of b. The edges then
+    include both directions.
 
     Args:
-        lattice: row vectors in Å, (3, 3).
-        frac_coords: fractional coordinates, (n, 3).
+        lattice: Row vectors in Å, (3, 3).
+        frac_coords: Fractional coordinates, (n, 3).
 
     Returns:
-        int16 (m, 5), rows ``(source, target, i, j, k)`` in lexicographic order, each once: the
-        neighbor of site ``source`` is site ``target`` in the cell shifted by ``(i, j, k)``.
+        Distinct rows ``(source, target, i, j, k)`` in lexicographic order, int16 (m, 5): site
+        ``target`` in the cell shifted by ``(i, j, k)`` is a neighbor of site ``source``.
 
     Raises:
-        BadCrystalError: the Voronoi construction fails.
+        BadCrystalError: If the Voronoi construction fails, or if a neighbor is more than 32,767
+            cells away.
     """
-    seen = np.concatenate([_neighbors(lattice, frac_coords, s) for s in range(len(frac_coords))])
-    if np.abs(seen).max(initial=0) > np.iinfo(np.int16).max:
-        raise BadCrystalError("A neighbor is too many cells away; the cell is far too thin.")
-    reverse = np.column_stack([seen[:, 1], seen[:, 0], -seen[:, 2:]])
-    return np.unique(np.concatenate([seen, reverse]), axis=0).astype(np.int16)
+    edges = np.concatenate([_neighbors(lattice, frac_coords, s) for s in range(len(frac_coords))])
+    limit = np.iinfo(np.int16).max
+    if (farthest := np.abs(edges).max(initial=0)) > limit:
+        raise BadCrystalError(
+            f"Expected neighbors at most {limit} cells away, got {farthest}. Check for a cell that "
+            "is too thin."
+        )
+    reverse = np.column_stack([edges[:, 1], edges[:, 0], -edges[:, 2:]])
+    return np.unique(np.concatenate([edges, reverse]), axis=0).astype(np.int16)
 
 
 def _neighbors(lattice: np.ndarray, frac_coords: np.ndarray, source: int) -> np.ndarray:
-    """The edges that site ``source`` sees, int64 (l, 5)."""
+    """Compute the edges from site ``source`` to its neighbors, int64 (l, 5)."""
     from pymatgen.core import Lattice
 
     cell = Lattice(lattice)
@@ -56,14 +62,14 @@ def _neighbors(lattice: np.ndarray, frac_coords: np.ndarray, source: int) -> np.
         points = coords[nearest_first] @ lattice
         inner = np.searchsorted(distances[nearest_first], INNER_RADIUS)
         others, angles, reach = _voronoi_faces(points[:inner])
-        if 2 * reach >= INNER_RADIUS:  # sites further away could cut the cell
+        if 2 * reach >= INNER_RADIUS:  # sites farther away can cut the cell
             others, angles, reach = _voronoi_faces(points)
         if reach < np.inf:
             break
         if radius >= largest:
             raise BadCrystalError(
-                "No neighbors can be assigned: a Voronoi cell stays open. The cell may be far too "
-                "sparse or too flat."
+                f"Expected a closed Voronoi cell around site {source} of the skeleton, got an open "
+                "one. Check for a unit cell that is too sparse or too flat."
             )
         radius = min(2 * radius, largest)
     kept = nearest_first[others[_most_probable_shell(angles)]]
@@ -71,14 +77,15 @@ def _neighbors(lattice: np.ndarray, frac_coords: np.ndarray, source: int) -> np.
 
 
 def _voronoi_faces(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """The Voronoi cell of the first point: the points behind its faces, and their solid angles.
+    """Compute the faces of the Voronoi cell of the first point.
 
     Args:
-        points: in Å, (p, 3).
+        points: Positions in Å, (p, 3).
 
     Returns:
-        Indices (f,), angles (f,), and the distance of the farthest corner in Å; where the cell is
-        open it is infinite and the arrays are empty.
+        For each face, the index of the point behind it, (f,), and its solid angle in steradians,
+        (f,); and the distance of the farthest corner in Å. For an open cell this distance is
+        infinite and the arrays are empty.
     """
     from scipy.spatial import QhullError, Voronoi
 
@@ -87,11 +94,11 @@ def _voronoi_faces(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         voronoi = Voronoi(points)
     except QhullError:  # too few points
         return is_open
-    mine = np.flatnonzero((voronoi.ridge_points == 0).any(axis=1))
-    faces = [voronoi.ridge_vertices[ridge] for ridge in mine]
+    ridges = np.flatnonzero((voronoi.ridge_points == 0).any(axis=1))
+    faces = [voronoi.ridge_vertices[ridge] for ridge in ridges]
     if not faces or any(-1 in face for face in faces):
         return is_open
-    # Each face is a fan of triangles, seen from the first point as tetrahedra.
+    # Each face is a fan of triangles, which form tetrahedra with the first point.
     fans = [(face[0], *pair) for face in faces for pair in itertools.pairwise(face[1:])]
     face_of_fan = np.repeat(np.arange(len(faces)), [len(face) - 2 for face in faces])
     a, b, c = np.moveaxis(voronoi.vertices[np.array(fans)] - points[0], 1, 0)
@@ -105,14 +112,20 @@ def _voronoi_faces(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     )
     angles = np.bincount(face_of_fan, 2 * np.arctan2(volume, opening), len(faces))
     reach = float(max(norm_a.max(), norm_b.max(), norm_c.max()))
-    return voronoi.ridge_points[mine].sum(axis=1), angles, reach
+    return voronoi.ridge_points[ridges].sum(axis=1), angles, reach
 
 
 def _most_probable_shell(angles: np.ndarray) -> np.ndarray:
-    """CrystalNN's choice of the neighbors among faces by their solid angles: bool (f,).
+    """Select the faces whose points are neighbors, as CrystalNN does.
 
-    A coordination number's probability is the area under a unit quarter circle between the
-    relative angle of its last neighbor and that of the next one.
+    The probability of a coordination number is the area under a unit quarter circle between the
+    relative solid angle of its last neighbor and that of the next point.
+
+    Args:
+        angles: Solid angles of the faces in steradians, (f,).
+
+    Returns:
+        Whether the point behind each face is a neighbor, bool (f,).
     """
     weights = np.round(angles / angles.max(), 3)
     levels = np.append(np.unique(weights[weights > 0])[::-1], 0.0)
@@ -121,29 +134,29 @@ def _most_probable_shell(angles: np.ndarray) -> np.ndarray:
 
 
 def in_cell(edges: np.ndarray) -> np.ndarray:
-    """The edges that do not cross the cell's faces (image (0, 0, 0)): the paper's graph."""
+    """Select the edges within the cell, with the image (0, 0, 0): the graph of the paper."""
     return edges[(edges[:, 2:] == 0).all(axis=1)]
 
 
-def breadth_first(edges: np.ndarray, n_sites: int, source: int) -> np.ndarray:
-    """Sites in breadth-first order: frontier by frontier, the lowest index first.
+def breadth_first(edges: np.ndarray, n_sites: int, start_site: int) -> np.ndarray:
+    """Compute the breadth-first order of the sites; each frontier is in ascending order.
 
-    A disconnected graph goes on from its lowest unvisited site.
+    In a disconnected graph, the search continues from the lowest unvisited site.
 
     Args:
-        edges: (m, 5) as from ``neighbor_edges``.
-        n_sites: number of sites n.
-        source: the first site, 0 to n - 1.
+        edges: Edges of ``neighbor_edges``, (m, 5).
+        n_sites: Number of sites n.
+        start_site: The first site, 0 to n - 1.
 
     Returns:
-        int16 (n,), a permutation of the sites.
+        A permutation of the sites, int16 (n,).
     """
     adjacent = np.zeros((n_sites, n_sites), bool)
     adjacent[edges[:, 0], edges[:, 1]] = True
-    order = [source]
+    order = [start_site]
     unvisited = np.ones(n_sites, bool)
-    unvisited[source] = False
-    frontier = [source]
+    unvisited[start_site] = False
+    frontier = [start_site]
     while len(order) < n_sites:
         reached = np.flatnonzero(adjacent[frontier].any(axis=0) & unvisited)
         frontier = reached.tolist() or [int(np.flatnonzero(unvisited)[0])]
@@ -153,5 +166,5 @@ def breadth_first(edges: np.ndarray, n_sites: int, source: int) -> np.ndarray:
 
 
 def breadth_first_from_all(edges: np.ndarray, n_sites: int) -> np.ndarray:
-    """Breadth-first orders from every site, int16 (n, n): row s starts at site s."""
-    return np.stack([breadth_first(edges, n_sites, source) for source in range(n_sites)])
+    """Compute the breadth-first orders from all sites, int16 (n, n); row s starts at site s."""
+    return np.stack([breadth_first(edges, n_sites, site) for site in range(n_sites)])

@@ -1,8 +1,8 @@
-"""Chemical validity of compositions by SMACT, remembered.
+"""Chemical validity of compositions by SMACT, with a cache.
 
-A composition is valid when oxidation states of its elements can cancel, the more electronegative
-elements taking the negative ones (Davies et al., Chem 1, 617 (2016)). SMACT's own default set of
-oxidation states changed over its versions, so every rule here names its set.
+A composition is valid if its elements have oxidation states that sum to zero, with negative states
+for the more electronegative elements (Davies et al., Chem 1, 617 (2016)). The default set of
+oxidation states changed between versions of SMACT, so each rule names its set.
 """
 
 import functools
@@ -13,17 +13,18 @@ import numpy as np
 from crystal_gym.crystals.elements import SYMBOLS
 from crystal_gym.errors import UnknownNameError
 
-# Compositions remembered: a few hundred bytes each.
+# Number of compositions in the cache, a few hundred bytes each.
 _MEMORY = 2**18
 
 
 @dataclass(frozen=True)
 class ValidityRule:
-    """What counts as valid.
+    """A definition of validity.
 
     Attributes:
-        oxidation_states: SMACT's name of the set of oxidation states.
-        metals: whether alloys (metals only) and single elements count as valid.
+        oxidation_states: Name of the set of oxidation states in SMACT.
+        metals: Whether all alloys (compositions of metals) and single elements are valid. If not,
+            single elements are invalid, and alloys are valid only if their charges can cancel.
     """
 
     oxidation_states: str
@@ -31,45 +32,45 @@ class ValidityRule:
 
 
 RULES: dict[str, ValidityRule] = {
-    # The measure of "Behavioral Cloning for Crystal Design" and of CDVAE.
+    # The definition in "Behavioral Cloning for Crystal Design" and in CDVAE.
     "smact14": ValidityRule("smact14", metals=True),
     "icsd24": ValidityRule("icsd24", metals=True),
-    # Cannot be had by filling every site with one element or with metals.
+    # A filling with a single element is invalid; one with metals only must be charge-neutral too.
     "strict": ValidityRule("smact14", metals=False),
 }
 
 
 def is_valid(atomic_numbers: np.ndarray, rule: str = "smact14") -> np.ndarray:
-    """Whether compositions are valid.
+    """Compute whether compositions are valid.
 
     Args:
-        atomic_numbers: the elements on the sites, (..., N), 0 where there is none; how the sites
-            are ordered does not matter.
-        rule: a name of ``RULES``.
+        atomic_numbers: Elements of the sites in any order, (..., N), 0 for empty sites and padding.
+        rule: A name in ``RULES``.
 
     Returns:
-        bool (...). A crystal without any element is not valid.
+        bool (...). A crystal without elements is invalid.
 
     Raises:
-        UnknownNameError: no such rule.
+        UnknownNameError: If there is no such rule.
     """
     if rule not in RULES:
         raise UnknownNameError("validity rule", rule, RULES)
     atomic_numbers = np.asarray(atomic_numbers)
     rows = np.sort(atomic_numbers.reshape(-1, atomic_numbers.shape[-1]), axis=1)
-    answers = [_sorted_is_valid(tuple(row), rule) for row in rows.tolist()]
-    return np.array(answers, bool).reshape(atomic_numbers.shape[:-1])
+    valid = [_sorted_is_valid(tuple(row), rule) for row in rows.tolist()]
+    return np.array(valid, bool).reshape(atomic_numbers.shape[:-1])
 
 
 @functools.lru_cache(maxsize=_MEMORY)
 def _sorted_is_valid(numbers: tuple[int, ...], rule: str) -> bool:
-    """SMACT's ``smact_validity``, by reachable charges instead of every combination of states.
+    """Compute SMACT's ``smact_validity`` from the reachable charges.
 
-    A filling of a large cell can hold dozens of elements, whose states no one can combine.
+    SMACT tries all combinations of oxidation states, which are too many for the dozens of elements
+    that a filling of a large cell can contain.
     """
     counts = {number: numbers.count(number) for number in numbers if number > 0}
     metals = RULES[rule].metals
-    # SMACT lets single elements pass even where alloys may not.
+    # For SMACT, single elements are valid even if alloys are not.
     if len(counts) <= 1:
         return bool(counts) and metals
     if metals and all(_is_metal(number) for number in counts):
@@ -81,8 +82,9 @@ def _sorted_is_valid(numbers: tuple[int, ...], rule: str) -> bool:
             return False
         by_electronegativity.setdefault(electronegativity, []).append((count, states))
     levels = [by_electronegativity[level] for level in sorted(by_electronegativity)]
-    # Below some level of electronegativity elements are cations or neutral, from it on anions or
-    # neutral; a level's elements are on one side. Bit c of a number tells that charge c is reached.
+    # Elements below some level of electronegativity are cations or neutral, the others are anions
+    # or neutral, and elements of one level are on the same side. Bit c of a number is set if the
+    # total charge can be c.
     positive = [1]
     for level in levels:
         positive.append(_reached(positive[-1], level, sign=1))
@@ -93,7 +95,7 @@ def _sorted_is_valid(numbers: tuple[int, ...], rule: str) -> bool:
 
 
 def _reached(charges: int, level: list[tuple[int, tuple[int, ...]]], sign: int) -> int:
-    """Charges (as bits) after every element of a level took one of its states of this sign."""
+    """Return the total charges, as bits, if each element of a level takes a state of this sign."""
     for count, states in level:
         shifts = {count * abs(state) for state in states if state * sign >= 0}
         charges = functools.reduce(lambda bits, shift: bits | charges << shift, shifts, 0)
@@ -102,12 +104,12 @@ def _reached(charges: int, level: list[tuple[int, tuple[int, ...]]], sign: int) 
 
 @functools.cache
 def ion(number: int, oxidation_states: str) -> tuple[float | None, tuple[int, ...]]:
-    """SMACT's Pauling electronegativity and oxidation states of an element."""
+    """Return the Pauling electronegativity and the oxidation states of an element in SMACT."""
     from smact import Element
 
     try:
         element = Element(SYMBOLS[number - 1])
-    except KeyError:  # SMACT has no data on the heaviest elements
+    except KeyError:  # SMACT has no data for the heaviest elements
         return None, ()
     states = getattr(element, f"oxidation_states_{oxidation_states}")
     return element.pauling_eneg, tuple(states or ())

@@ -1,4 +1,4 @@
-"""The vocabulary: its laws, and what it refuses."""
+"""Test elements and the vocabulary."""
 
 import pickle
 
@@ -23,12 +23,12 @@ def test_symbols_are_those_of_the_periodic_table():
 
 
 @given(st.integers(1, 118))
-def test_a_symbol_and_its_number_name_the_same_element(number):
+def test_symbol_and_number_give_the_same_atomic_number(number):
     assert atomic_number(SYMBOLS[number - 1]) == atomic_number(number) == number
 
 
 @given(vocabularies, st.data())
-def test_decoding_what_was_encoded_gives_the_elements_back(vocabulary, data):
+def test_decode_inverts_encode(vocabulary, data):
     indices = data.draw(st.lists(st.integers(0, len(vocabulary) - 1)))
     symbols = [vocabulary.symbols[index] for index in indices]
     numbers = np.array([atomic_number(symbol) for symbol in symbols], int)
@@ -41,7 +41,7 @@ def test_decoding_what_was_encoded_gives_the_elements_back(vocabulary, data):
 
 
 @given(vocabularies)
-def test_empty_sites_and_padding_carry_no_element(vocabulary):
+def test_empty_sites_and_padding_have_the_atomic_number_zero(vocabulary):
     assert vocabulary.encode([0]).tolist() == [0]
     assert vocabulary.decode(np.array([[0, -1], [1, 0]])).tolist() == [
         [0, 0],
@@ -50,7 +50,7 @@ def test_empty_sites_and_padding_carry_no_element(vocabulary):
 
 
 @given(st.lists(st.sampled_from(SYMBOLS), min_size=1))
-def test_from_elements_orders_by_atomic_number_and_drops_repeats(symbols):
+def test_from_elements_sorts_by_atomic_number_without_duplicates(symbols):
     vocabulary = Vocabulary.from_elements(symbols)
     assert vocabulary == Vocabulary.from_elements([atomic_number(s) for s in reversed(symbols)])
     assert set(vocabulary.symbols) == set(symbols)
@@ -59,7 +59,7 @@ def test_from_elements_orders_by_atomic_number_and_drops_repeats(symbols):
     assert all(atomic_number(symbol) in vocabulary for symbol in symbols)
 
 
-def test_what_is_not_in_the_vocabulary_is_said_so():
+def test_encode_rejects_elements_outside_the_vocabulary():
     vocabulary = Vocabulary(("O", "Ti"))
     assert "Sr" not in vocabulary
     assert 38 not in vocabulary
@@ -70,45 +70,45 @@ def test_what_is_not_in_the_vocabulary_is_said_so():
 
 
 @pytest.mark.parametrize("element", ["ti", "Xx", "", 0, 119, -1, 8.5, None])
-def test_no_such_element(element):
+def test_atomic_number_rejects_unknown_elements(element):
     with pytest.raises(CrystalGymError):
         atomic_number(element)
 
 
 @pytest.mark.parametrize("symbols", [(), ("O", "O"), ("Q",), (8,)])
-def test_a_vocabulary_needs_distinct_symbols(symbols):
+def test_vocabulary_requires_distinct_symbols(symbols):
     with pytest.raises(CrystalGymError):
         Vocabulary(symbols)
 
 
-def test_a_vocabulary_made_of_a_list_is_the_same():
+def test_vocabulary_of_a_list_equals_that_of_a_tuple():
     vocabulary = Vocabulary(["O", "Ti"])
     assert vocabulary == Vocabulary(("O", "Ti"))
     assert hash(vocabulary) == hash(Vocabulary(("O", "Ti")))
 
 
 @pytest.mark.parametrize("numbers", [[119], [-1], [1000]])
-def test_encoding_a_number_that_is_no_element_fails(numbers):
-    with pytest.raises(CrystalGymError, match="is no atomic number"):
+def test_encode_rejects_numbers_out_of_range(numbers):
+    with pytest.raises(CrystalGymError, match="atomic numbers from 1 to 118"):
         Vocabulary(("O",)).encode(numbers)
 
 
-def test_encoding_takes_no_fractions_and_nothing_at_all():
+def test_encode_rejects_fractions_and_accepts_an_empty_list():
     vocabulary = Vocabulary(("O",))
-    with pytest.raises(CrystalGymError, match="whole numbers"):
+    with pytest.raises(CrystalGymError, match="symbols or integers"):
         vocabulary.encode([8.5])
     assert vocabulary.encode([]).shape == (0,)
 
 
 @pytest.mark.parametrize("codes", [[3], [-2]])
-def test_decoding_a_code_out_of_range_fails(codes):
+def test_decode_rejects_codes_out_of_range(codes):
     with pytest.raises(CrystalGymError, match="from -1 to 2"):
         Vocabulary(("O", "Ti")).decode(np.array(codes))
 
 
-def test_errors_survive_the_way_back_from_a_worker_process():
+def test_errors_can_be_pickled_by_worker_processes():
     error = UnknownNameError("split", "tran", ("train", "val", "test"))
-    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
-    assert type(again) is UnknownNameError
-    assert str(again) == str(error)
-    assert "Did you mean 'train'?" in str(again)
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - bytes of this test
+    assert type(copy) is UnknownNameError
+    assert str(copy) == str(error)
+    assert "Did you mean 'train'?" in str(copy)

@@ -1,4 +1,4 @@
-"""Neighbour edges against pymatgen's CrystalNN, and traversals against a plain search."""
+"""Test neighbor edges against pymatgen's CrystalNN, and traversals against a simple search."""
 
 from collections import deque
 
@@ -18,7 +18,7 @@ from crystal_gym.errors import BadCrystalError
 
 
 def crystal_nn_edges(lattice, frac_coords):
-    """The same edges from pymatgen, site by site."""
+    """Compute the same edges with pymatgen, site by site."""
     from pymatgen.analysis.local_env import CrystalNN
     from pymatgen.core import Structure
 
@@ -34,16 +34,16 @@ def crystal_nn_edges(lattice, frac_coords):
 
 @settings(max_examples=25)
 @given(cells(max_sites=12))
-def test_edges_are_those_of_crystal_nn(cell):
+def test_edges_equal_those_of_crystal_nn(cell):
     try:
         expected = crystal_nn_edges(*cell)
-    except ValueError:  # pymatgen's first sphere holds too few sites; ours grows
+    except ValueError:  # too few sites in the sphere of pymatgen, which does not grow
         reject()
     assert np.array_equal(neighbor_edges(*cell), expected)
 
 
 @pytest.mark.real
-def test_edges_of_real_crystals_are_those_of_crystal_nn(perov5):
+def test_edges_of_real_crystals_equal_those_of_crystal_nn(perov5):
     for row in range(0, len(perov5), 40):
         skeleton = perov5.skeleton(row)
         assert np.array_equal(
@@ -53,7 +53,7 @@ def test_edges_of_real_crystals_are_those_of_crystal_nn(perov5):
 
 @settings(max_examples=25)
 @given(cells())
-def test_edges_are_sorted_closed_under_reversal_and_touch_every_site(cell):
+def test_edges_are_sorted_include_their_reverse_and_reach_every_site(cell):
     lattice, frac_coords = cell
     edges = neighbor_edges(lattice, frac_coords)
     assert edges.dtype == np.int16
@@ -61,13 +61,13 @@ def test_edges_are_sorted_closed_under_reversal_and_touch_every_site(cell):
     assert rows == sorted(set(rows))
     assert {(t, s, -i, -j, -k) for s, t, i, j, k in rows} == set(rows)
     assert set(edges[:, 0].tolist()) == set(range(len(frac_coords)))
-    # No site is its own neighbor, except through the periodic images.
+    # A site can be a neighbor of its periodic images but not of itself.
     assert not any(s == t and (i, j, k) == (0, 0, 0) for s, t, i, j, k in rows)
     inside = in_cell(edges)
     assert set(map(tuple, inside.tolist())) == {row for row in rows if row[2:] == (0, 0, 0)}
 
 
-def test_simple_cubic_and_perovskite_have_their_coordination_numbers():
+def test_coordination_numbers_of_simple_cubic_and_perovskite():
     simple = neighbor_edges(np.eye(3) * 3.0, np.zeros((1, 3)))
     assert {tuple(edge[2:]) for edge in simple.tolist()} == {
         (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1)
@@ -77,35 +77,35 @@ def test_simple_cubic_and_perovskite_have_their_coordination_numbers():
     assert np.bincount(edges[:, 0]).tolist() == [12, 6, 6, 6, 6]
 
 
-def test_a_sphere_that_leaves_a_cell_open_grows():
+def test_search_sphere_grows_until_the_voronoi_cell_is_closed():
     edges = neighbor_edges(np.diag([3.0, 3.0, 40.0]), np.zeros((1, 3)))
     assert {tuple(edge[2:]) for edge in edges.tolist()} == {
         (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0)
     }  # fmt: skip
 
 
-def test_a_voronoi_cell_that_stays_open_is_told(monkeypatch):
-    from crystal_gym.crystals import neighbors as graph
+def test_open_voronoi_cell_raises_an_error(monkeypatch):
+    from crystal_gym.crystals import neighbors
 
     is_open = np.zeros(0, int), np.zeros(0), np.inf
-    monkeypatch.setattr(graph, "_voronoi_faces", lambda _: is_open)
-    with pytest.raises(BadCrystalError, match="stays open"):
+    monkeypatch.setattr(neighbors, "_voronoi_faces", lambda _: is_open)
+    with pytest.raises(BadCrystalError, match="closed Voronoi cell around site 0"):
         neighbor_edges(np.eye(3) * 4, np.zeros((1, 3)))
 
 
 @st.composite
 def graphs(draw):
-    """A symmetric graph of 1 to 12 sites, connected or not, as edges."""
+    """Draw the edges of an undirected graph with 1 to 12 sites, connected or not."""
     n = draw(st.integers(1, 12))
     pairs = draw(st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=20))
     edges = [(a, b, 0, 0, 0) for a, b in pairs] + [(b, a, 0, 0, 0) for a, b in pairs]
     return n, np.array(edges, np.int16).reshape(-1, 5)
 
 
-def plain_search(edges, n, source):
-    """Frontier by frontier, lowest index first, with sets and a queue of depths."""
+def simple_search(edges, n, start_site):
+    """Search breadth-first with a queue and depths; each frontier is in ascending order."""
     order, depth = [], {}
-    for start in [source, *range(n)]:
+    for start in [start_site, *range(n)]:
         if start in depth:
             continue
         depth[start] = 0
@@ -122,12 +122,12 @@ def plain_search(edges, n, source):
 
 
 @given(graphs())
-def test_traversals_are_breadth_first_permutations_from_each_source(graph):
+def test_traversals_are_breadth_first_permutations_from_each_start_site(graph):
     n, edges = graph
     traversals = breadth_first_from_all(edges, n)
     assert traversals.shape == (n, n)
-    for source, order in enumerate(traversals.tolist()):
-        assert order[0] == source
+    for start_site, order in enumerate(traversals.tolist()):
+        assert order[0] == start_site
         assert sorted(order) == list(range(n))
-        assert order == plain_search(edges, n, source)
-        assert order == breadth_first(edges, n, source).tolist()
+        assert order == simple_search(edges, n, start_site)
+        assert order == breadth_first(edges, n, start_site).tolist()

@@ -1,4 +1,4 @@
-"""Validity by SMACT: the rules, the batches, and the numbers known of Perov-5."""
+"""Test validity against SMACT and against known shares of valid crystals in Perov-5."""
 
 import numpy as np
 import pytest
@@ -26,12 +26,12 @@ def numbers(text):
         ("Sr O O", True, True),  # a peroxide
     ],
 )
-def test_known_compositions(crystal, smact14, strict):
+def test_validity_of_known_compositions(crystal, smact14, strict):
     assert is_valid(np.array(numbers(crystal))) == smact14
     assert is_valid(np.array(numbers(crystal)), "strict") == strict
 
 
-def test_padding_and_order_do_not_matter_and_shapes_stay():
+def test_validity_ignores_padding_and_order_and_keeps_the_shape():
     rows = np.array([[38, 22, 8, 8, 8, 0], [8, 8, 0, 22, 8, 38], [11, 11, 17, 0, 0, 0]])
     assert is_valid(rows).tolist() == [True, True, False]
     assert is_valid(rows[:, None]).shape == (3, 1)
@@ -39,12 +39,12 @@ def test_padding_and_order_do_not_matter_and_shapes_stay():
     assert is_valid(rows[:0]).shape == (0,)
 
 
-def test_no_elements_and_elements_unknown_to_smact_are_not_valid():
+def test_empty_crystals_and_elements_without_data_are_invalid():
     assert not is_valid(np.array([0, 0]))
     assert not is_valid(np.array(numbers("Og F F")))
 
 
-def test_an_unknown_rule_is_named():
+def test_unknown_rule_raises_an_error():
     with pytest.raises(UnknownNameError, match="Unknown validity rule 'smact13'"):
         is_valid(np.array([8]), "smact13")
 
@@ -55,20 +55,20 @@ def test_an_unknown_rule_is_named():
     st.sampled_from(sorted(RULES)),
     st.randoms(use_true_random=False),
 )
-def test_every_rule_is_what_smact_says_in_any_order(row, rule, random):
+def test_every_rule_equals_smact_in_any_order_of_sites(row, rule, random):
     formula = "".join(f"{SYMBOLS[number - 1]}{row.count(number)}" for number in sorted(set(row)))
-    said = smact_validity(
+    smact_valid = smact_validity(
         formula,
         oxidation_states_set=RULES[rule].oxidation_states,
         include_alloys=RULES[rule].metals,
     )
-    expected = said and (RULES[rule].metals or len(set(row)) > 1)
+    expected = smact_valid and (RULES[rule].metals or len(set(row)) > 1)
     random.shuffle(row)
     assert is_valid(np.array(row), rule) == expected
 
 
-def test_cells_of_dozens_of_elements_are_judged():
-    """SMACT itself would try more combinations of oxidation states than there are atoms."""
+def test_validity_of_cells_with_dozens_of_elements():
+    """SMACT itself would need an intractable number of combinations of oxidation states."""
     rows = np.random.default_rng(0).integers(1, 84, (20, 100))
     rows[:, 0] = numbers("O")[0]
     by_rule = {rule: is_valid(rows, rule) for rule in RULES}
@@ -77,18 +77,18 @@ def test_cells_of_dozens_of_elements_are_judged():
     for oxygen, neutral in ((22, True), (500, False)):
         row = np.array([*metals, *numbers("O") * oxygen])
         assert is_valid(row) == neutral
-        assert not is_valid(np.array([*row, *numbers("He")]))  # it has no electronegativity
+        assert not is_valid(np.array([*row, *numbers("He")]))  # without an electronegativity
 
 
-def test_strict_is_the_narrower_rule():
+def test_strict_validity_implies_validity():
     rng = np.random.default_rng(0)
     rows = rng.choice(numbers("Li O N F Ti Fe Cs Au La"), (150, 3))
     assert (is_valid(rows, "strict") <= is_valid(rows, "smact14")).all()
 
 
 @pytest.mark.real
-def test_perov5_test_crystals_are_as_valid_as_known():
-    """98.60 % by the paper's measure and 98.31 % by SMACT's newer set of oxidation states."""
+def test_perov5_test_crystals_have_the_known_share_of_valid_compositions():
+    """98.60 % by the definition of the paper, 98.31 % by SMACT's newer oxidation states."""
     from crystal_gym.collections.perov5 import STRUCTURES, read_structures
     from crystal_gym.utils.files import fetch
 
@@ -107,11 +107,11 @@ def test_perov5_test_crystals_are_as_valid_as_known():
     assert round(100 * is_valid(rows, "icsd24").mean(), 2) == 98.31
 
 
-def test_random_compositions_of_the_perov5_elements_reach_the_known_floors():
-    """Uniform random elements: about 82 %, 72 % and 59 % valid."""
+def test_random_compositions_of_perov5_elements_have_the_known_share():
+    """About 82 %, 72 % and 59 % of uniformly random compositions are valid."""
     from crystal_gym.collections.perov5 import ELEMENTS
 
     elements = Vocabulary(ELEMENTS).atomic_numbers
     rows = elements[np.random.default_rng(0).integers(0, 56, (1500, 5))]
-    for rule, floor in (("smact14", 0.82), ("icsd24", 0.72), ("strict", 0.59)):
-        assert abs(is_valid(rows, rule).mean() - floor) < 0.03
+    for rule, share in (("smact14", 0.82), ("icsd24", 0.72), ("strict", 0.59)):
+        assert abs(is_valid(rows, rule).mean() - share) < 0.03
