@@ -204,7 +204,7 @@ def test_the_policy_stays_as_it_was(policy, perovskite, changes):
 @pytest.mark.parametrize(
     ("keywords", "told"),
     [
-        ({"traversal": 5}, "Start site 5 is none of the 5 sites"),
+        ({"traversal": 5}, "start site from 0 to 4, got 5"),
         ({"traversal": [0, 1, 2]}, "all sites 0 to 4"),
         ({"traversal": "breadth-first"}, "site to begin at"),
         ({"elements": ["Pb"]}, "Pb is not in the vocabulary"),

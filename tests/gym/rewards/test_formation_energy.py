@@ -183,7 +183,7 @@ def test_given_references_go_before_the_shipped_ones(chgnet):
     assert judge(shifted, salt) == pytest.approx(judge(chgnet, salt) + 0.5, abs=1e-5)
     with pytest.raises(CrystalGymError, match=r"reference energy of Na .* finite number, not nan"):
         FormationEnergyReward(references={"Na": float("nan")})
-    with pytest.raises(CrystalGymError, match="'Nq' is no element symbol"):
+    with pytest.raises(CrystalGymError, match="an element symbol such as 'Ti', got 'Nq'"):
         FormationEnergyReward(references={"Nq": 1.0})
 
 
