@@ -1,0 +1,77 @@
+"""Datasets of the toy collection for the training tests."""
+
+import numpy as np
+import pytest
+
+from crystal_datasets import (
+    EpisodeRecorder,
+    RecordEpisodes,
+    build_dataset,
+    load_transitions,
+    write_replay,
+)
+from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
+from crystal_gym.rewards import Reward
+
+
+@pytest.fixture(scope="session")
+def minari_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("minari")
+
+
+@pytest.fixture(scope="session")
+def build_transitions(toy, minari_folder):
+    """Build a dataset of the toy collection and load its transitions."""
+
+    def build(split, *behavior):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MINARI_DATASETS_PATH", str(minari_folder))
+            name = build_dataset(toy, split, *behavior, progress=False)
+            return load_transitions(name, progress=False)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def expert(build_transitions):
+    """Transitions of the expert on all crystals."""
+    return build_transitions("all")
+
+
+@pytest.fixture(scope="session")
+def random(build_transitions):
+    """Transitions of random actions, with several fillings for each crystal."""
+    return build_transitions("train", "random")
+
+
+class OxygenFraction(Reward):
+    """Pays the fraction of oxygen at the end."""
+
+    def on_finish(self, table, crystal, elements):
+        oxygen = table.vocabulary.symbols.index("O") + 1
+        return (elements == oxygen).sum(1) / table.n_sites[crystal], {}
+
+
+@pytest.fixture(scope="session")
+def oxygen():
+    return OxygenFraction()
+
+
+@pytest.fixture(scope="session")
+def biased(toy, minari_folder, oxygen):
+    """600 episodes whose most frequent element, magnesium, is not the rewarded one."""
+    env = CrystalSkeletonVectorEnv(40, collection=toy, split="all", reward=oxygen)
+    recorder = EpisodeRecorder(env.table)
+    recorded = RecordEpisodes(env, recorder)
+    recorded.reset(seed=0)
+    rng = np.random.default_rng(0)
+    magnesium = toy.vocabulary.symbols.index("Mg")
+    while len(recorder) < 600:
+        often = rng.random(40) < 0.5
+        recorded.step(np.where(often, magnesium, rng.integers(5, size=40)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(minari_folder))
+        name = write_replay(
+            recorder, toy, "all", "biased", reward=("oxygen", oxygen), progress=False
+        )
+        return load_transitions(name, progress=False)

@@ -1,0 +1,102 @@
+"""Checkpoints: which are rejected, and with which errors."""
+
+import dataclasses
+
+import pytest
+import torch
+from training_runs import SMALL, run_cloning
+
+from crystal_agents.training.checkpoint import hash_inputs
+from crystal_gym.errors import CrystalGymError, DamagedFileError
+
+
+@pytest.fixture
+def finished(expert, tmp_path):
+    """The checkpoint file of a finished run."""
+    run_cloning(tmp_path, expert)
+    return tmp_path / "checkpoint.pt"
+
+
+@pytest.mark.parametrize("change", [{"seed": 5}, {"recipe": dataclasses.replace(SMALL, epochs=5)}])
+def test_a_checkpoint_of_other_settings_is_rejected_and_kept(expert, finished, change):
+    before = finished.read_bytes()
+    with pytest.raises(CrystalGymError, match="other settings"):
+        run_cloning(finished.parent, expert, **change)
+    assert finished.read_bytes() == before
+
+
+def test_a_checkpoint_of_another_vocabulary_is_rejected(expert, finished):
+    other = dataclasses.replace(expert, vocabulary=tuple(reversed(expert.vocabulary)))
+    with pytest.raises(CrystalGymError, match="another vocabulary"):
+        run_cloning(finished.parent, other)
+
+
+def test_a_checkpoint_of_other_data_is_rejected(expert, finished):
+    other = dataclasses.replace(expert, lattice=expert.lattice * 2)
+    with pytest.raises(CrystalGymError, match="other data"):
+        run_cloning(finished.parent, other)
+
+
+@pytest.mark.parametrize("fraction", [0, 0.5, 0.99])
+def test_a_truncated_checkpoint_is_reported(expert, finished, fraction):
+    content = finished.read_bytes()
+    finished.write_bytes(content[: int(len(content) * fraction)])
+    with pytest.raises(DamagedFileError, match="Delete it to start again") as raised:
+        run_cloning(finished.parent, expert)
+    assert raised.value.__cause__ is not None
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        [1, 2],
+        {"progress": {}},
+        {"progress": {"steps": 3}, "fingerprint": ""},
+        {"progress": {}, "fingerprint": ""},
+    ],
+)
+def test_a_checkpoint_with_other_content_is_reported(expert, finished, state):
+    torch.save(state, finished)
+    with pytest.raises(DamagedFileError, match="incompatible version") as raised:
+        run_cloning(finished.parent, expert)
+    assert isinstance(raised.value.__cause__, (KeyError, TypeError))
+
+
+def test_a_checkpoint_with_random_bytes_is_reported(expert, finished):
+    finished.write_bytes(bytes(range(256)) * 40)
+    with pytest.raises(DamagedFileError, match="is damaged"):
+        run_cloning(finished.parent, expert)
+
+
+@pytest.mark.parametrize("error", [PermissionError("no access"), torch.OutOfMemoryError("full")])
+def test_errors_of_the_machine_are_not_reported_as_damage(expert, finished, monkeypatch, error):
+    def load(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(type(error)):
+        run_cloning(finished.parent, expert)
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(expert, finished, monkeypatch):
+    before = finished.read_bytes()
+
+    def save(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(CrystalGymError, match="No space left"):
+        run_cloning(finished.parent, expert)
+    assert finished.read_bytes() == before
+    assert not list(finished.parent.glob(".*"))
+
+
+def test_the_hash_depends_on_settings_and_content():
+    hashes = {
+        hash_inputs([0], [b"a"]),
+        hash_inputs([1], [b"a"]),
+        hash_inputs([0], [b"b"]),
+        hash_inputs([0], []),
+    }
+    assert len(hashes) == 4
+    assert hash_inputs([0], [b"a"]) == hash_inputs([0], [b"a"])
