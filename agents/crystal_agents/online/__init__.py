@@ -1,1 +1,1 @@
-"""Online reinforcement learning with Stable-Baselines3, begun from a cloned policy or from none."""
+"""Online reinforcement learning with Stable-Baselines3, from a cloned policy or from scratch."""

@@ -1,4 +1,4 @@
-"""The algorithms by name: those of Stable-Baselines3, with a start that spares the actor."""
+"""Algorithms by name: those of Stable-Baselines3, with a start that preserves a cloned actor."""
 
 import warnings
 from collections.abc import Mapping
@@ -28,80 +28,81 @@ from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 
 def get_features_extractor(policy: BasePolicy) -> SkeletonFeatures:
-    """The extractor whose network acts."""
+    """Return the features extractor with the network that acts."""
     return cast(SkeletonFeatures, getattr(policy, "q_net", policy).features_extractor)
 
 
-class ActorRestedWarning(UserWarning):
-    """A training in which only the critic learned."""
+class FrozenActorWarning(UserWarning):
+    """Warned when a call of ``learn`` ends before the first update of the actor."""
 
 
 class CriticWarmUpMixin(BaseAlgorithm):
-    """The critic learns by itself for some steps; the actor's weights stay as they are, bit by bit.
+    """Trains only the critic at first; the actor's weights do not change during this warm-up.
 
     Attributes:
-        critic_warm_up: steps of the environments, from the beginning of the training. Above 0 it
-            covers at least the first update, however long a rollout is.
-        actor_has_learned: whether the last call of ``learn`` went beyond that.
+        critic_warm_up: Length of the warm-up in steps of all environments. If it is above 0, it
+            includes at least the first update, for any length of the rollouts.
+        actor_was_updated: Whether the last call of ``learn`` has updated the actor.
     """
 
     critic_warm_up: int = 0
-    actor_has_learned: bool = False
+    actor_was_updated: bool = False
 
     @property
-    def actor_rests(self) -> bool:
-        """Whether only the critic learns at present."""
+    def actor_is_frozen(self) -> bool:
+        """Whether only the critic is trained at present."""
         if not self.critic_warm_up:
             return False
         return self.num_timesteps <= self.critic_warm_up or self._n_updates == 0
 
     def train(self, *args: Any, **kwargs: Any) -> None:
-        """Update from what was collected."""
-        # Without gradients the optimizer leaves weights alone.
+        """Update the networks from the collected data."""
+        # The optimizer does not change weights without gradients.
         network = get_features_extractor(self.policy).network
-        resting = self.actor_rests
-        network.requires_grad_(not resting)
-        super().train(*args, **kwargs)  # type: ignore[misc] - a mix-in before an algorithm
+        frozen = self.actor_is_frozen
+        network.requires_grad_(not frozen)
+        super().train(*args, **kwargs)  # type: ignore[misc] - a mixin before an algorithm
         network.requires_grad_(True)
-        self.actor_has_learned |= not resting
+        self.actor_was_updated |= not frozen
 
     def learn(self, total_timesteps: int, *args: Any, **kwargs: Any) -> Self:
-        """Learn for so many steps of all environments.
+        """Learn for a number of steps of all environments.
 
         Warns:
-            ActorRestedWarning: they were over before the actor learned anything.
+            FrozenActorWarning: If training ends before the first update of the actor.
         """
-        self.actor_has_learned = False
+        self.actor_was_updated = False
         super().learn(total_timesteps, *args, **kwargs)
-        if self.critic_warm_up and not self.actor_has_learned:
+        if self.critic_warm_up and not self.actor_was_updated:
             warnings.warn(
-                f"The actor is what it was: {self.num_timesteps:,} steps, in which only the critic "
-                f"learned (critic_warm_up={self.critic_warm_up:,}, and at least one update). Ask "
-                "for more steps, go on with learn(..., reset_num_timesteps=False), or give "
-                "critic_warm_up=0.",
-                ActorRestedWarning,
+                f"Only the critic learned in {self.num_timesteps:,} steps: its warm-up covers "
+                f"critic_warm_up={self.critic_warm_up:,} steps and at least one update. The actor "
+                "is unchanged. Train for more steps, continue with learn(..., "
+                "reset_num_timesteps=False), or set critic_warm_up=0.",
+                FrozenActorWarning,
                 stacklevel=2,
             )
         return self
 
 
 class KLAnchorMixin(CriticWarmUpMixin, OnPolicyAlgorithm):
-    r"""The loss has a term :math:`\beta\,KL(\pi \| \pi_0)` with the policy of the beginning.
+    r"""Adds :math:`\beta\,KL(\pi \| \pi_0)` to the loss, where :math:`\pi_0` is the initial policy.
 
     Attributes:
-        anchor: :math:`\beta` by the share of the training that remains; ``None``: no such term.
+        anchor: :math:`\beta` as a function of the remaining fraction of the training; ``None``: no
+            KL term.
     """
 
     anchor: Schedule | None = None
 
     def train(self) -> None:
-        """Update from what was collected."""
+        """Update the networks from the collected data."""
         strength = self.anchor(self._current_progress_remaining) if self.anchor else 0.0
-        if strength == 0 or self.actor_rests:
+        if strength == 0 or self.actor_is_frozen:
             return super().train()
         policy: Any = self.policy
         entropy_weight = self.ent_coef
-        # The parent's loss subtracts `ent_coef` times what the policy returns as its entropy.
+        # The parent's loss subtracts `ent_coef` times the entropy that the policy returns.
         policy.regularization, self.ent_coef = (entropy_weight, strength), 1.0
         try:
             super().train()
@@ -130,8 +131,8 @@ class SkeletonMaskablePPO(KLAnchorMixin, MaskablePPO):
 class SkeletonDQN(CriticWarmUpMixin, DQN):
     """DQN (Mnih et al., 2015) with a dueling head (Wang et al., 2016).
 
-    Each environment of a vector explores by itself. Stable-Baselines3 decides once for all of them,
-    so that with many side by side a run's share of exploration would be a matter of few draws.
+    Each environment of a vector explores independently. Stable-Baselines3 draws once for all of
+    them, so that the fraction of random actions in a run would depend on few draws.
     """
 
     def predict(
@@ -141,13 +142,13 @@ class SkeletonDQN(CriticWarmUpMixin, DQN):
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """Actions, each with probability ``exploration_rate`` any, all equally likely.
+        """Choose actions; each is uniformly random with probability ``exploration_rate``.
 
         Args:
-            observation: of one environment or of B.
-            state: of recurrent policies; handed back.
-            episode_start: likewise.
-            deterministic: no exploration.
+            observation: Observation of one environment or of B.
+            state: State of a recurrent policy; returned unchanged.
+            episode_start: Starts of episodes, for recurrent policies.
+            deterministic: Do not explore.
 
         Returns:
             Actions, () or (B,), and the state.
@@ -162,17 +163,17 @@ class SkeletonDQN(CriticWarmUpMixin, DQN):
 
 @dataclass(frozen=True)
 class Algorithm:
-    """An algorithm with the settings that suit short episodes and a policy that knows its way.
+    """An algorithm with default settings for short episodes and a pretrained actor.
 
     Attributes:
-        model: the class of the algorithm.
-        policy: the class of its networks.
-        settings: keyword arguments of the algorithm.
-        from_scratch: those that differ where training begins from random weights.
-        rollout: steps of all environments between updates, for on-policy algorithms.
-        minibatches: into how many equal parts a rollout is cut, at most.
-        critic_warm_up: steps in which only the critic learns, of a warm start.
-        anchor: coefficient of the KL divergence at the beginning of a warm start.
+        model: Class of the algorithm.
+        policy: Class of its networks.
+        settings: Keyword arguments of the algorithm.
+        from_scratch: Keyword arguments that differ for training from random weights.
+        rollout_steps: Steps of all environments between updates, for on-policy algorithms.
+        minibatches: Largest number of equal parts into which a rollout is divided.
+        critic_warm_up: Steps of a warm start in which only the critic learns.
+        anchor: Initial coefficient of the KL divergence in a warm start.
     """
 
     ANCHORED: ClassVar = (SkeletonPPO, SkeletonA2C, SkeletonMaskablePPO)
@@ -181,31 +182,33 @@ class Algorithm:
     policy: type[BasePolicy]
     settings: Mapping[str, Any]
     from_scratch: Mapping[str, Any] = field(default_factory=dict)
-    rollout: int = 0
+    rollout_steps: int = 0
     minibatches: int = 1
     critic_warm_up: int = 0
     anchor: float = 0.0
 
     @property
-    def masks(self) -> bool:
-        """Whether it keeps to the environment's mask."""
+    def supports_masks(self) -> bool:
+        """Whether the algorithm respects the environment's mask."""
         return issubclass(self.model, MaskablePPO)
 
     @property
-    def can_be_anchored(self) -> bool:
-        """Whether its policy is a distribution, which can be held near another."""
+    def supports_anchor(self) -> bool:
+        """Whether the policy is a distribution, which a KL divergence requires."""
         return issubclass(self.model, self.ANCHORED)
 
-    def sizes(self, num_envs: int, max_sites: int) -> dict[str, int]:
-        """Lengths of rollouts and minibatches; whole episodes of the largest cell.
+    def rollout_settings(self, num_envs: int, max_sites: int) -> dict[str, int]:
+        """Return the sizes of rollouts and minibatches as keyword arguments of the algorithm.
+
+        Rollouts are multiples of the longest episode.
 
         Args:
             num_envs: B.
             max_sites: N.
         """
-        if not self.rollout:
+        if not self.rollout_steps:
             return {}
-        n_steps = max(1, round(self.rollout / (num_envs * max_sites))) * max_sites
+        n_steps = max(1, round(self.rollout_steps / (num_envs * max_sites))) * max_sites
         if self.minibatches == 1:
             return {"n_steps": n_steps}
         total = n_steps * num_envs
@@ -214,12 +217,12 @@ class Algorithm:
 
 
 def _ppo(model: type[BaseAlgorithm], policy: type[BasePolicy], buffer: type) -> Algorithm:
-    """PPO, with and without masks."""
+    """Return PPO with or without masks."""
     return Algorithm(
         model,
         policy,
         {
-            # Rewards come within one short episode: none is discounted.
+            # Episodes are short: rewards are not discounted.
             "gamma": 1.0,
             "gae_lambda": 0.95,
             "learning_rate": 1e-4,
@@ -229,7 +232,7 @@ def _ppo(model: type[BaseAlgorithm], policy: type[BasePolicy], buffer: type) -> 
             "rollout_buffer_class": buffer,
         },
         {"learning_rate": 3e-4, "ent_coef": 0.01},
-        rollout=640,
+        rollout_steps=640,
         minibatches=4,
         critic_warm_up=1_280,
         anchor=0.1,
@@ -253,7 +256,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             "rollout_buffer_class": SkeletonRolloutBuffer,
         },
         {"learning_rate": 3e-4, "ent_coef": 0.01},
-        rollout=640,
+        rollout_steps=640,
         critic_warm_up=10_240,
         anchor=0.1,
     ),
@@ -264,7 +267,7 @@ ALGORITHMS: dict[str, Algorithm] = {
             "gamma": 1.0,
             "learning_rate": 1e-4,
             "buffer_size": 50_000,
-            # Until then Stable-Baselines3 draws at random.
+            # Stable-Baselines3 would act at random until learning starts.
             "learning_starts": 0,
             "batch_size": 128,
             "train_freq": 1,
@@ -283,21 +286,21 @@ ALGORITHMS: dict[str, Algorithm] = {
     ),
 }
 
-# Of Stable-Baselines3 and sb3-contrib, those whose actions are real numbers.
+# Algorithms of Stable-Baselines3 and sb3-contrib with continuous actions.
 _CONTINUOUS = ("ddpg", "td3", "sac", "tqc", "crossq")
 
 
 def get_algorithm(name: str) -> Algorithm:
-    """The algorithm of this name.
+    """Return an algorithm by its name.
 
     Raises:
-        CrystalGymError: its actions are real numbers.
-        UnknownNameError: there is none of this name.
+        CrystalGymError: If the algorithm has continuous actions.
+        UnknownNameError: If no algorithm has this name.
     """
     if name in _CONTINUOUS:
         raise CrystalGymError(
-            f"{name} chooses real numbers (a Box); the actions here are elements, one of a "
-            f"Discrete space. Those that fit: {', '.join(ALGORITHMS)}."
+            f"Expected an algorithm with discrete actions, got {name}, whose actions are real "
+            f"numbers. Choose one of {', '.join(ALGORITHMS)}."
         )
     if name not in ALGORITHMS:
         raise UnknownNameError("algorithm", name, ALGORITHMS)

@@ -11,29 +11,31 @@ from torch import Tensor
 from crystal_agents.networks.graph_batch import SkeletonStore
 from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy
 
-# What reading an empty skeleton costs, in readings of one of its fillings (measured on egnn).
+# Cost of encoding an empty skeleton relative to that of one of its fillings (measured with egnn).
 _GEOMETRY_COST = 4
 
 
 class SkeletonFeatures(BaseFeaturesExtractor):
-    r"""Logits of a policy, and what a critic reads beside them.
+    r"""Logits of a policy, followed by the features of the critic.
 
     .. math:: [\,a,\ \text{mean}_v\, e_v,\ e_f,\ r\,]
 
-    with the policy's logits :math:`a` over V elements and the embeddings :math:`e` of its sites,
-    f the one in focus, in D channels each, and the share r of sites that are still empty.
+    with the policy's logits :math:`a` over V elements, the embeddings :math:`e` of the sites in D
+    channels, the site in focus f, and the fraction r of sites that are empty.
 
-    States of one skeleton share the reading of its geometry, the dearest part of most networks.
-    Dropout is off, in training as well: rollouts and updates must see the same policy.
+    States of one skeleton share the encoding of its geometry, the most expensive part of most
+    networks. Dropout is off, also in training, because rollouts and updates must use the same
+    policy.
 
     Args:
-        observation_space: of ``CrystalSkeleton-v0``.
-        config: the fields of a ``PolicyConfig``, as plain values.
-        critic_shapes_encoder: let the critic's gradients into the encoder; else they stop there,
-            and only the actor's move it.
+        observation_space: Observation space of ``CrystalSkeleton-v0``.
+        config: Fields of a ``PolicyConfig`` as plain values.
+        critic_shapes_encoder: Let the critic's gradients reach the encoder. Otherwise only the
+            actor's gradients change it.
 
-    Shapes: observations of B states, as ``preprocess_obs`` leaves them (all float32, the focus
-    one-hot), to (B, V + 2 D + 1).
+    Shapes:
+        Observations of B states as returned by ``preprocess_obs`` (float32, focus one-hot) to
+        features (B, V + 2 D + 1).
     """
 
     def __init__(
@@ -55,9 +57,9 @@ class SkeletonFeatures(BaseFeaturesExtractor):
         return super().train(False)
 
     def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
-        """Features of B states."""
+        """Compute the features of B states."""
         element = observations["element"].to(torch.int64)
-        # The rollout buffer keeps a Discrete as an axis of one, which one-hot encoding leaves.
+        # One-hot encoding keeps the axis of length one that the rollout buffer gives a Discrete.
         focus = observations["focus"].reshape(len(element), -1).argmax(-1)
         frac_coords, lattice = observations["frac_coords"], observations["lattice"]
         n_sites = (element >= 0).sum(1)
@@ -72,48 +74,57 @@ class SkeletonFeatures(BaseFeaturesExtractor):
             element.device,
         )
         batch = store.batch(grid.states[0])
-        states_focus = focus[grid.states]
+        grid_focus = focus[grid.states]
         embedding = self.network.encoder(batch, batch.flat(element[grid.states]))
-        logits = self.network.readout(batch, embedding, states_focus)
-        seen = embedding if self.critic_shapes_encoder else embedding.detach()
-        sites = batch.flat_focus(states_focus)[..., None].expand(-1, -1, seen.shape[-1])
-        features = torch.cat([logits, batch.mean_over_sites(seen), seen.gather(1, sites)], -1)
+        logits = self.network.readout(batch, embedding, grid_focus)
+        critic_embedding = embedding if self.critic_shapes_encoder else embedding.detach()
+        channels = critic_embedding.shape[-1]
+        focus_sites = batch.flat_focus(grid_focus)[..., None].expand(-1, -1, channels)
+        features = torch.cat(
+            [
+                logits,
+                batch.mean_over_sites(critic_embedding),
+                critic_embedding.gather(1, focus_sites),
+            ],
+            -1,
+        )
         empty = (element == 0).sum(1, keepdim=True) / n_sites[:, None]
-        return torch.cat([features.flatten(0, 1)[grid.place], empty], -1)
+        return torch.cat([features.flatten(0, 1)[grid.position], empty], -1)
 
 
 class _Grid(NamedTuple):
-    """B states as K of each of S skeletons.
+    """B states arranged as K states of each of S skeletons.
 
-    ``states``: int64 (K, S), some of them twice where rows are not full; ``place``: where each
-    state stands in the flattened grid, int64 (B,).
+    Attributes:
+        states: Indices of the states, int64 (K, S). Incomplete columns repeat a state.
+        position: Position of each state in the flattened grid, int64 (B,).
     """
 
     states: Tensor
-    place: Tensor
+    position: Tensor
 
 
 def _grid(skeletons: Tensor) -> _Grid:
-    """States of equal skeletons together, as far as that spares work.
+    """Arrange states of equal skeletons in columns, with the K that minimizes the cost.
 
     Args:
-        skeletons: what tells them apart, (B, d); their edges follow from their geometry.
+        skeletons: Geometry of each state's skeleton, (B, d). Equal rows have equal edges.
     """
-    each = torch.arange(len(skeletons), device=skeletons.device)
+    index = torch.arange(len(skeletons), device=skeletons.device)
     _, skeleton, count = torch.unique(skeletons, dim=0, return_inverse=True, return_counts=True)
-    together = torch.arange(1, int(count.max()) + 1, device=each.device)
-    rows = (count[:, None] + together - 1) // together
-    best = int((rows.sum(0) * (_GEOMETRY_COST + together)).argmin())
+    heights = torch.arange(1, int(count.max()) + 1, device=index.device)
+    columns = (count[:, None] + heights - 1) // heights
+    best = int((columns.sum(0) * (_GEOMETRY_COST + heights)).argmin())
     if best == 0:
-        return _Grid(each[None], each)
-    wide, rows = best + 1, rows[:, best]
+        return _Grid(index[None], index)
+    height, columns = best + 1, columns[:, best]
     order = skeleton.argsort(stable=True)
-    owner = skeleton[order]
-    rank = each - (count.cumsum(0) - count)[owner]
-    row = (rows.cumsum(0) - rows)[owner] + rank // wide
-    # A row begins with a state of its own, which also fills what is left of it.
-    states = order[rank % wide == 0].repeat(wide, 1)
-    states[rank % wide, row] = order
-    place = torch.empty_like(order)
-    place[order] = rank % wide * states.shape[1] + row
-    return _Grid(states, place)
+    sorted_skeleton = skeleton[order]
+    rank = index - (count.cumsum(0) - count)[sorted_skeleton]
+    column = (columns.cumsum(0) - columns)[sorted_skeleton] + rank // height
+    # The first state of each column also fills its unused places.
+    states = order[rank % height == 0].repeat(height, 1)
+    states[rank % height, column] = order
+    position = torch.empty_like(order)
+    position[order] = rank % height * states.shape[1] + column
+    return _Grid(states, position)

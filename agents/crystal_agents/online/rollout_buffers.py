@@ -8,17 +8,17 @@ from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
 
-class _InBlocks:
-    """Shuffle blocks of consecutive steps of one environment in the place of single steps.
+class _BlockShuffleMixin:
+    """Shuffles blocks of consecutive steps of one environment instead of single steps.
 
-    A block is as long as the longest episode, and where all are of this length it is an episode:
-    its states share the reading of their skeleton's geometry.
+    A block is as long as the longest episode. If all episodes have this length, a block is one
+    episode, and its states share the encoding of their skeleton's geometry.
     """
 
     def get(self, batch_size: int | None = None) -> Iterator[Any]:
-        """Minibatches of about this many steps; all steps by default."""
-        # At its first item the parent lays the steps of each environment end to end.
-        next(super().get(1))  # type: ignore[misc] - a mix-in before a rollout buffer
+        """Yield minibatches of ``batch_size`` steps, the last one smaller; all steps by default."""
+        # The first item makes the parent concatenate the steps of each environment.
+        next(super().get(1))  # type: ignore[misc] - a mixin before a rollout buffer
         total = self.buffer_size * self.n_envs  # type: ignore[attr-defined] - as above
         block = self.observation_space["element"].shape[0]  # type: ignore[attr-defined] - as above
         order = np.random.permutation(-(-total // block))  # noqa: NPY002 - SB3's own generator
@@ -29,9 +29,9 @@ class _InBlocks:
             yield self._get_samples(steps[first : first + size])  # type: ignore[attr-defined] - as above
 
 
-class SkeletonRolloutBuffer(_InBlocks, DictRolloutBuffer):
-    """For PPO and A2C."""
+class SkeletonRolloutBuffer(_BlockShuffleMixin, DictRolloutBuffer):
+    """Rollout buffer of PPO and A2C."""
 
 
-class MaskableSkeletonRolloutBuffer(_InBlocks, MaskableDictRolloutBuffer):
-    """For MaskablePPO."""
+class MaskableSkeletonRolloutBuffer(_BlockShuffleMixin, MaskableDictRolloutBuffer):
+    """Rollout buffer of MaskablePPO."""

@@ -1,4 +1,4 @@
-"""Policies of Stable-Baselines3 around a ``SkeletonPolicy``: its logits, and a critic beside."""
+"""Policies of Stable-Baselines3 with the logits of a ``SkeletonPolicy`` and a critic."""
 
 from typing import Any, cast
 
@@ -15,22 +15,23 @@ from crystal_agents.online.features_extractor import SkeletonFeatures
 
 # Channels of the critic's hidden layer.
 _HIDDEN = 128
-# Its learning rate, as a multiple of the actor's: it begins from nothing.
-_CRITIC_PACE = 10.0
+# Learning rate of the critic as a multiple of the actor's: the critic is not pretrained.
+_CRITIC_LR_FACTOR = 10.0
 # sb3-contrib's logit of an element that a mask forbids.
 _FORBIDDEN = -1e8
 
 
 class Critic(nn.Module):
-    r"""The value of a state: :math:`v = \phi_0 + r\,\phi_1`, nought at first.
+    r"""Value of a state, :math:`v = \phi_0 + r\,\phi_1`, initially zero.
 
-    :math:`\phi` has one hidden layer; r, the share of empty sites, is the last of what is seen.
-    Rewards that come site by site are worth the more, the more sites are left.
+    :math:`\phi` has one hidden layer. r, the fraction of empty sites, is the last feature: the sum
+    of the rewards that are paid site by site grows with the number of empty sites.
 
     Args:
-        size: of what is seen.
+        size: Number of features.
 
-    Shapes: (B, size) to (B, 1).
+    Shapes:
+        Features (B, size) to values (B, 1).
     """
 
     def __init__(self, size: int) -> None:
@@ -40,28 +41,21 @@ class Critic(nn.Module):
         nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(nn.Linear(size, _HIDDEN), nn.SiLU(), last)
 
-    def forward(self, seen: Tensor) -> Tensor:
-        """Values."""
-        fixed, growing = self.layers(seen).split(1, -1)
-        return fixed + growing * seen[:, -1:]
-
-
-def _faster(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] *= group["pace"]
-
-
-def _as_before(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] /= group["pace"]
+    def forward(self, features: Tensor) -> Tensor:
+        """Compute the values."""
+        constant, slope = self.layers(features).split(1, -1)
+        return constant + slope * features[:, -1:]
 
 
 class ActorCriticSplit(nn.Module):
-    """Features into the logits for the actor and the rest for the critic.
+    """Splits the features into the logits for the actor and the rest for the critic.
 
     Args:
         n_elements: V.
-        size: of the features.
+        size: Number of features.
+
+    Shapes:
+        Features (B, size) to logits (B, V) and critic features (B, size - V).
     """
 
     def __init__(self, n_elements: int, size: int) -> None:
@@ -70,70 +64,57 @@ class ActorCriticSplit(nn.Module):
         self.latent_dim_vf = size - n_elements
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Both parts."""
+        """Return both parts."""
         return self.forward_actor(features), self.forward_critic(features)
 
     def forward_actor(self, features: Tensor) -> Tensor:
-        """The logits, (B, V)."""
+        """Return the logits, (B, V)."""
         return features[:, : self.latent_dim_pi]
 
     def forward_critic(self, features: Tensor) -> Tensor:
-        """What the critic reads."""
+        """Return the critic's features, (B, size - V)."""
         return features[:, self.latent_dim_pi :]
 
 
-class _Heads(BasePolicy):
-    """What both actor-critics are: no layers but the policy's own, and a critic.
+class _ActorCriticMixin(BasePolicy):
+    """Replaces the layers of an actor-critic by the cloned policy's logits and a ``Critic``.
 
-    With ``anchored`` a second copy of the policy is carried along, which never learns.
+    Args:
+        anchored: Keep a second, frozen copy of the policy as the reference of the KL divergence.
+
+    Attributes:
+        regularization: Coefficients of entropy and KL divergence in the loss; ``None``: evaluate
+            actions as the parent class does.
+        divergences: Mean KL divergence of each minibatch since the last log entry.
+        entropies: Mean entropy of each minibatch since the last log entry.
     """
 
     features_extractor: SkeletonFeatures
 
     def __init__(self, *args: Any, anchored: bool = False, **kwargs: Any) -> None:
         self.anchored = anchored
-        # Coefficients of entropy and of KL divergence; None: evaluate as the parent does.
         self.regularization: tuple[float, float] | None = None
         self.divergences: list[float] = []
         self.entropies: list[float] = []
         super().__init__(*args, **kwargs)
 
-    def _build(self, lr_schedule: Schedule) -> None:
-        extractor = self.features_extractor
-        self.mlp_extractor = ActorCriticSplit(extractor.n_elements, extractor.features_dim)
-        self.action_net = nn.Identity()
-        self.value_net = Critic(self.mlp_extractor.latent_dim_vf)
-        if self.anchored:
-            self.reference = self.make_features_extractor().requires_grad_(False)
-        groups = [
-            {"params": extractor.parameters(), "pace": 1.0},
-            {"params": self.value_net.parameters(), "pace": _CRITIC_PACE},
-        ]
-        arguments = {"lr": lr_schedule(1), **self.optimizer_kwargs}
-        self.optimizer = self.optimizer_class(groups, **arguments)
-        # Stable-Baselines3 sets one learning rate for all, before every update.
-        self.optimizer.register_step_pre_hook(_faster)
-        self.optimizer.register_step_post_hook(_as_before)
-
-    def _get_constructor_parameters(self) -> dict[str, Any]:
-        return super()._get_constructor_parameters() | {"anchored": self.anchored}
-
     def evaluate_actions(self, obs: Any, actions: Tensor, **masks: Any) -> tuple[Any, ...]:
-        r"""Values, log-probabilities and what the loss subtracts: entropy, or the regularization.
+        r"""Return values, log-probabilities, and the entropy or the regularization.
 
-        While ``regularization`` is set, the last is :math:`c\,H(\pi) - \beta\,KL(\pi \| \pi_0)`.
+        While ``regularization`` is set, the last item is :math:`c\,H(\pi) - \beta\,KL(\pi \|
+        \pi_0)`, which the loss subtracts.
         """
-        values, log_prob, entropy = super().evaluate_actions(obs, actions, **masks)  # type: ignore[misc] - a mix-in before a policy
+        values, log_prob, entropy = super().evaluate_actions(obs, actions, **masks)  # type: ignore[misc] - a mixin before a policy
         if self.regularization is None:
             return values, log_prob, entropy
         divergence = self._divergence(obs)
         self.divergences.append(divergence.mean().item())
         self.entropies.append(entropy.mean().item())
-        weight, anchor = self.regularization
-        return values, log_prob, weight * entropy - anchor * divergence
+        entropy_weight, anchor = self.regularization
+        return values, log_prob, entropy_weight * entropy - anchor * divergence
 
     def _divergence(self, obs: Any) -> Tensor:
-        """KL divergence of the policy from its reference in the states just evaluated, (B,)."""
+        """Return the KL divergence from the reference in the states just evaluated, (B,)."""
         current = cast(Any, self.action_dist).distribution
         with torch.no_grad():
             states = preprocess_obs(obs, self.observation_space)
@@ -144,29 +125,60 @@ class _Heads(BasePolicy):
             reference = F.log_softmax(logits, -1)
         return (current.probs * (current.logits - reference)).sum(-1)
 
+    def _build(self, lr_schedule: Schedule) -> None:
+        extractor = self.features_extractor
+        self.mlp_extractor = ActorCriticSplit(extractor.n_elements, extractor.features_dim)
+        self.action_net = nn.Identity()
+        self.value_net = Critic(self.mlp_extractor.latent_dim_vf)
+        if self.anchored:
+            self.reference = self.make_features_extractor().requires_grad_(False)
+        groups = [
+            {"params": extractor.parameters(), "lr_factor": 1.0},
+            {"params": self.value_net.parameters(), "lr_factor": _CRITIC_LR_FACTOR},
+        ]
+        arguments = {"lr": lr_schedule(1), **self.optimizer_kwargs}
+        self.optimizer = self.optimizer_class(groups, **arguments)
+        # Stable-Baselines3 sets one learning rate for all groups before each update.
+        self.optimizer.register_step_pre_hook(_multiply_rates)
+        self.optimizer.register_step_post_hook(_restore_rates)
 
-class SkeletonActorCritic(_Heads, MultiInputActorCriticPolicy):
-    """For PPO and A2C."""
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return super()._get_constructor_parameters() | {"anchored": self.anchored}
 
 
-class MaskableSkeletonActorCritic(_Heads, MaskableMultiInputActorCriticPolicy):
-    """For MaskablePPO."""
+def _multiply_rates(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] *= group["lr_factor"]
+
+
+def _restore_rates(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] /= group["lr_factor"]
+
+
+class SkeletonActorCritic(_ActorCriticMixin, MultiInputActorCriticPolicy):
+    """Actor-critic of PPO and A2C."""
+
+
+class MaskableSkeletonActorCritic(_ActorCriticMixin, MaskableMultiInputActorCriticPolicy):
+    """Actor-critic of MaskablePPO."""
 
 
 class DuelingHead(nn.Module):
-    r"""Values of actions from a policy's logits and a value of the state.
+    r"""Action values from a policy's logits and a value of the state.
 
     .. math:: Q_i = v + \tau\,(a_i - \max_j a_j)
 
-    The highest of them is :math:`v`, nought at first; how far the others lie below is what a policy
-    of temperature :math:`\tau` would say of them.
+    The highest action value is :math:`v`, initially zero. The differences between action values
+    are those of a Boltzmann policy of temperature :math:`\tau`.
 
     Args:
         n_elements: V.
-        size: of the features.
+        size: Number of features.
         temperature: :math:`\tau`, in units of the return.
 
-    Shapes: (B, size) to (B, V).
+    Shapes:
+        Features (B, size) to action values (B, V).
     """
 
     def __init__(self, n_elements: int, size: int, temperature: float) -> None:
@@ -176,17 +188,17 @@ class DuelingHead(nn.Module):
         self.value_net = Critic(size - n_elements)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Values of the V actions."""
-        logits, seen = self.split(features)
-        below = logits - logits.amax(-1, keepdim=True)
-        return self.value_net(seen) + self.temperature * below
+        """Compute the values of the V actions."""
+        logits, critic_features = self.split(features)
+        advantage = logits - logits.amax(-1, keepdim=True)
+        return self.value_net(critic_features) + self.temperature * advantage
 
 
 class SkeletonDQNPolicy(DQNPolicy):
-    """For DQN.
+    """Q-networks of DQN, each with its own copy of the policy.
 
     Args:
-        temperature: see ``DuelingHead``.
+        temperature: Temperature of the ``DuelingHead``.
     """
 
     def __init__(self, *args: Any, temperature: float = 0.1, **kwargs: Any) -> None:
@@ -194,10 +206,10 @@ class SkeletonDQNPolicy(DQNPolicy):
         super().__init__(*args, **kwargs)
 
     def make_q_net(self) -> QNetwork:
-        """A network of values around a policy of its own."""
+        """Create a Q-network with a features extractor of its own."""
         network = super().make_q_net()
         extractor = cast(SkeletonFeatures, network.features_extractor)
-        network.q_net = DuelingHead(extractor.n_elements, extractor.features_dim, self.temperature)  # type: ignore[assignment] - in the place of a plain stack
+        network.q_net = DuelingHead(extractor.n_elements, extractor.features_dim, self.temperature)  # type: ignore[assignment] - replaces a plain stack of layers
         return network.to(self.device)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One call from a cloned policy to a model of Stable-Baselines3 that acts as the policy does."""
+"""Models of Stable-Baselines3 that initially act as a cloned policy, or start from scratch."""
 
 import dataclasses
 from pathlib import Path
@@ -27,7 +27,7 @@ from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError
 from crystal_gym.masks import no_mask
 
-# What Stable-Baselines3 learns in, or what can be made one.
+# Environments of Stable-Baselines3, and those that `as_vec_env` converts.
 SkeletonEnvs = VecEnv | VectorEnv | Env
 
 
@@ -41,57 +41,57 @@ def warm_start(
     seed: int | None = 0,
     **settings: Any,
 ) -> BaseAlgorithm:
-    """A model of Stable-Baselines3 whose actor is this policy, weights and all.
+    """Create a model of Stable-Baselines3 whose actor has the weights of a policy.
 
-    Until it learns, its greedy actions are the policy's, and those of actor-critics have the
+    Before training, its greedy actions are those of the policy, and actor-critics have the
     policy's probabilities. ``model.learn(steps)``, ``model.save(path)``, ``type(model).load(path)``
-    and ``model.predict`` are Stable-Baselines3's own.
+    and ``model.predict`` are methods of Stable-Baselines3.
 
     Args:
-        policy: a policy, or what ``crystal_agents.load_policy`` takes. It is copied.
-        algorithm: a name of ``crystal_agents.online.algorithms.ALGORITHMS``: ``ppo``,
+        policy: A policy, or its name or folder as for ``crystal_agents.load_policy``. It is copied.
+        algorithm: A name in ``crystal_agents.online.algorithms.ALGORITHMS``: ``ppo``,
             ``maskable-ppo``, ``a2c`` or ``dqn``.
         env: ``CrystalSkeleton-v0``: the native vector environment with
-            ``autoreset_mode="SameStep"`` (the fast way), a ``VecEnv`` of single ones, or one.
-        critic_warm_up: steps of all environments in which only the critic learns; 0 begins with
-            both (default: the algorithm's).
-        anchor: coefficient of KL(policy ‖ cloned policy) in the loss, which falls linearly to 0
-            over the training; or a function of the share of it that remains; 0 leaves it away
-            (default: the algorithm's). DQN has none.
-        seed: of Stable-Baselines3 and the environment.
-        settings: keyword arguments of the algorithm in the place of its defaults here.
+            ``autoreset_mode="SameStep"`` (fastest), a ``VecEnv`` of single environments, or a
+            single environment.
+        critic_warm_up: Steps of all environments in which only the critic learns; 0: none
+            (default: the algorithm's).
+        anchor: Coefficient of KL(policy ‖ cloned policy) in the loss, which decreases linearly to 0
+            over the training, or a function of the remaining fraction of the training; 0: no KL
+            term (default: the algorithm's). DQN has none.
+        seed: Seed of Stable-Baselines3 and the environment.
+        settings: Keyword arguments of the algorithm that replace its defaults.
 
     Raises:
-        UnknownNameError: no algorithm of this name.
-        CrystalGymError: the algorithm does not fit the actions or the mask, the environment is
-            another, its vocabulary or number of sites is not the policy's, or a number is none
-            that can be.
+        UnknownNameError: If no algorithm has this name.
+        CrystalGymError: If the algorithm does not support the actions, the mask or the anchor, the
+            environment is not ``CrystalSkeleton-v0``, its vocabulary or number of sites does not
+            fit the policy, or a number is out of range.
     """
     chosen = get_algorithm(algorithm)
-    source = policy if isinstance(policy, SkeletonPolicy) else load_policy(policy)
+    initial = policy if isinstance(policy, SkeletonPolicy) else load_policy(policy)
     warm_up = chosen.critic_warm_up if critic_warm_up is None else critic_warm_up
-    strength = chosen.anchor if anchor is None else anchor
-    anchored = callable(strength) or strength != 0
-    if not callable(strength) and not 0 <= strength < np.inf:
-        raise CrystalGymError(f"The anchor's coefficient is a number from 0, not {strength}.")
-    if anchored and not chosen.can_be_anchored:
-        raise CrystalGymError(
-            f"{algorithm} has values instead of probabilities: nothing can anchor it. Leave the "
-            "anchor away, or choose one of "
-            f"{', '.join(name for name, one in ALGORITHMS.items() if one.can_be_anchored)}."
-        )
     if warm_up < 0:
-        raise CrystalGymError(f"critic_warm_up is a number of steps from 0, not {warm_up}.")
-    model: Any = _make(
-        chosen, algorithm, source.config, env, seed=seed, settings=settings, anchored=anchored
+        raise CrystalGymError(
+            f"Expected critic_warm_up to be 0 or a positive number of steps, got {warm_up}."
+        )
+    schedule = _anchor_schedule(chosen, algorithm, anchor)
+    model: Any = _create_model(
+        chosen,
+        algorithm,
+        initial.config,
+        env,
+        seed=seed,
+        settings=settings,
+        anchored=schedule is not None,
     )
-    # That of the actor, and its copies: a target network, or what anchors it.
-    for part in model.policy.modules():
-        if isinstance(part, SkeletonFeatures):
-            part.network.load_state_dict(source.state_dict())
+    # The actor, and its copies in a target network or as the reference of the anchor.
+    for module in model.policy.modules():
+        if isinstance(module, SkeletonFeatures):
+            module.network.load_state_dict(initial.state_dict())
     model.critic_warm_up = warm_up
-    if anchored:
-        model.anchor = strength if callable(strength) else LinearSchedule(strength, 0.0, 1.0)
+    if schedule is not None:
+        model.anchor = schedule
     return model
 
 
@@ -103,19 +103,20 @@ def from_scratch(
     seed: int | None = 0,
     **settings: Any,
 ) -> BaseAlgorithm:
-    """The same model with random weights: what a warm start is held against.
+    """Create the same model with random weights, as the control of a warm start.
 
-    The critic's gradients go into the encoder, for there is nothing in it to be spared.
+    The critic's gradients reach the encoder, because it is not pretrained.
 
     Args:
-        config: of the network, or a policy whose network is meant.
-        algorithm: see ``warm_start``.
-        env: see ``warm_start``.
-        seed: of the weights, Stable-Baselines3 and the environment.
-        settings: keyword arguments of the algorithm in the place of its defaults here.
+        config: Configuration of the network, or a policy with the same network.
+        algorithm: See ``warm_start``.
+        env: See ``warm_start``.
+        seed: Seed of the weights, Stable-Baselines3 and the environment.
+        settings: Keyword arguments of the algorithm that replace its defaults.
 
     Raises:
-        CrystalGymError: as ``warm_start``.
+        UnknownNameError: See ``warm_start``.
+        CrystalGymError: See ``warm_start``.
     """
     if not isinstance(config, PolicyConfig | SkeletonPolicy):
         config = load_policy(config)
@@ -124,20 +125,21 @@ def from_scratch(
     chosen = get_algorithm(algorithm)
     config = dataclasses.replace(config, training={})
     settings = {**chosen.from_scratch, **settings}
-    return _make(
+    return _create_model(
         chosen, algorithm, config, env, seed=seed, settings=settings, critic_shapes_encoder=True
     )
 
 
 def extract_policy(model: BaseAlgorithm, **training: Any) -> SkeletonPolicy:
-    """The actor of a model, as a policy that can be saved, loaded and evaluated.
+    """Return the actor of a model as a policy that can be saved, loaded and evaluated.
 
-    Of DQN, its probabilities are no more than an order of the elements.
+    The probabilities of a policy from DQN only rank the elements.
 
     Args:
-        model: of ``warm_start`` or ``from_scratch``, or loaded from its file.
-        training: how it learned; appended to ``finetuning`` of the policy's own record. With
-            ``collection`` and ``split_by`` commands know which crystals it has seen.
+        model: A model of ``warm_start`` or ``from_scratch``, also after loading it from a file.
+        training: Record of the training, appended to ``finetuning`` in the policy's training
+            record. The command line reads ``collection`` and ``split_by`` from it to determine the
+            crystals that the policy was trained on.
     """
     network = get_features_extractor(model.policy).network
     record = dict(network.config.training)
@@ -148,7 +150,41 @@ def extract_policy(model: BaseAlgorithm, **training: Any) -> SkeletonPolicy:
     return policy.eval()
 
 
-def _make(
+def as_vec_env(env: SkeletonEnvs) -> VecEnv:
+    """Convert an environment to the interface of Stable-Baselines3.
+
+    Raises:
+        CrystalGymError: If a vector environment is not ``CrystalSkeleton-v0``.
+    """
+    if isinstance(env, VecEnv):
+        return env
+    if isinstance(env, VectorEnv):
+        return SkeletonVecEnv(env)
+    return DummyVecEnv([lambda: Monitor(env)])
+
+
+def _anchor_schedule(
+    chosen: Algorithm, name: str, anchor: float | Schedule | None
+) -> Schedule | None:
+    """Return the coefficient of the anchor over the training, or ``None`` for no anchor."""
+    strength = chosen.anchor if anchor is None else anchor
+    if not callable(strength):
+        if not 0 <= strength < np.inf:
+            raise CrystalGymError(
+                f"Expected the anchor's coefficient to be 0 or positive, got {strength}."
+            )
+        if strength == 0:
+            return None
+    if not chosen.supports_anchor:
+        names = [name for name, each in ALGORITHMS.items() if each.supports_anchor]
+        raise CrystalGymError(
+            f"Expected an algorithm with action probabilities for the anchor, got {name}. Leave "
+            f"the anchor out, or choose one of {', '.join(names)}."
+        )
+    return strength if callable(strength) else LinearSchedule(strength, 0.0, 1.0)
+
+
+def _create_model(
     chosen: Algorithm,
     name: str,
     config: PolicyConfig,
@@ -163,16 +199,16 @@ def _make(
         check_seed(seed)
     rate = settings.get("learning_rate", 1.0)
     if not callable(rate) and not 0 < rate < np.inf:
-        raise CrystalGymError(f"The learning rate is a number above 0, not {rate}.")
+        raise CrystalGymError(f"Expected a positive learning rate, got {rate}.")
     envs = as_vec_env(env)
-    table = _table(envs)
-    if not chosen.masks and envs.get_attr("mask")[0] is not no_mask:
+    table = _episode_table(envs)
+    if not chosen.supports_masks and envs.get_attr("mask")[0] is not no_mask:
         raise CrystalGymError(
-            f"{name} does not heed the environment's mask: take maskable-ppo, or an environment "
-            'with mask="none".'
+            f"Expected an algorithm that respects the environment's mask, got {name}. Choose "
+            'maskable-ppo, or an environment with mask="none".'
         )
     SkeletonPolicy(config).require(table.vocabulary, table.max_sites)
-    networks: dict[str, Any] = {
+    policy_settings: dict[str, Any] = {
         "features_extractor_class": SkeletonFeatures,
         "features_extractor_kwargs": {
             "config": dataclasses.asdict(config),
@@ -180,38 +216,30 @@ def _make(
         },
     }
     if anchored:
-        networks["anchored"] = True
+        policy_settings["anchored"] = True
     arguments = {
         **chosen.settings,
-        **chosen.sizes(envs.num_envs, table.max_sites),
+        **chosen.rollout_settings(envs.num_envs, table.max_sites),
         "device": "cpu",
         **settings,
     }
-    networks |= arguments.pop("policy_kwargs", {})
-    return chosen.model(chosen.policy, envs, seed=seed, policy_kwargs=networks, **arguments)
+    policy_settings |= arguments.pop("policy_kwargs", {})
+    return chosen.model(chosen.policy, envs, seed=seed, policy_kwargs=policy_settings, **arguments)
 
 
-def as_vec_env(env: SkeletonEnvs) -> VecEnv:
-    """What Stable-Baselines3 learns in.
+def _episode_table(envs: VecEnv) -> EpisodeTable:
+    """Return the environments' table of crystals.
 
     Raises:
-        CrystalGymError: it is no ``CrystalSkeleton-v0``.
+        CrystalGymError: If they are not ``CrystalSkeleton-v0``.
     """
-    if isinstance(env, VecEnv):
-        return env
-    if isinstance(env, VectorEnv):
-        return SkeletonVecEnv(env)
-    return DummyVecEnv([lambda: Monitor(env)])
-
-
-def _table(envs: VecEnv) -> EpisodeTable:
     try:
         table = envs.get_attr("table")[0]
     except AttributeError:
         table = None
     if not isinstance(table, EpisodeTable):
         raise CrystalGymError(
-            "These agents fill crystal skeletons: the environment must be CrystalSkeleton-v0, not "
-            f"one with observations {envs.observation_space} and actions {envs.action_space}."
+            f"Expected CrystalSkeleton-v0, got an environment with observations "
+            f"{envs.observation_space} and actions {envs.action_space}."
         )
     return table
