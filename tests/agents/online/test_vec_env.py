@@ -1,4 +1,4 @@
-"""The native vector environment as Stable-Baselines3 sees it."""
+"""The native vector environment in the interface of Stable-Baselines3."""
 
 import gymnasium as gym
 import numpy as np
@@ -20,31 +20,31 @@ def native(toy, **keywords):
     return CrystalSkeletonVectorEnv(B, **keywords)
 
 
-def random_mask(table, state):
+def second_element_only(table, state):
     allowed = np.zeros((len(state.crystal), table.n_elements), bool)
     allowed[:, 1] = True
     return allowed
 
 
-def no_mask_left(table, state):
+def nothing_in_environment_2(table, state):
     allowed = np.ones((len(state.crystal), table.n_elements), bool)
     allowed[2] = False
     return allowed
 
 
-def test_episodes_are_the_native_ones(toy):
-    """From one seed: observations, rewards, ends, last observations and figures are the same."""
-    ours, theirs = SkeletonVecEnv(native(toy)), native(toy)
-    ours.seed(3)
-    seen, (wanted, _) = ours.reset(), theirs.reset(seed=3)
+def test_episodes_equal_the_native_ones(toy):
+    """One seed gives equal observations, rewards, ends, last observations and metrics."""
+    envs, native_envs = SkeletonVecEnv(native(toy)), native(toy)
+    envs.seed(3)
+    observations, (expected, _) = envs.reset(), native_envs.reset(seed=3)
     rng = np.random.default_rng(0)
     total, length = np.zeros(B), np.zeros(B, int)
     for _ in range(30):
-        for key, value in wanted.items():
-            np.testing.assert_array_equal(seen[key], value)
+        for key, value in expected.items():
+            np.testing.assert_array_equal(observations[key], value)
         actions = rng.integers(0, len(toy.vocabulary), B)
-        seen, rewards, ended, infos = ours.step(actions)
-        wanted, native_rewards, terminated, _, native_infos = theirs.step(actions)
+        observations, rewards, ended, infos = envs.step(actions)
+        expected, native_rewards, terminated, _, native_infos = native_envs.step(actions)
         np.testing.assert_array_equal(rewards, native_rewards.astype(np.float32))
         np.testing.assert_array_equal(ended, terminated)
         total += native_rewards
@@ -56,7 +56,7 @@ def test_episodes_are_the_native_ones(toy):
             assert info["TimeLimit.truncated"] is False
             assert info["episode"]["r"] == pytest.approx(total[i])
             assert info["episode"]["l"] == length[i]
-            # Match is the default reward: the return is the fraction that is right.
+            # The default reward is match, so the return is the fraction of correct sites.
             assert info["match"] == pytest.approx(total[i])
             for key, value in native_infos["final_obs"][i].items():
                 np.testing.assert_array_equal(info["terminal_observation"][key], value)
@@ -64,7 +64,7 @@ def test_episodes_are_the_native_ones(toy):
         total[ended], length[ended] = 0, 0
 
 
-def test_a_seed_and_options_hold_for_one_reset(toy):
+def test_seed_and_options_apply_to_one_reset(toy):
     envs = SkeletonVecEnv(native(toy))
     envs.seed(5)
     first = envs.reset()
@@ -79,8 +79,8 @@ def test_a_seed_and_options_hold_for_one_reset(toy):
     assert sites.tolist() == toy.n_sites[:B].tolist()
 
 
-def test_masks_are_found_by_sb3_contrib(toy):
-    envs = SkeletonVecEnv(native(toy, mask=random_mask))
+def test_sb3_contrib_finds_the_masks(toy):
+    envs = SkeletonVecEnv(native(toy, mask=second_element_only))
     envs.reset()
     assert is_masking_supported(envs)
     masks = get_action_masks(envs)
@@ -90,59 +90,61 @@ def test_masks_are_found_by_sb3_contrib(toy):
     assert len(envs.env_method("action_masks", indices=[0, 2])) == 2
 
 
-def test_a_mask_that_leaves_nothing_is_told(toy):
-    envs = SkeletonVecEnv(native(toy, mask=no_mask_left))
+def test_env_method_rejects_a_mask_that_allows_no_element(toy):
+    envs = SkeletonVecEnv(native(toy, mask=nothing_in_environment_2))
     envs.reset()
-    with pytest.raises(CrystalGymError, match="no element for environment 2"):
+    with pytest.raises(CrystalGymError, match="at least one element, got none in environment 2"):
         envs.env_method("action_masks")
 
 
-def test_a_reward_that_is_nan_is_told(toy):
-    class Nowhere(Reward):
+def test_step_rejects_a_nan_reward(toy):
+    class NaNInEnvironment4(Reward):
         def on_fill(self, table, crystal, site, element):
             return np.where(np.arange(len(crystal)) == 4, np.nan, 0.0)
 
-    envs = SkeletonVecEnv(native(toy, reward=Nowhere()))
+    envs = SkeletonVecEnv(native(toy, reward=NaNInEnvironment4()))
     envs.reset()
-    with pytest.raises(CrystalGymError, match=r"environment 4 is NaN.*take 'worst'"):
+    with pytest.raises(CrystalGymError, match=r"NaN in environment 4.*choose missing='worst'"):
         envs.step(np.zeros(B, np.int64))
 
 
-def test_attributes_are_shared(toy):
+def test_environments_share_their_attributes(toy):
     envs = SkeletonVecEnv(native(toy))
     assert envs.get_attr("table", [0, 1])[1] is envs.env.table
     envs.set_attr("render_mode", "ansi")
     assert envs.get_attr("render_mode") == ["ansi"] * B
     envs.reset()
     assert len(envs.get_images()) == B
-    with pytest.raises(CrystalGymError, match="share 'render_mode'"):
+    with pytest.raises(
+        CrystalGymError, match=r"'render_mode' to be set for all 6 environments.*got \[0\]"
+    ):
         envs.set_attr("render_mode", None, [0])
     with pytest.raises(AttributeError):
         envs.get_attr("nothing")
 
 
-def test_infos_hold_what_a_monitor_would_write(toy):
+def test_infos_contain_the_entries_of_a_monitor(toy):
     envs = SkeletonVecEnv(native(toy))
     assert envs.env_is_wrapped(Monitor) == [True] * B
     assert envs.env_is_wrapped(gym.wrappers.TimeLimit, [0]) == [False]
-    # Without a warning, and by these infos.
+    # evaluate_policy reads these infos, and would warn without a Monitor.
     returns, lengths = evaluate_policy(
-        Titanium(), envs, n_eval_episodes=12, return_episode_rewards=True
+        ConstantPolicy(), envs, n_eval_episodes=12, return_episode_rewards=True
     )
     assert len(returns) == 12
     assert 0 <= np.mean(returns) < 1
     assert set(lengths) <= set(toy.n_sites.tolist())
 
 
-class Titanium:
-    """Puts one element everywhere."""
+class ConstantPolicy:
+    """Assigns one element to all sites."""
 
     def predict(self, observations, **keywords):
         return np.full(len(observations["focus"]), 4), None
 
 
-def test_other_environments_are_refused(toy):
+def test_other_environments_are_rejected(toy):
     with pytest.raises(CrystalGymError, match='autoreset_mode="SameStep"'):
         SkeletonVecEnv(native(toy, autoreset_mode="NextStep"))
-    with pytest.raises(CrystalGymError, match="CrystalSkeletonVectorEnv is needed"):
+    with pytest.raises(CrystalGymError, match="Expected a CrystalSkeletonVectorEnv"):
         SkeletonVecEnv(gym.make_vec("CartPole-v1", 2))
