@@ -1,5 +1,7 @@
 """Selection of the episodes with the highest returns."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from crystal_gym.errors import CrystalGymError
 
 @pytest.fixture(scope="module")
 def random(toy, tmp_path_factory):
-    """Random episodes, many of which have equal returns."""
+    """Episodes of random actions."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(tmp_path_factory.mktemp("minari")))
         name = build_dataset(toy, "all", "random", progress=False)
