@@ -1,7 +1,5 @@
 """Selection of the episodes with the highest returns."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
