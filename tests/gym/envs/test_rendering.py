@@ -1,4 +1,4 @@
-"""Pictures: text, pixels, windows."""
+"""Rendering as text, as pixels and in a window."""
 
 import itertools
 import sys
@@ -12,7 +12,9 @@ from matplotlib.backend_bases import FigureManagerBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import crystal_gym
-from crystal_gym.envs import rendering
+from crystal_gym.envs.rendering import Scene, draw
+from crystal_gym.envs.rendering.drawing import FOCUS_COLOR, element_colors
+from crystal_gym.envs.rendering.geometry import find_bonds, periodic_copies
 from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
 from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
 from crystal_gym.errors import CrystalGymError
@@ -27,7 +29,7 @@ def perovskite():
     return crystal_gym.collection_from_structures([structure], order=lambda s: np.arange(len(s)))
 
 
-def test_text_shows_cell_sites_elements_and_focus(perovskite):
+def test_text_contains_cell_sites_elements_and_focus(perovskite):
     env = CrystalSkeletonEnv(collection=perovskite, render_mode="ansi")
     env.reset(options={"crystal": 0, "start_site": 1})
     before = env.render().splitlines()
@@ -39,28 +41,28 @@ def test_text_shows_cell_sites_elements_and_focus(perovskite):
     lines = env.render().splitlines()
     assert "1 of 5 sites filled, Ti" in lines[0]
     assert lines[4].split()[:5] == ["1", "Ti", "0.500", "0.500", "0.500"]
-    # Titanium has two neighbors on each oxygen site: the site and its periodic image.
+    # The titanium site has two edges to each oxygen site: to the site and to its periodic image.
     assert lines[4].split()[5:] == ["2×2", "3×2", "4×2"]
     for _ in range(4):
         env.step(env.expert_action())
     assert "->" not in env.render()
 
 
-def test_pixels_change_as_sites_are_filled(toy):
+def test_pixels_change_when_sites_are_filled(toy):
     env = CrystalSkeletonEnv(collection=toy, render_mode="rgb_array")
     env.reset(seed=0, options={"crystal": 5})
-    pictures = [env.render()]
+    images = [env.render()]
     for _ in range(6):
         env.step(1)
-        pictures.append(env.render())
-    for picture in pictures:
-        assert picture.shape == (480, 640, 3)
-        assert picture.dtype == np.uint8
-        assert picture.std() > 10
-    assert all((a != b).any() for a, b in itertools.pairwise(pictures))
+        images.append(env.render())
+    for image in images:
+        assert image.shape == (480, 640, 3)
+        assert image.dtype == np.uint8
+        assert image.std() > 10
+    assert all((a != b).any() for a, b in itertools.pairwise(images))
 
 
-def test_pictures_leave_no_state_behind(toy):
+def test_rendering_is_repeatable_and_leaves_no_figure_open(toy):
     from matplotlib import pyplot as plt
 
     env = CrystalSkeletonEnv(collection=toy, render_mode="rgb_array")
@@ -69,41 +71,41 @@ def test_pictures_leave_no_state_behind(toy):
     assert plt.get_fignums() == []
 
 
-def has_colour(picture, color):
-    return (abs(picture.astype(int) - np.round(255 * np.array(color))).max(axis=2) < 12).any()
+def contains_color(image, color):
+    return (abs(image.astype(int) - np.round(255 * np.array(color))).max(axis=2) < 12).any()
 
 
-def test_a_picture_shows_element_colours_and_the_focus(perovskite):
+def test_image_contains_the_colors_of_elements_and_focus(perovskite):
     from matplotlib.colors import to_rgb
 
-    scene = rendering.Scene(perovskite.skeleton(0), np.array([38, 0, 8, 8, 8]), 1, "")
-    picture = scene.pixels()
-    colors = rendering.element_colors()
-    assert has_colour(picture, colors["Sr"])
-    assert has_colour(picture, colors["O"])
-    assert not has_colour(picture, colors["N"])
-    assert has_colour(picture, to_rgb(rendering._FOCUS))
-    full = rendering.Scene(perovskite.skeleton(0), np.array([38, 22, 8, 8, 8]), None, "")
-    assert not has_colour(full.pixels(), to_rgb(rendering._FOCUS))
+    scene = Scene(perovskite.skeleton(0), np.array([38, 0, 8, 8, 8]), 1, "")
+    image = scene.pixels()
+    colors = element_colors()
+    assert contains_color(image, colors["Sr"])
+    assert contains_color(image, colors["O"])
+    assert not contains_color(image, colors["N"])
+    assert contains_color(image, to_rgb(FOCUS_COLOR))
+    full = Scene(perovskite.skeleton(0), np.array([38, 22, 8, 8, 8]), None, "")
+    assert not contains_color(full.pixels(), to_rgb(FOCUS_COLOR))
 
 
-def test_a_perovskite_is_drawn_with_its_periodic_copies(perovskite):
-    sites, _ = rendering._copies(perovskite.skeleton(0).frac_coords)
-    # Corners, centre, and two faces for each anion.
+def test_perovskite_is_drawn_with_periodic_copies(perovskite):
+    sites, _ = periodic_copies(perovskite.skeleton(0).frac_coords)
+    # Eight corners, the center, and two faces for each anion.
     assert np.bincount(sites).tolist() == [8, 1, 2, 2, 2]
-    figure = rendering.draw(perovskite.skeleton(0), np.array([38, 22, 8, 8, 0]), focus=4)
+    figure = draw(perovskite.skeleton(0), np.array([38, 22, 8, 8, 0]), focus=4)
     labels = [text.get_text() for text in figure.axes[0].texts]
     assert sorted(labels) == sorted(["Sr"] * 8 + ["Ti"] + ["O"] * 4 + ["4"] * 2)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["O × 2", "Ti × 1", "Sr × 1", "empty × 1", "in focus: site 4"]
 
 
-def test_every_bond_is_drawn_once_and_has_its_length(perovskite, toy):
+def test_bonds_are_distinct_and_have_the_lengths_of_edges(perovskite, toy):
     for collection in (perovskite, toy):
         for row in range(len(collection)):
             skeleton = collection.skeleton(row)
-            sites, shifts = rendering._copies(skeleton.frac_coords)
-            bonds = list(rendering._bonds(skeleton, sites, shifts))
+            sites, shifts = periodic_copies(skeleton.frac_coords)
+            bonds = list(find_bonds(skeleton, sites, shifts))
             assert len(set(bonds)) == len(bonds)
             positions = (skeleton.frac_coords[sites] + shifts) @ skeleton.lattice
             lengths = np.linalg.norm(skeleton.edge_vectors, axis=1).round(6)
@@ -111,15 +113,15 @@ def test_every_bond_is_drawn_once_and_has_its_length(perovskite, toy):
                 distance = np.linalg.norm(positions[first] - positions[second]).round(6)
                 assert abs(lengths - distance).min() < 1e-5
     skeleton = perovskite.skeleton(0)
-    assert len(list(rendering._bonds(skeleton, *rendering._copies(skeleton.frac_coords)))) == 30
+    assert len(list(find_bonds(skeleton, *periodic_copies(skeleton.frac_coords)))) == 30
 
 
-def test_draw_refuses_a_wrong_number_of_elements(perovskite):
-    with pytest.raises(CrystalGymError, match="5 sites need as many atomic numbers"):
-        rendering.draw(perovskite.skeleton(0), np.array([1, 2]))
+def test_draw_rejects_a_wrong_number_of_elements(perovskite):
+    with pytest.raises(CrystalGymError, match="Expected 5 atomic numbers"):
+        draw(perovskite.skeleton(0), np.array([1, 2]))
 
 
-def test_a_vector_renders_each_of_its_environments(toy):
+def test_vector_renders_each_of_its_environments(toy):
     for mode, kind in (("ansi", str), ("rgb_array", np.ndarray)):
         vector = CrystalSkeletonVectorEnv(2, collection=toy, render_mode=mode)
         vector.reset(seed=0)
@@ -129,15 +131,15 @@ def test_a_vector_renders_each_of_its_environments(toy):
 
 
 @pytest.mark.parametrize("make", [CrystalSkeletonEnv, CrystalSkeletonVectorEnv])
-def test_rendering_without_a_mode_warns(toy, make):
+def test_rendering_without_a_render_mode_warns(toy, make):
     env = make(collection=toy)
     env.reset(seed=0)
-    with pytest.warns(UserWarning, match="without a render_mode"):
+    with pytest.warns(UserWarning, match="needs a render_mode"):
         assert env.render() is None
 
 
 class WindowCanvas(FigureCanvasAgg):
-    """Stands for the canvas of a windowing toolkit."""
+    """Replaces the canvas of a windowing toolkit."""
 
     required_interactive_framework = "headless"
     waits: tuple = ()
@@ -147,7 +149,7 @@ class WindowCanvas(FigureCanvasAgg):
 
 
 class WindowManager(FigureManagerBase):
-    """Notes which figures were shown."""
+    """Records which figures were shown."""
 
     shown = None
 
@@ -160,7 +162,7 @@ WindowCanvas.manager_class = WindowManager
 
 @pytest.fixture
 def display(monkeypatch):
-    """Matplotlib finds a windowing toolkit; the fixture is the list of figures shown."""
+    """Give Matplotlib a windowing toolkit; return the list of figures shown."""
     from matplotlib import pyplot as plt
 
     toolkit = types.ModuleType("toolkit")
@@ -175,7 +177,7 @@ def display(monkeypatch):
     plt.switch_backend(before)
 
 
-def test_a_window_follows_the_episode_until_closed(toy, display):
+def test_window_is_updated_until_closed(toy, display):
     from matplotlib import pyplot as plt
 
     env = CrystalSkeletonEnv(collection=toy, render_mode="human")
@@ -185,7 +187,7 @@ def test_a_window_follows_the_episode_until_closed(toy, display):
     assert len(display) == 7
     assert len({id(figure) for figure in display}) == 1
     assert display[0].canvas.waits == (0.5,) * 7
-    plt.close("all")  # the user closes the window: the next picture opens another
+    plt.close("all")  # the user closes the window, and the next scene opens another
     env.reset(seed=1)
     assert display[-1] is not display[0]
     env.close()
@@ -193,7 +195,7 @@ def test_a_window_follows_the_episode_until_closed(toy, display):
     env.close()
 
 
-def test_without_a_display_the_window_warns_once_and_the_episode_goes_on(toy):
+def test_episode_continues_without_a_display_after_one_warning(toy):
     env = CrystalSkeletonEnv(collection=toy, render_mode="human")
     with pytest.warns(UserWarning, match="no display"):
         env.reset(seed=0, options={"crystal": 5})
@@ -201,6 +203,6 @@ def test_without_a_display_the_window_warns_once_and_the_episode_goes_on(toy):
     env.close()
 
 
-def test_gymnasium_checks_every_render_mode(display):
+def test_every_render_mode_passes_the_gymnasium_checker(display):
     check_env(gym.make("CrystalSkeleton-v0", render_mode="ansi").unwrapped)
     assert display

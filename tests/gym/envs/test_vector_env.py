@@ -1,8 +1,9 @@
-"""The native vector environment, held against the single one and Gymnasium's own vectors."""
+"""The native vector environment, compared with the single one and Gymnasium's vectors."""
 
 import gymnasium as gym
 import numpy as np
 import pytest
+from env_episodes import assert_same
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import crystal_gym
@@ -13,7 +14,7 @@ from crystal_gym.rewards import Reward
 
 
 def assert_in_row(values, row, single):
-    """Row ``row`` of batched values equals those of a single environment, types included."""
+    """Assert that a row of batched values equals the values of a single environment."""
     assert values.keys() == single.keys()
     for key, value in single.items():
         assert np.array_equal(values[key][row], value), key
@@ -21,7 +22,7 @@ def assert_in_row(values, row, single):
 
 
 def infos_in_row(infos, row):
-    """The infos that hold for one environment."""
+    """Return the infos that hold for one environment of the vector."""
     return {
         key: value
         for key, value in infos.items()
@@ -31,76 +32,61 @@ def infos_in_row(infos, row):
 
 @pytest.mark.parametrize("reward", ["match", "validity", len])
 @pytest.mark.parametrize("traversal", TRAVERSALS)
-def test_a_vector_of_one_plays_the_single_environments_episodes(toy, traversal, reward):
+def test_vector_of_one_plays_the_episodes_of_the_single_environment(toy, traversal, reward):
     settings = {"collection": toy, "traversal": traversal, "reward": reward}
     single = CrystalSkeletonEnv(**settings)
     vector = CrystalSkeletonVectorEnv(1, **settings)
     rng = np.random.default_rng(0)
-    seen, info = single.reset(seed=7)
+    observation, info = single.reset(seed=7)
     batch, infos = vector.reset(seed=7)
     episodes, terminated = 0, False
     while episodes < 40:
-        assert_in_row(batch, 0, seen)
+        assert_in_row(batch, 0, observation)
         assert_in_row(infos_in_row(infos, 0), 0, info)
         action = int(rng.integers(5))
         if terminated:
-            seen, info = single.reset()
+            observation, info = single.reset()
             expected = (0.0, False)
             terminated = False
             episodes += 1
         else:
-            seen, paid, terminated, _, info = single.step(action)
-            expected = (paid, terminated)
+            observation, reward, terminated, _, info = single.step(action)
+            expected = (reward, terminated)
         batch, rewards, terminations, truncations, infos = vector.step(np.array([action]))
         assert (rewards[0], terminations[0]) == expected
         assert not truncations.any()
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-def test_a_vector_behaves_as_gymnasiums_vector_of_singles(toy, mode):
-    """All sources of randomness taken away, both must return the same, key by key."""
-    only = toy.take([5, 5])  # the same six sites twice
+def test_vector_behaves_like_a_gymnasium_vector_of_single_environments(toy, mode):
+    # Two equal crystals and a fixed order leave nothing random but the row of the crystal.
+    only = toy.take([5, 5])
     settings = {"collection": only, "split": "all", "start_site": 2, "traversal": "index"}
     settings["reward"] = "validity"
     ours = CrystalSkeletonVectorEnv(3, autoreset_mode=mode, **settings)
     theirs = SyncVectorEnv(
         [lambda: CrystalSkeletonEnv(**settings) for _ in range(3)], autoreset_mode=mode
     )
-    one, other = ours.reset(seed=0), theirs.reset(seed=0)
+    observations, infos = ours.reset(seed=0)
+    other_observations, other_infos = theirs.reset(seed=0)
     rng = np.random.default_rng(0)
     for _ in range(20):
-        compare(*one, *other)
+        assert_equal_but_for_the_crystal(observations, infos, other_observations, other_infos)
         actions = rng.integers(4, size=3)
-        (obs, rewards, ends, cuts, infos) = ours.step(actions)
-        (obs2, rewards2, ends2, cuts2, infos2) = theirs.step(actions)
-        for mine, their in ((rewards, rewards2), (ends, ends2), (cuts, cuts2)):
-            assert np.array_equal(mine, their)
-            assert mine.dtype == their.dtype
-        one, other = (obs, infos), (obs2, infos2)
+        observations, *outcome, infos = ours.step(actions)
+        other_observations, *other_outcome, other_infos = theirs.step(actions)
+        assert_same(outcome, other_outcome)
 
 
-def compare(obs, infos, obs2, infos2):
-    same(obs, obs2)
-    # Which of the two equal crystals it is, is drawn.
-    for tree in (infos, infos2):
+def assert_equal_but_for_the_crystal(observations, infos, other_observations, other_infos):
+    assert_same(observations, other_observations)
+    for tree in (infos, other_infos):
         for part in (tree, tree.get("final_info", {})):
             part.pop("crystal", None)
-    same(infos, infos2)
+    assert_same(infos, other_infos)
 
 
-def same(first, second):
-    if isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first:
-            same(first[key], second[key])
-    elif isinstance(first, np.ndarray) and first.dtype == object:
-        for one, other in zip(first, second, strict=True):
-            same(one, other)
-    else:
-        assert np.array_equal(first, second)
-
-
-def test_observations_lie_in_the_batched_space(toy):
+def test_observations_are_in_the_batched_space(toy):
     vector = CrystalSkeletonVectorEnv(6, collection=toy, split="all")
     observation, _ = vector.reset(seed=0)
     vector.action_space.seed(0)
@@ -112,17 +98,16 @@ def test_observations_lie_in_the_batched_space(toy):
         observation, *_ = vector.step(vector.action_space.sample())
 
 
-def test_two_vectors_with_one_seed_play_the_same_episodes(toy):
+def test_equal_seeds_give_equal_episodes(toy):
     vectors = [CrystalSkeletonVectorEnv(5, collection=toy, traversal="random") for _ in range(2)]
-    one, other = (vector.reset(seed=4) for vector in vectors)
+    first, second = (vector.reset(seed=4) for vector in vectors)
     for action in range(40):
-        same(one[0], other[0])
-        same(one[-1], other[-1])
-        one, other = (vector.step(np.full(5, action % 5)) for vector in vectors)
+        assert_same(first, second)
+        first, second = (vector.step(np.full(5, action % 5)) for vector in vectors)
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
-def test_the_expert_earns_one_in_every_episode(toy, mode):
+def test_expert_has_return_one_in_every_episode(toy, mode):
     vector = CrystalSkeletonVectorEnv(8, collection=toy, split="all", autoreset_mode=mode)
     vector.reset(seed=0)
     total, finished = np.zeros(8), 0
@@ -130,45 +115,42 @@ def test_the_expert_earns_one_in_every_episode(toy, mode):
         _, rewards, terminations, _, infos = vector.step(vector.expert_action())
         total += rewards
         assert np.allclose(total[terminations], 1)
-        ends = infos.get("final_info", {}) if mode == "SameStep" else infos
+        final = infos.get("final_info", {}) if mode == "SameStep" else infos
         if terminations.any():
-            assert np.array_equal(ends["_match"], terminations)
-            assert np.allclose(ends["match"][terminations], 1)
+            assert np.array_equal(final["_match"], terminations)
+            assert np.allclose(final["match"][terminations], 1)
             finished += terminations.sum()
         total[terminations] = 0
     assert finished > 80
 
 
-def test_the_arrays_handed_out_are_fresh(toy):
+def test_returned_arrays_can_be_modified_safely(toy):
     vectors = [CrystalSkeletonVectorEnv(4, collection=toy, split="all") for _ in range(2)]
     for vector in vectors:
         vector.reset(seed=1)
     for action in range(25):
-        spoiled, clean = (vector.step(np.full(4, action % 5)) for vector in vectors)
-        same(spoiled[0], clean[0])
-        same(spoiled[-1], clean[-1])
-        assert np.array_equal(spoiled[2], clean[2])
-        for value in (*spoiled[0].values(), *spoiled[1:4], *spoiled[4].values()):
+        modified, reference = (vector.step(np.full(4, action % 5)) for vector in vectors)
+        assert_same(modified, reference)
+        for value in (*modified[0].values(), *modified[1:4], *modified[4].values()):
             value.fill(1)
 
 
-def test_options_pick_for_all_or_for_each(toy):
+def test_options_hold_for_all_or_for_each_environment(toy):
     vector = CrystalSkeletonVectorEnv(3, collection=toy)
     _, infos = vector.reset(seed=0, options={"crystal": "toy-5", "start_site": 4})
     assert infos["crystal"].tolist() == [5, 5, 5]
     assert infos["start_site"].tolist() == [4, 4, 4]
-    chosen = {"crystal": ["toy-5", "toy-2", 11], "start_site": [4, 2, 0]}
-    _, infos = vector.reset(seed=0, options=chosen)
+    options = {"crystal": ["toy-5", "toy-2", 11], "start_site": [4, 2, 0]}
+    _, infos = vector.reset(seed=0, options=options)
     assert infos["crystal"].tolist() == [5, 2, 11]
     assert infos["start_site"].tolist() == [4, 2, 0]
-    assert (
-        vector.expert_action() == [toy.codes()[c, s] - 1 for c, s in ((5, 4), (2, 2), (11, 0))]
-    ).all()
+    expected = [toy.codes()[c, s] - 1 for c, s in ((5, 4), (2, 2), (11, 0))]
+    assert vector.expert_action().tolist() == expected
 
 
-def test_masks_come_in_batches(toy):
+def test_masks_are_batched(toy):
     def no_repeat(table, state):
-        """Each element once."""
+        """Allow each element once."""
         used = (state.elements[..., None] == np.arange(1, table.n_elements + 1)).any(axis=-2)
         return ~used
 
@@ -183,7 +165,7 @@ def test_masks_come_in_batches(toy):
     assert single.step(3)[-1]["action_mask"].tolist() == [1, 1, 1, 0, 1]
 
 
-def test_gymnasiums_wrappers_work_on_it(toy):
+def test_gymnasium_vector_wrappers_work(toy):
     vector = gym.wrappers.vector.RecordEpisodeStatistics(
         gym.make_vec("CrystalSkeleton-v0", 4, collection=toy)
     )
@@ -192,14 +174,14 @@ def test_gymnasiums_wrappers_work_on_it(toy):
     for _ in range(30):
         *_, infos = vector.step(vector.unwrapped.expert_action())
         if "episode" in infos:
-            done = infos["_episode"]
-            lengths += infos["episode"]["l"][done].tolist()
-            assert np.allclose(infos["episode"]["r"][done], 1)
+            ended = infos["_episode"]
+            lengths += infos["episode"]["l"][ended].tolist()
+            assert np.allclose(infos["episode"]["r"][ended], 1)
     assert len(lengths) > 20
     assert set(lengths) <= set(toy.n_sites[toy.in_split("train")].tolist())
 
 
-def test_make_vec_gives_the_native_vector_and_the_others_on_demand():
+def test_make_vec_makes_the_native_vector_by_default():
     native = gym.make_vec("crystal_gym:CrystalSkeleton-v0", 4, autoreset_mode="SameStep")
     assert isinstance(native, CrystalSkeletonVectorEnv)
     assert native.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP
@@ -210,7 +192,7 @@ def test_make_vec_gives_the_native_vector_and_the_others_on_demand():
 
 
 @pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_asynchronous_vectors_find_the_environment(context):
+def test_asynchronous_vectors_work(context):
     vector = gym.make_vec(
         "crystal_gym:CrystalSkeleton-v0",
         2,
@@ -226,15 +208,15 @@ def test_asynchronous_vectors_find_the_environment(context):
         vector.close()
 
 
-def test_rewards_see_the_finished_episodes_in_one_batch(toy):
-    class Counting(Reward):
+def test_rewards_get_the_finished_episodes_in_one_batch(toy):
+    class CountingReward(Reward):
         sizes = ()
 
         def on_finish(self, table, crystal, elements):
             self.sizes += (len(crystal),)
             return (elements > 0).sum(axis=1), {"atoms": table.n_sites[crystal]}
 
-    reward = Counting()
+    reward = CountingReward()
     vector = CrystalSkeletonVectorEnv(16, collection=toy, reward=reward)
     vector.reset(seed=0, options={"crystal": 2})
     for _ in range(3):
@@ -245,47 +227,47 @@ def test_rewards_see_the_finished_episodes_in_one_batch(toy):
     assert reward.sizes == (16,)
 
 
-def test_a_reward_that_is_one_number_holds_for_all(toy):
-    class Constant(Reward):
+def test_scalar_reward_holds_for_all_environments(toy):
+    class ConstantReward(Reward):
         def on_fill(self, table, crystal, site, element):
             return 0.25
 
-    vector = CrystalSkeletonVectorEnv(3, collection=toy, reward=Constant())
+    vector = CrystalSkeletonVectorEnv(3, collection=toy, reward=ConstantReward())
     vector.reset(seed=0, options={"crystal": ["toy-2", "toy-5", "toy-5"]})
-    paid = [vector.step(np.zeros(3, int))[1].tolist() for _ in range(4)]
-    assert paid == [[0.25] * 3] * 3 + [[0, 0.25, 0.25]]
+    rewards = [vector.step(np.zeros(3, int))[1].tolist() for _ in range(4)]
+    assert rewards == [[0.25] * 3] * 3 + [[0, 0.25, 0.25]]
 
 
 @pytest.mark.parametrize(
     "actions", [[0, 1], [0, 1, 5], [0, -1, 2], [0.0, 1.0, 2.0], [[0, 1, 2]], "abc"]
 )
-def test_bad_actions_are_refused_and_nothing_is_lost(toy, actions):
+def test_invalid_actions_are_rejected_without_changing_the_state(toy, actions):
     vectors = [CrystalSkeletonVectorEnv(3, collection=toy) for _ in range(2)]
     for vector in vectors:
         vector.reset(seed=0)
     with pytest.raises(gym.error.InvalidAction, match="3 integers from 0 to 4"):
         vectors[0].step(actions)
-    one, other = (vector.step(np.array([0, 1, 2])) for vector in vectors)
-    same(one[0], other[0])
+    first, second = (vector.step(np.array([0, 1, 2])) for vector in vectors)
+    assert_same(first[0], second[0])
 
 
-def test_no_step_before_reset(toy):
+def test_methods_need_a_reset(toy):
     vector = CrystalSkeletonVectorEnv(2, collection=toy, render_mode="ansi")
-    for move in (lambda: vector.step(np.zeros(2, int)), vector.render, vector.expert_action):
+    for call in (lambda: vector.step(np.zeros(2, int)), vector.render, vector.expert_action):
         with pytest.raises(gym.error.ResetNeeded, match="reset"):
-            move()
+            call()
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"autoreset_mode": "Disabled"}, "Unknown autoreset mode 'Disabled'"),
-        ({"num_envs": 0}, "at least one"),
+        ({"num_envs": 0}, "Expected num_envs to be at least 1, got 0"),
         ({"render_mode": "human"}, "Unknown render mode 'human'"),
         ({"reward": "dft"}, "Unknown reward 'dft'"),
     ],
 )
-def test_bad_arguments_are_named(toy, settings, message):
+def test_invalid_arguments_are_rejected(toy, settings, message):
     with pytest.raises(crystal_gym.CrystalGymError, match=message):
         CrystalSkeletonVectorEnv(collection=toy, **settings)
 
@@ -293,13 +275,13 @@ def test_bad_arguments_are_named(toy, settings, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crystal": [1, 2]}, r"takes one, or 3; got shape \(2,\)"),
+        ({"crystal": [1, 2]}, r"one value or 3 values .*got shape \(2,\)"),
         ({"crystal": [1, 2, "toy-99"]}, "No crystal 'toy-99'"),
-        ({"crystal": [0, 5, 5], "start_site": [0, 6, 1]}, "Start site 6 is none of the 6 sites"),
+        ({"crystal": [0, 5, 5], "start_site": [0, 6, 1]}, "from 0 to 5 for crystal 'toy-5', got 6"),
         ({"reset_mask": np.ones(3, bool)}, "Unknown reset option 'reset_mask'"),
     ],
 )
-def test_bad_options_are_named(toy, options, message):
+def test_invalid_options_are_rejected(toy, options, message):
     vector = CrystalSkeletonVectorEnv(3, collection=toy)
     with pytest.raises(crystal_gym.CrystalGymError, match=message):
         vector.reset(options=options)

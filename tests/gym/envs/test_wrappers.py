@@ -15,11 +15,11 @@ def env(toy):
 
 
 @pytest.mark.filterwarnings("ignore:.*is different from the unwrapped version:UserWarning")
-def test_gymnasium_checks_the_wrapped_environment(env):
+def test_wrapped_environment_passes_the_gymnasium_checker(env):
     check_env(env, skip_render_check=True)
 
 
-def test_the_graph_is_the_skeleton(env, toy):
+def test_graph_is_that_of_the_skeleton(env, toy):
     for row in range(len(toy)):
         skeleton = toy.skeleton(row)
         graph, info = env.reset(options={"crystal": row})
@@ -31,7 +31,7 @@ def test_the_graph_is_the_skeleton(env, toy):
         assert np.flatnonzero(graph.nodes[:, 1]).tolist() == [info["start_site"]]
 
 
-def test_nodes_carry_the_elements_filled_in(env):
+def test_nodes_contain_the_assigned_elements(env):
     graph, _ = env.reset(options={"crystal": 5})
     assert not graph.nodes[:, 0].any()
     focus = int(np.argmax(graph.nodes[:, 1]))
@@ -40,13 +40,13 @@ def test_nodes_carry_the_elements_filled_in(env):
     assert (graph.nodes[:, 0] > 0).sum() == 1
 
 
-def test_the_wrapper_stands_in_the_spec(toy):
+def test_wrapper_is_part_of_the_spec():
     wrapped = GraphObservation(gym.make("CrystalSkeleton-v0"))
-    again = gym.make(wrapped.spec)
-    one, other = (made.reset(seed=3)[0] for made in (wrapped, again))
-    assert np.array_equal(one.nodes, other.nodes)
+    remade = gym.make(wrapped.spec)
+    first, second = (env.reset(seed=3)[0] for env in (wrapped, remade))
+    assert np.array_equal(first.nodes, second.nodes)
 
 
-def test_other_environments_are_refused():
-    with pytest.raises(CrystalGymError, match="wraps a CrystalSkeletonEnv"):
+def test_other_environments_are_rejected():
+    with pytest.raises(CrystalGymError, match="Expected a CrystalSkeletonEnv"):
         GraphObservation(gym.make("CartPole-v1"))
