@@ -186,11 +186,18 @@ def report_table(report: "Report") -> "Group":
     from rich.console import Group
     from rich.table import Table
 
+    caption = (
+        "± half the 95 % bootstrap interval, over runs or over the crystals of one run; "
+        "--json prints all intervals"
+    )
+    if report.n_symmetry_failures:
+        caption += (
+            f"; {report.n_symmetry_failures:,} skeletons without a space group count as asymmetric"
+        )
     table = Table(
         f"{report.collection}, {report.split}",
         title=f"{report.n_crystals:,} crystals, up to {report.n_start_sites} start sites, means in %",
-        caption="± half the 95 % bootstrap interval, over runs or over the crystals of one run; "
-        "--json prints all intervals",
+        caption=caption,
     )
     shown = [name for name in _HEADINGS if any(name in row.metrics for row in report.rows.values())]
     for name in shown:

@@ -36,6 +36,8 @@ class Report:
         n_crystals: Number of crystals in the split.
         n_start_sites: Start sites per crystal, over which the metrics of a policy are averaged.
         rows: Rows by name: the policies, the baselines and the ground truth.
+        n_symmetry_failures: Number of crystals without a space group. Only the identity counts as
+            a symmetry of their skeletons.
     """
 
     collection: str
@@ -43,6 +45,7 @@ class Report:
     n_crystals: int
     n_start_sites: int
     rows: dict[str, EvaluationRow]
+    n_symmetry_failures: int = 0
 
 
 def evaluate(
@@ -71,6 +74,9 @@ def evaluate(
         seed: Seed of the start sites and the uniform baseline.
         progress: Show progress bars.
 
+    Warns:
+        SymmetryWarning: If skeletons have no space group; the report has their number.
+
     Raises:
         CrystalGymError: If the vocabulary or the number of sites of a policy does not fit, the
             split is empty, ``n_start_sites`` is below 1, or ``seed`` is below 0.
@@ -86,7 +92,8 @@ def evaluate(
     all_starts = list(batch_by_size(table, crystals, n_start_sites, seed))
     one_start = list(batch_by_size(table, crystals, 1, seed))
     train = collection.in_split("train")
-    evaluator = RowEvaluator(table, train, skeleton_symmetries(collection, crystals, progress))
+    symmetries, n_failures = skeleton_symmetries(collection, crystals, progress)
+    evaluator = RowEvaluator(table, train, symmetries)
     scorers: dict[str, list[Scorer]] = {
         name: [PolicyScorer(policy, table) for policy in group] for name, group in policies.items()
     }
@@ -104,16 +111,15 @@ def evaluate(
             rows[name] = evaluator.free_running_row([scorer], one_start, advance)
     if baselines:
         rows[GROUND_TRUTH] = evaluator.ground_truth_row(one_start)
-    return Report(collection.name, split, len(crystals), n_start_sites, rows)
+    return Report(collection.name, split, len(crystals), n_start_sites, rows, n_failures)
 
 
 def skeleton_symmetries(
     collection: CrystalCollection, crystals: np.ndarray, progress: bool = False
-) -> dict[int, np.ndarray]:
+) -> tuple[dict[int, np.ndarray], int]:
     """Compute the permutations of each crystal's sites under its skeleton's space group.
 
-    Where no space group is found, the identity is the only permutation. A ``SymmetryWarning``
-    reports the number of such crystals and the reason for the first.
+    The identity is the only permutation of a skeleton without a space group.
 
     Args:
         collection: The crystals.
@@ -121,7 +127,11 @@ def skeleton_symmetries(
         progress: Show a progress bar.
 
     Returns:
-        Permutations (P, n) by row.
+        Permutations (P, n) by row, and the number of skeletons without a space group.
+
+    Warns:
+        SymmetryWarning: If there are such skeletons, with their number and the reason for the
+            first.
     """
     lattices = lattice_matrix(collection.parameters[crystals])
     symmetries, failures = {}, []
@@ -139,9 +149,9 @@ def skeleton_symmetries(
             f"{len(failures)} of {len(crystals)} skeletons count as asymmetric in the "
             f"symmetry-equivalent accuracy. The first is crystal {failures[0]}",
             SymmetryWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return symmetries
+    return symmetries, len(failures)
 
 
 def _baseline_scorers(table: EpisodeTable, train: np.ndarray, seed: int) -> dict[str, Scorer]:

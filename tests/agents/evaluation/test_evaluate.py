@@ -1,5 +1,6 @@
 """Reports of the evaluation: their rows, metrics and intervals."""
 
+import sys
 from functools import partial
 
 import numpy as np
@@ -14,7 +15,7 @@ from crystal_agents.policies.policy import PolicyScorer
 from crystal_agents.rollouts.rollout import batch_by_size, roll_out
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.episode import EpisodeTable, start
-from crystal_gym.errors import CrystalGymError
+from crystal_gym.errors import CrystalGymError, SymmetryError, SymmetryWarning
 
 
 def test_accuracies_of_a_policy_agree_with_plain_counting(toy):
@@ -147,6 +148,24 @@ def test_evaluate_rejects_an_empty_split(toy):
     only_train = toy.take(toy.in_split("train"))
     with pytest.raises(CrystalGymError, match="Expected crystals in the split 'test'"):
         evaluate({}, only_train, "test")
+
+
+def test_skeletons_without_a_space_group_are_counted_and_reported(toy, monkeypatch):
+    module = sys.modules[evaluate.__module__]
+    site_permutations = module.site_permutations
+
+    def fail_for_large_cells(lattice, frac_coords):
+        if len(frac_coords) > 4:
+            raise SymmetryError("spglib finds no space group")
+        return site_permutations(lattice, frac_coords)
+
+    monkeypatch.setattr(module, "site_permutations", fail_for_large_cells)
+    with pytest.warns(SymmetryWarning, match="4 of 12 skeletons.*spglib finds no space group"):
+        report = evaluate({}, toy, "all")
+    assert report.n_symmetry_failures == 4
+    assert report.rows["ground truth"].metrics["symmetry"].mean == 1
+    monkeypatch.undo()
+    assert evaluate({}, toy, "all").n_symmetry_failures == 0
 
 
 def test_ensemble_averages_the_probabilities_of_its_members(toy):

@@ -33,7 +33,7 @@ def test_calibration_and_top5_by_site_agree_with_plain_counting(toy):
         return logits[state.crystal, state.focus, (state.elements > 0).sum(1)]
 
     batches = list(batch_by_size(table, rows))
-    evaluator = RowEvaluator(table, rows, skeleton_symmetries(toy, rows))
+    evaluator = RowEvaluator(table, rows, skeleton_symmetries(toy, rows)[0])
     row = evaluator.policy_row([score], batches, lambda _: None)
     choices = []  # site, correct, among the five most probable, confidence, start sites, sites
     for batch in batches:
@@ -63,7 +63,7 @@ def test_calibration_and_top5_by_site_agree_with_plain_counting(toy):
 def test_calibration_error_of_certain_undecided_and_nan_scores(toy):
     table = EpisodeTable(toy)
     rows = np.arange(len(toy))
-    evaluator = RowEvaluator(table, rows, skeleton_symmetries(toy, rows))
+    evaluator = RowEvaluator(table, rows, skeleton_symmetries(toy, rows)[0])
     batches = list(batch_by_size(table, rows))
 
     def scaled(factor):
