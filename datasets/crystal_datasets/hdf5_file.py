@@ -250,10 +250,7 @@ def _read_integer(group: Any, name: bytes) -> int:
     return int(value)
 
 
-# Without the caches of HDF5's types and shapes, writing takes twice as long.
-
-
-@functools.cache
+@functools.cache  # without the two caches, writing takes twice as long
 def _type_of(dtype: np.dtype) -> Any:
     return h5t.py_create(dtype, logical=True)
 

@@ -9,7 +9,7 @@ official writer.
 import copy
 import importlib.metadata
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -230,25 +230,17 @@ def write_dataset(
             action_space=spaces.Discrete(table.n_elements),
             env_spec=spec.environment,
         )
-        metadata = spec.metadata()
-        returns: list[np.ndarray] = []
-        behaviors: list[np.ndarray] = []
         with (
             EpisodeWriter(folder / "data" / "main_data.hdf5", observations) as file,
             progress_bar(f"Writing {spec.dataset_id}", total, shown=progress) as advance,
         ):
-            for batch in episodes:
-                kept = batch.select(np.flatnonzero(np.isfinite(batch.returns)))
-                file.append(kept, crystals)
-                returns.append(kept.returns)
-                if kept.behavior is not None:
-                    behaviors.append(kept.behavior)
-                advance(len(batch))
+            returns, behaviors = _write_episodes(file, episodes, crystals, advance)
         if not file.total_episodes:
             raise CrystalGymError(
                 f"Expected episodes of {spec.dataset_id} with a finite reward, got NaN or infinite "
                 f"rewards {spec.reward!r} in all {total} episodes. Check the reward."
             )
+        metadata = spec.metadata()
         metadata["crystal_gym"] |= {
             "dropped_episodes": total - file.total_episodes,
             **_return_statistics(returns, behaviors),
@@ -263,6 +255,29 @@ def write_dataset(
         )
         (folder / "README.md").write_text(dataset_card(storage.metadata, crystals), "utf-8")
         create_namespaces(spec.dataset_id, crystals.description)
+
+
+def _write_episodes(
+    file: EpisodeWriter,
+    episodes: Iterable[Episodes],
+    crystals: CrystalCollection,
+    advance: Callable[[int], None],
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Write the episodes with a finite return.
+
+    Returns:
+        The returns and the names of the behavior policies of the episodes written, as arrays (B,)
+        for each batch. Without a mixture the second list is empty.
+    """
+    returns, behaviors = [], []
+    for batch in episodes:
+        kept = batch.select(np.flatnonzero(np.isfinite(batch.returns)))
+        file.append(kept, crystals)
+        returns.append(kept.returns)
+        if kept.behavior is not None:
+            behaviors.append(kept.behavior)
+        advance(len(batch))
+    return returns, behaviors
 
 
 def _return_statistics(returns: list[np.ndarray], behaviors: list[np.ndarray]) -> dict[str, Any]:
