@@ -1,7 +1,7 @@
-"""Fill crystal skeletons with elements.
+"""Assign elements to the sites of crystal skeletons.
 
-Importing this package registers the environment ``CrystalSkeleton-v0`` and loads nothing heavy:
-the names below are imported when they are first used.
+Importing this package registers the environment ``CrystalSkeleton-v0``. Public names are imported
+on first use, so that the import of the package is fast.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Crystal collections by name, file or folder: one file per source."""
+"""Crystal collections by name, file, folder or list of structures; one module per origin."""
 
 from crystal_gym.collections.registry import (
     COLLECTIONS,

@@ -1,4 +1,4 @@
-"""Collections from CSV files as CDVAE writes them: a crystal a row, its CIF in a column."""
+"""Collections from CSV files in the format of CDVAE, with one crystal and its CIF in each row."""
 
 import csv
 import gzip
@@ -20,7 +20,7 @@ from crystal_gym.errors import BadCrystalError, CrystalGymError, DamagedFileErro
 from crystal_gym.utils.files import sha256
 
 _SUFFIXES = (".csv", ".csv.gz")
-# Columns that are no properties; an index column has no name or pandas' default.
+# Columns without properties. An index column has no name or the default name of pandas.
 _NO_LABELS = {"material_id", "cif", "split", "", "Unnamed: 0"}
 
 
@@ -31,23 +31,25 @@ def load_cdvae_csv(
     max_sites: int | None = None,
     progress: bool = True,
 ) -> CrystalCollection:
-    """A collection from one CSV file, or from a folder's ``train.csv``, ``val.csv``, ``test.csv``.
+    """Load a collection from a CSV file or from a folder of CSV files.
 
-    A file has the columns ``material_id`` and ``cif``; those columns in which every entry is a
-    number or empty become labels. A single file may tell its splits in a column ``split``;
-    without one, 80/10/10 are dealt out by a hash of the ids. All files may be gzipped
+    A folder contains one or more of ``train.csv``, ``val.csv`` and ``test.csv``. Each file has the
+    columns ``material_id`` and ``cif``. Columns in which every entry is a number or empty become
+    labels. A single file can have a column ``split``; otherwise a hash of the ids assigns 80 % of
+    the crystals to ``train``, 10 % to ``val`` and 10 % to ``test``. Files can be gzipped
     (``.csv.gz``).
 
     Args:
-        path: the file or folder.
-        order: rule for the site order (default: by coordinates, which gives no element away).
-        max_sites: refuse larger cells.
-        progress: show a progress bar.
+        path: The file or folder.
+        order: Rule for the site order (default: by coordinates, which reveals no elements).
+        max_sites: Reject larger cells.
+        progress: Show a progress bar.
 
     Raises:
-        MissingDataError: there is no such file, or the folder holds none of the three.
-        DamagedFileError: a file cannot be read, or lacks a column.
-        BadCrystalError: a row cannot be used; the message names it.
+        MissingDataError: If the file is missing, or the folder contains none of the three files.
+        DamagedFileError: If a file cannot be read, has no rows, or lacks a column.
+        BadCrystalError: If a row does not contain a valid crystal; the message gives the row.
+        CrystalGymError: If an id occurs twice or a split is unknown.
     """
     path = Path(path).expanduser()
     files: dict[str | None, Path] = {None: path}
@@ -60,8 +62,8 @@ def load_cdvae_csv(
         }
     if not files:
         raise MissingDataError(
-            f"{path} holds none of {', '.join(split + '.csv' for split in SPLITS)} (nor .csv.gz); "
-            "name one CSV file to read it alone."
+            f"Expected {', '.join(split + '.csv' for split in SPLITS)} (or .csv.gz) in {path}, got "
+            "none of them. Use the path of a CSV file to read a file with another name."
         )
     return collection_from_csv_files(
         collection_name(path), files, order=order, max_sites=max_sites, progress=progress
@@ -77,9 +79,17 @@ def collection_from_csv_files(
     description: str = "",
     progress: bool = True,
 ) -> CrystalCollection:
-    """A collection from CDVAE-format files by split; ``None`` for a file that tells its own.
+    """Load a collection from CDVAE-format files.
 
-    The other arguments and the errors are those of ``load_cdvae_csv``.
+    See ``load_cdvae_csv`` for the other arguments and the errors.
+
+    Args:
+        name: Name of the collection.
+        files: Files by split; ``None`` for a file with crystals of several splits.
+        order: Rule for the site order.
+        max_sites: Reject larger cells.
+        description: A sentence on the crystals and their origin (default: the names of the files).
+        progress: Show a progress bar.
     """
     checksum = hashlib.sha256(
         "".join(f"{split} {sha256(path)}\n" for split, path in files.items()).encode()
@@ -97,22 +107,24 @@ def collection_from_csv_files(
 
 
 def _read_files(files: Mapping[str | None, Path]) -> list[RawCrystal]:
+    """Read the crystals of all files, whose ids must be distinct."""
     crystals: dict[str, RawCrystal] = {}
     for split, path in files.items():
         for crystal in _read_file(path, split):
             if crystal.id in crystals:
                 raise CrystalGymError(
-                    f"{crystal.where}: the material_id {crystal.id!r} stands already in "
-                    f"{crystals[crystal.id].where}; each may occur once."
+                    f"{crystal.where}: expected a new material_id, got {crystal.id!r} of "
+                    f"{crystals[crystal.id].where} again. Rename or remove one of the rows."
                 )
             crystals[crystal.id] = crystal
     if not crystals:
         names = ", ".join(str(path) for path in files.values())
-        raise DamagedFileError(f"{names}: there are no rows below the header.")
+        raise DamagedFileError(f"{names}: expected crystals, got no rows below the header.")
     return list(crystals.values())
 
 
 def _read_file(path: Path, split: str | None) -> list[RawCrystal]:
+    """Read the crystals of one file; without a split, use its column ``split`` or hashes."""
     rows = _read_rows(path)
     labels = _number_columns(rows)
     crystals = []
@@ -120,13 +132,14 @@ def _read_file(path: Path, split: str | None) -> list[RawCrystal]:
         where = f"{path.name}, row {number}"
         if not row["material_id"] or not row["cif"] or None in row:
             raise BadCrystalError(
-                f"{where}: the row is broken; it needs an entry in material_id and in cif, and no "
-                "more entries than the header."
+                f"{where}: expected entries in material_id and cif and no more entries than in the "
+                "header, got a broken row. Correct or remove it."
             )
         own_split = split or row.get("split") or ""
         if own_split not in {"", *SPLITS} or (not own_split and row.get("split") is not None):
             raise CrystalGymError(
-                f"{where}: the split is {own_split!r}; it must be one of {', '.join(SPLITS)}."
+                f"{where}: expected a split among {', '.join(SPLITS)}, got {own_split!r}. Correct "
+                "the column split."
             )
         values = {label: column[number - 1] for label, column in labels.items()}
         crystals.append(RawCrystal(row["material_id"], own_split, row["cif"], "cif", where, values))
@@ -137,7 +150,7 @@ def _read_file(path: Path, split: str | None) -> list[RawCrystal]:
 
 
 def _read_rows(path: Path) -> list[dict]:
-    """The rows of a plain or gzipped CSV with the columns that a crystal needs."""
+    """Read the rows of a CSV file, gzipped or not, that has the columns material_id and cif."""
     rows = []
     try:
         content = path.read_bytes()
@@ -148,22 +161,22 @@ def _read_rows(path: Path) -> list[dict]:
         missing = [column for column in ("material_id", "cif") if column not in header]
         if missing:
             raise DamagedFileError(
-                f"{path} has no column {missing[0]!r}; its columns are {', '.join(header)}. A "
-                "CDVAE-format file has material_id and cif."
+                f"{path}: expected the columns material_id and cif, got no column {missing[0]!r} "
+                f"among {', '.join(header)}. Use a CSV file in the format of CDVAE."
             )
         for row in reader:
-            rows.append(row)  # noqa: PERF402 - an error tells how many rows were read
+            rows.append(row)  # noqa: PERF402 - an error reports the number of rows read
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DamagedFileError(f"{path} cannot be read: {error}.") from error
     except csv.Error as error:
         raise DamagedFileError(
-            f"{path.name}, row {len(rows) + 1}: the CSV is broken ({error})."
+            f"{path.name}, row {len(rows) + 1}: expected valid CSV, got an error: {error}."
         ) from error
     return rows
 
 
 def _number_columns(rows: list[dict]) -> dict[str, list[float]]:
-    """The columns that hold numbers, empty entries as NaN."""
+    """Return the columns of numbers; empty entries are NaN."""
     columns = {}
     for name in rows[0] if rows else ():
         if name is None or name in _NO_LABELS:

@@ -1,4 +1,4 @@
-"""Collections from CIF files: a folder, or a list of them."""
+"""Collections from a folder or a list of CIF files."""
 
 import hashlib
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataErr
 
 
 def is_cif(path: Path) -> bool:
-    """Whether a name ends in ``.cif``, in small letters or capitals."""
+    """Return whether a file name ends in ``.cif``, in lower or upper case."""
     return path.suffix.lower() == ".cif"
 
 
@@ -26,22 +26,23 @@ def load_cif_folder(
     max_sites: int | None = None,
     progress: bool = True,
 ) -> CrystalCollection:
-    """A collection from a folder with one crystal in each CIF file.
+    """Load a collection from a folder with one crystal in each CIF file.
 
-    The id of a crystal is its file's name without ``.cif``. Files in sub-folders ``train``,
-    ``val`` and ``test`` belong to these splits; files in the folder itself to ``train``.
+    The id of a crystal is the name of its file without ``.cif``. Files in the subfolders
+    ``train``, ``val`` and ``test`` belong to these splits; files in the folder itself belong to
+    ``train``.
 
     Args:
-        path: the folder.
-        order: rule for the site order (default: by coordinates, which gives no element away).
-        max_sites: refuse larger cells.
-        progress: show a progress bar.
+        path: The folder.
+        order: Rule for the site order (default: by coordinates, which reveals no elements).
+        max_sites: Reject larger cells.
+        progress: Show a progress bar.
 
     Raises:
-        MissingDataError: there is no CIF file.
-        DamagedFileError: a file cannot be read.
-        BadCrystalError: a file holds no usable crystal; the message names it.
-        CrystalGymError: two files have the same name.
+        MissingDataError: If there is no CIF file.
+        DamagedFileError: If a file cannot be read.
+        BadCrystalError: If a file does not contain one valid crystal; the message gives the file.
+        CrystalGymError: If two files have the same name.
     """
     path = Path(path).expanduser()
     places = {"train": [path, path / "train"], "val": [path / "val"], "test": [path / "test"]}
@@ -53,7 +54,8 @@ def load_cif_folder(
     ]
     if not files:
         raise MissingDataError(
-            f"There is no CIF file (*.cif) in {path} nor in its train, val and test."
+            f"Expected CIF files (*.cif) in {path} or its subfolders train, val and test, got no "
+            "CIF file. Check the path."
         )
     return _load(
         collection_name(path),
@@ -73,21 +75,21 @@ def load_cif_files(
     max_sites: int | None = None,
     progress: bool = True,
 ) -> CrystalCollection:
-    """A collection of these CIF files, one crystal in each, all in split ``train``.
+    """Load a collection from CIF files with one crystal in each, all in the split ``train``.
 
-    The id of a crystal is its file's name without ``.cif``.
+    The id of a crystal is the name of its file without ``.cif``.
 
     Args:
-        paths: the files.
-        name: the collection's name.
-        order: rule for the site order (default: by coordinates, which gives no element away).
-        max_sites: refuse larger cells.
-        progress: show a progress bar.
+        paths: The files.
+        name: Name of the collection.
+        order: Rule for the site order (default: by coordinates, which reveals no elements).
+        max_sites: Reject larger cells.
+        progress: Show a progress bar.
 
     Raises:
-        DamagedFileError: a file cannot be read.
-        BadCrystalError: a file holds no usable crystal; the message names it.
-        CrystalGymError: two files have the same name.
+        DamagedFileError: If a file cannot be read.
+        BadCrystalError: If a file does not contain one valid crystal; the message gives the file.
+        CrystalGymError: If two files have the same name.
     """
     files = [Path(path).expanduser() for path in paths]
     return _load(
@@ -101,15 +103,15 @@ def load_cif_files(
 
 
 def raw_cif(file: Path, split: str = "train", where: str | None = None) -> RawCrystal:
-    """The crystal of a CIF file, not yet parsed.
+    """Read the crystal of a CIF file without parsing it.
 
     Args:
-        file: the file.
-        split: the crystal's.
-        where: how errors call the file (default: by its path).
+        file: The file.
+        split: Split of the crystal.
+        where: Place for messages (default: the path).
 
     Raises:
-        DamagedFileError: the file is not there, or no text.
+        DamagedFileError: If the file is missing or is not text in UTF-8.
     """
     try:
         content = file.read_text("utf-8")
@@ -127,13 +129,13 @@ def _load(
     description: str,
     progress: bool,
 ) -> CrystalCollection:
-    """A collection of files, with the split of each and how errors call it."""
+    """Load a collection from tuples of a file, its split and its place for messages."""
     found: dict[str, RawCrystal] = {}
     for file, split, where in files:
         if file.stem in found:
             raise CrystalGymError(
-                f"{found[file.stem].where} and {where} have the same name, which is the crystal's "
-                "id; rename one."
+                f"Expected distinct file names, which are the ids of the crystals; "
+                f"{found[file.stem].where} and {where} have the same name. Rename one."
             )
         found[file.stem] = raw_cif(file, split, where)
     raw = list(found.values())

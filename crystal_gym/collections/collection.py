@@ -1,4 +1,4 @@
-"""Crystal collections: named sets of crystals with splits, held as padded arrays."""
+"""Crystal collections: named sets of crystals with splits, stored as padded arrays."""
 
 import dataclasses
 import hashlib
@@ -20,7 +20,7 @@ SPLITS = ("train", "val", "test")
 
 
 class CollectionArrays(TypedDict):
-    """The arrays of a ``CrystalCollection``, which tells their shapes; labels stand apart."""
+    """The arrays of a ``CrystalCollection``, without its labels."""
 
     ids: np.ndarray
     splits: np.ndarray
@@ -37,24 +37,24 @@ ARRAYS: tuple[str, ...] = tuple(CollectionArrays.__annotations__)
 
 @dataclass(frozen=True, eq=False)
 class CrystalCollection:
-    """C crystals of at most N sites and E edges, as one struct of arrays.
+    """C crystals with at most N sites and E edges, as a struct of arrays.
 
-    Load one by name with ``crystal_gym.load_collection``, or make one from structures with
+    Load a collection with ``crystal_gym.load_collection``, or create one from structures with
     ``crystal_gym.collection_from_structures``.
 
     Attributes:
-        name: ``perov-5``, ``goldschmidt``, a file's name, …
-        ids: the source's identifiers, str (C,).
-        splits: ``train``, ``val`` or ``test`` of each crystal, str (C,).
-        n_sites: int32 (C,).
-        atomic_numbers: the true elements, int16 (C, N), padded with 0.
-        parameters: lattice lengths in Å and angles in degrees, float64 (C, 6).
-        frac_coords: fractional coordinates, float64 (C, N, 3), padded with 0.
+        name: A name such as ``perov-5`` or ``goldschmidt``, or the name of a file or folder.
+        ids: Identifiers at the origin, str (C,).
+        splits: ``train``, ``val`` or ``test``, str (C,).
+        n_sites: Number of sites, int32 (C,).
+        atomic_numbers: True elements, int16 (C, N), padded with 0.
+        parameters: Lattice lengths in Å and angles in degrees, float64 (C, 6).
+        frac_coords: Fractional coordinates, float64 (C, N, 3), padded with 0.
         edges: ``(source, target, i, j, k)``, int16 (C, E, 5), padded with -1.
-        traversals: breadth-first orders, int16 (C, N, N), padded with -1; ``traversals[c, s]``
+        traversals: Breadth-first orders, int16 (C, N, N), padded with -1; ``traversals[c, s]``
             starts at site s.
-        labels: per-crystal properties by name, float64 (C,), NaN where unknown.
-        description: a sentence on what these crystals are and where they come from.
+        labels: Properties of the crystals by name, float64 (C,), NaN if unknown.
+        description: A sentence on the crystals and their origin.
     """
 
     name: str
@@ -78,17 +78,17 @@ class CrystalCollection:
 
     @property
     def max_sites(self) -> int:
-        """N, the sites of the largest cell."""
+        """N, the number of sites of the largest cell."""
         return self.atomic_numbers.shape[1]
 
     @property
     def max_edges(self) -> int:
-        """E, the edges of the cell with most."""
+        """E, the largest number of edges of a cell."""
         return self.edges.shape[1]
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """The elements that occur in any split, ordered by atomic number."""
+        """The elements of all splits, ordered by atomic number."""
         present = np.unique(self.atomic_numbers)
         return Vocabulary.from_elements(present[present > 0].tolist())
 
@@ -97,10 +97,13 @@ class CrystalCollection:
         return {str(crystal): index for index, crystal in enumerate(self.ids)}
 
     def index(self, crystal: str | int) -> int:
-        """Row of a crystal given by its id (str) or by its row (int).
+        """Return the row of a crystal.
+
+        Args:
+            crystal: The id (str) or the row (int).
 
         Raises:
-            CrystalGymError: there is no such crystal.
+            UnknownCrystalError: If there is no such crystal.
         """
         if isinstance(crystal, str):
             if crystal not in self._index_of_id:
@@ -111,10 +114,10 @@ class CrystalCollection:
         return int(crystal)
 
     def in_split(self, split: str) -> np.ndarray:
-        """Rows of a split (or of ``all``), int64, ascending.
+        """Return the rows of a split, or of ``all`` crystals, int64 (S,), in ascending order.
 
         Raises:
-            UnknownNameError: no such split.
+            UnknownNameError: If there is no such split.
         """
         if split == "all":
             return np.arange(len(self))
@@ -123,17 +126,20 @@ class CrystalCollection:
         return np.flatnonzero(self.splits == split)
 
     def codes(self, vocabulary: Vocabulary | None = None) -> np.ndarray:
-        """The true elements in a vocabulary's codes, int32 (C, N): 1 to V, padded with -1.
+        """Return the codes of the true elements, int32 (C, N): 1 to V, padded with -1.
+
+        Args:
+            vocabulary: Vocabulary of the codes (default: that of the collection).
 
         Raises:
-            CrystalGymError: a crystal holds an element that the vocabulary lacks.
+            CrystalGymError: If the vocabulary lacks an element of a crystal.
         """
         codes = (vocabulary or self.vocabulary).encode(self.atomic_numbers)
         codes[np.arange(self.max_sites) >= self.n_sites[:, None]] = -1
         return codes
 
     def skeleton(self, crystal: str | int) -> Skeleton:
-        """The skeleton of one crystal."""
+        """Return the skeleton of a crystal, given by its id or row."""
         row = self.index(crystal)
         n = self.n_sites[row]
         edges = self.edges[row]
@@ -142,24 +148,24 @@ class CrystalCollection:
         )
 
     def structure(self, crystal: str | int) -> "Structure":
-        """The true crystal as a pymatgen ``Structure``, in the skeleton's site order."""
+        """Return a true crystal as a pymatgen ``Structure`` in the site order of the skeleton."""
         row = self.index(crystal)
         return self.skeleton(row).fill(self.atomic_numbers[row, : self.n_sites[row]])
 
     def formula(self, crystal: str | int) -> str:
-        """Elements in site order with their counts, like ``SrTiO3``."""
+        """Return the formula of a true crystal in site order, such as ``SrTiO3``."""
         row = self.index(crystal)
         return formula(self.atomic_numbers[row])
 
     def fingerprint(self) -> str:
-        """SHA-256 of the crystals, their order and their splits: what a data set is made from."""
+        """Return the SHA-256 of the crystals, their order and their splits."""
         digest = hashlib.sha256()
         for key in ARRAYS:
             digest.update(np.ascontiguousarray(getattr(self, key)).tobytes())
         return digest.hexdigest()
 
     def labels_fingerprint(self, names: Sequence[str]) -> str | None:
-        """SHA-256 of labels: what rewards that look them up are made from; ``None`` of none."""
+        """Return the SHA-256 of the labels with these names, or ``None`` without names."""
         if not names:
             return None
         digest = hashlib.sha256()
@@ -169,17 +175,18 @@ class CrystalCollection:
         return digest.hexdigest()
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "CrystalCollection":
-        """A smaller collection of these rows; array sizes N and E stay."""
+        """Return the collection of these rows; the array sizes N and E do not change."""
         rows = np.asarray(rows)
         changes = {name: getattr(self, name)[rows] for name in ARRAYS}
         labels = {name: values[rows] for name, values in self.labels.items()}
         return dataclasses.replace(self, **changes, labels=labels)
 
     def split_by_composition(self) -> "CrystalCollection":
-        """The same crystals, split anew so that no composition stands in two splits.
+        """Return the same crystals in new splits, so that each composition is in one split.
 
-        Compositions are ranked by a hash of their formula and dealt out until each split has the
-        share of crystals that it has now; the outcome depends on nothing but the data.
+        The compositions are ranked by a hash and assigned in this order to train, val and test,
+        until each split has about as many crystals as before. The splits depend only on the
+        crystals and the sizes of the splits.
         """
         keys = np.array([str(sorted(row[row > 0].tolist())) for row in self.atomic_numbers])
         distinct, group, counts = np.unique(keys, return_inverse=True, return_counts=True)
@@ -191,26 +198,27 @@ class CrystalCollection:
         split_of_group[ranked] = np.array(SPLITS)[
             np.minimum(np.searchsorted(limits, filled), len(SPLITS) - 1)
         ]
-        # Another name: data sets and policies of the two splits must not be mixed up.
+        # Another name keeps datasets and policies of the two splits apart.
         return dataclasses.replace(
             self,
             name=f"{self.name}-by-composition",
             splits=split_of_group[group],
             description=(
-                f"{self.description} Split anew: all crystals of one composition share a split."
+                f"{self.description} Split by composition: all crystals with one composition are "
+                "in the same split."
             ).strip(),
         )
 
 
 def hash_splits(ids: Sequence[str], shares: Sequence[float] = (0.8, 0.1, 0.1)) -> list[str]:
-    """A split for each id where the source has none: ranked by a hash of the id, then dealt out.
+    """Assign splits to ids, which are ranked by a hash.
 
     Args:
         ids: C identifiers.
-        shares: of train, val and test; they sum to 1.
+        shares: Shares of train, val and test, which sum to 1.
 
     Returns:
-        C names of splits, the same whatever the order of the ids.
+        C names of splits; they do not depend on the order of the ids.
     """
     rank = {
         crystal: position
@@ -223,7 +231,11 @@ def hash_splits(ids: Sequence[str], shares: Sequence[float] = (0.8, 0.1, 0.1)) -
 
 
 def formula(atomic_numbers: np.ndarray) -> str:
-    """Elements in order of first appearance with their counts; 0 is skipped. ``SrTiO3``."""
+    """Return a formula with the elements in order of first appearance, such as ``SrTiO3``.
+
+    Args:
+        atomic_numbers: Atomic numbers, (n,); 0 is skipped.
+    """
     counts: dict[str, int] = {}
     for number in np.asarray(atomic_numbers).tolist():
         if number > 0:

@@ -1,18 +1,20 @@
-"""Goldschmidt: ABX3 perovskites computed from ionic radii. Computed, not measured.
+"""Goldschmidt: ABX3 perovskites computed from ionic radii (computed, not measured).
 
-The embedded default collection, at hand without a download. Two cations of known oxidation states
-and one anion make a crystal when their charges cancel and Goldschmidt's tolerance factor and the
-octahedral factor allow a perovskite; an empirical formula gives the edge of the ideal cubic cell.
-Some of these compounds exist, many do not, and most real ones are distorted.
+This default collection is part of the package and needs no download. It contains all combinations
+of two cations with known oxidation states and one anion whose charges cancel and for which
+Goldschmidt's tolerance factor and the octahedral factor allow a perovskite. An empirical formula
+gives the edge of the ideal cubic cell. Some of these compounds exist, many do not, and most real
+ones are distorted.
 
-The prepared arrays ship with the package. Make them again with
-``python -m crystal_gym.collections.goldschmidt``.
+``python -m crystal_gym.collections.goldschmidt`` computes the prepared arrays of the package again.
 
 Chemistry:
-    Oxidation states: those that both SMACT (``icsd24``) and pymatgen (``icsd_oxidation_states``)
-    report from the ICSD. Ionic radii: Shannon, Acta Cryst. A 32, 751 (1976), as tabulated in
-    pymatgen; high spin where there is a choice. Bounds: Goldschmidt, Naturwissenschaften 14, 477
-    (1926). Lattice constant: Ubic, J. Am. Ceram. Soc. 90, 3326 (2007), coefficients approximate.
+    - Oxidation states: those that both SMACT (``icsd24``) and pymatgen (``icsd_oxidation_states``)
+      list from the ICSD.
+    - Ionic radii: Shannon, Acta Cryst. A 32, 751 (1976), as tabulated in pymatgen; high spin if
+      there are several values.
+    - Bounds: Goldschmidt, Naturwissenschaften 14, 477 (1926).
+    - Lattice constant: Ubic, J. Am. Ceram. Soc. 90, 3326 (2007), with approximate coefficients.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,19 +43,19 @@ PREPARED = Path(__file__).with_name("goldschmidt.npz")
 
 # Charges of the anions X.
 ANIONS = {"N": -3, "O": -2, "F": -1, "S": -2, "Cl": -1, "Br": -1, "I": -1}
-# Never A or B: noble gases have no ions, H, C and P form molecular ions instead.
+# Elements that are never A or B, because they form molecular ions. Noble gases form no ions.
 _NO_CATIONS = {"H", "C", "P"}
-# Heavier elements, and these two lighter ones, have no stable isotope.
+# Elements heavier than Bi, and these two lighter ones, have no stable isotope.
 _HEAVIEST_STABLE, _UNSTABLE = "Bi", {"Tc", "Pm"}
 
-# The ends of the usual range, 0.8 to 1.05, with room for BaTiO3 (1.06).
+# The usual range, 0.8 to 1.05, extended to include BaTiO3 (1.06).
 TOLERANCE_FACTORS = (0.8, 1.07)
-# A smaller B than this leaves the octahedron for the tetrahedron.
+# With a smaller ratio of the radii of B and X, B prefers tetrahedral coordination.
 SMALLEST_OCTAHEDRAL_FACTOR = 0.41
 
 # Fractional coordinates of A, B, X, X, X.
 SITES = np.array([[0, 0, 0], [1, 1, 1], [0, 1, 1], [1, 0, 1], [1, 1, 0]]) / 2
-# Of train, val and test.
+# Shares of train, val and test.
 SHARES = (0.6, 0.2, 0.2)
 _COORDINATIONS = ("IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
 
@@ -62,10 +64,10 @@ class Cation(NamedTuple):
     """A cation in one oxidation state.
 
     Attributes:
-        symbol: the element.
-        charge: in elementary charges.
-        radius: Shannon's ionic radius in sixfold coordination, Å.
-        widest: the radius in the highest tabulated coordination up to twelve, Å.
+        symbol: Symbol of the element.
+        charge: Charge in elementary charges.
+        radius: Shannon's ionic radius in sixfold coordination in Å.
+        widest: Shannon's ionic radius in the highest tabulated coordination up to twelve in Å.
     """
 
     symbol: str
@@ -75,7 +77,14 @@ class Cation(NamedTuple):
 
 
 class Perovskite(NamedTuple):
-    """A charge-neutral ABX3 within the bounds: cations, anion and lattice constant in Å."""
+    """A charge-neutral ABX3 compound within the bounds.
+
+    Attributes:
+        a: The cation A.
+        b: The cation B.
+        x: Symbol of the anion X.
+        lattice_constant: Edge of the cubic cell in Å.
+    """
 
     a: Cation
     b: Cation
@@ -84,41 +93,47 @@ class Perovskite(NamedTuple):
 
     @property
     def formula(self) -> str:
-        """Like ``SrTiO3``."""
+        """The formula, such as ``SrTiO3``."""
         return f"{self.a.symbol}{self.b.symbol}{self.x}3"
 
 
-def load(*, progress: bool = True) -> CrystalCollection:  # noqa: ARG001 - every collection has it
-    """The computed perovskites, from the arrays in the package."""
+def load(*, progress: bool = True) -> CrystalCollection:  # noqa: ARG001 - shared signature
+    """Load the computed perovskites from the arrays in the package."""
     return load_prepared(PREPARED, "goldschmidt", DESCRIPTION)
 
 
 def lattice_constant(a: float, b: float, x: float) -> float:
-    """Edge of the cubic perovskite cell in Å, by Ubic's formula with approximate coefficients.
+    """Compute the edge of the cubic perovskite cell in Å with Ubic's formula.
 
-    On familiar compounds it is right within 2 %.
+    The coefficients are approximate; the error is below 2 % for familiar compounds.
 
     Args:
-        a: ionic radius of A in sixfold coordination, Å.
-        b: ionic radius of B, Å.
-        x: ionic radius of X, Å.
+        a: Ionic radius of A in sixfold coordination in Å.
+        b: Ionic radius of B in Å.
+        x: Ionic radius of X in Å.
     """
     return 0.06741 + 0.490523 * (a + x) + 1.292121 * (b + x)
 
 
 def tolerance_factor(a: float, b: float, x: float) -> float:
-    """Goldschmidt's tolerance factor of three ionic radii in Å; 1 for touching spheres."""
+    """Compute Goldschmidt's tolerance factor, which is 1 for touching spheres.
+
+    Args:
+        a: Ionic radius of A in Å.
+        b: Ionic radius of B in Å.
+        x: Ionic radius of X in Å.
+    """
     return (a + x) / (2**0.5 * (b + x))
 
 
 def anion_radius(symbol: str) -> float:
-    """Shannon's ionic radius in Å, sixfold where tabulated (N: fourfold)."""
+    """Return Shannon's ionic radius in Å, in sixfold coordination if tabulated (N: fourfold)."""
     radii = _shannon_radii(symbol, ANIONS[symbol])
     return radii.get("VI", next(iter(radii.values())))
 
 
 def cations() -> list[Cation]:
-    """The cations of known oxidation state and radius, by atomic number and charge."""
+    """Return the cations with known oxidation states and radii, by atomic number and charge."""
     import smact
     from pymatgen.core import Element
 
@@ -136,9 +151,10 @@ def cations() -> list[Cation]:
 
 
 def perovskites() -> Iterator[Perovskite]:
-    """Every ABX3 that charges and radii allow, by anion, A and B; A is the larger cation.
+    """Yield all ABX3 compounds that charges and radii allow, by anion, A and B.
 
-    Where several oxidation states balance, the pair with the tolerance factor nearest to 1 stands.
+    A is the larger cation. If several pairs of oxidation states balance, the pair with the
+    tolerance factor closest to 1 is used.
     """
     ions = cations()
     for x, charge in ANIONS.items():
@@ -162,7 +178,7 @@ def perovskites() -> Iterator[Perovskite]:
 
 
 def make_arrays(chosen: Sequence[Perovskite], *, progress: bool = True) -> CollectionArrays:
-    """Prepared arrays of these perovskites, split by composition."""
+    """Compute the prepared arrays of perovskites, split by composition."""
     from pymatgen.core import Lattice, Structure
 
     raw = [
@@ -178,17 +194,17 @@ def make_arrays(chosen: Sequence[Perovskite], *, progress: bool = True) -> Colle
         for p, split in zip(chosen, hash_splits([p.formula for p in chosen], SHARES), strict=True)
     ]
     arrays = prepare(raw, file_order, progress=progress)
-    # A few pairs of elements trade places in other oxidation states.
+    # A few pairs of elements occur as A and B in both orders, with other oxidation states.
     collection = CrystalCollection(name="goldschmidt", **arrays).split_by_composition()
     return {**arrays, "splits": collection.splits}
 
 
 def _shannon_radii(symbol: str, charge: int) -> dict[str, float]:
-    """Ionic radii in Å by coordination, as Roman numerals up to XII."""
+    """Return ionic radii in Å by coordination number, as Roman numerals up to XII."""
     from pymatgen.core import Element
 
     table = Element(symbol).data.get("Shannon radii")
-    # pymatgen writes "no data" where there is none.
+    # Without radii, pymatgen has the text "no data".
     by_spin = table.get(str(charge), {}) if isinstance(table, dict) else {}
     return {
         coordination: radii.get("", radii.get("High Spin", radii.get("Low Spin")))["ionic_radius"]

@@ -1,7 +1,7 @@
-"""MP-20: the crystals of the Materials Project with up to 20 sites, in CDVAE's selection and split.
+"""MP-20: crystals of the Materials Project with up to 20 sites, selected and split by CDVAE.
 
-Jain et al., APL Materials 1, 011002 (2013); Xie et al., ICLR 2022. The publisher gives no SHA-256
-of these files: the first download is trusted, and later uses are held against it.
+Jain et al., APL Materials 1, 011002 (2013); Xie et al., ICLR 2022. The publisher provides no
+SHA-256 of these files. The first download is trusted, and its checksum is recorded for later uses.
 """
 
 from crystal_gym.collections.cdvae_csv import collection_from_csv_files
@@ -32,10 +32,17 @@ FILES = {
 
 
 def load(*, progress: bool = True) -> CrystalCollection:
-    """MP-20, from a local copy, the cache or a download; sites in geometric order.
+    """Load MP-20 from a local copy, the cache or a download, with sites in geometric order.
 
-    The labels are the numeric columns of CDVAE's files, among them
-    ``formation_energy_per_atom`` and ``e_above_hull`` (eV/atom) and ``band_gap`` (eV).
+    The labels are the numeric columns of CDVAE's files, including ``formation_energy_per_atom``
+    and ``e_above_hull`` (eV/atom) and ``band_gap`` (eV).
+
+    Args:
+        progress: Show progress bars.
+
+    Raises:
+        DownloadError: If a file is missing and cannot be downloaded.
+        DamagedFileError: If a file does not match its checksum.
     """
     return collection_from_csv_files(
         "mp-20",

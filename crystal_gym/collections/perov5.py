@@ -1,8 +1,9 @@
-"""Perov-5: 18,928 perovskites on a full grid of two cations and seven anion sets.
+"""Perov-5: 18,928 perovskites, all combinations of two cations with seven anion sets.
 
-Structures and labels: Castelli et al., Energy Environ. Sci. 5, 9034 (2012); split, site order and
-CSV files: CDVAE (Xie et al., ICLR 2022). The structures are read from a JSON file of the same
-split, where atoms are grouped by element; CDVAE's order A, B, X1, X2, X3 is recovered by position.
+The structures and labels are from Castelli et al., Energy Environ. Sci. 5, 9034 (2012); the split,
+site order and CSV files are from CDVAE (Xie et al., ICLR 2022). The structures are read from a JSON
+file with the same split, which groups atoms by element. CDVAE's order A, B, X1, X2, X3 is restored
+from the positions.
 """
 
 import csv
@@ -31,7 +32,7 @@ DESCRIPTION = (
     "52 cations on A and B, 7 anion sets, CDVAE's split 11,356 / 3,787 / 3,785."
 )
 
-# The 56 elements that occur, by atomic number.
+# The 56 elements of the collection, by atomic number.
 ELEMENTS: tuple[str, ...] = tuple(
     """
     Li Be B N O F Na Mg Al Si S K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Rb Sr Y Zr Nb Mo Ru Rh Pd
@@ -51,7 +52,7 @@ _CDVAE = (
     "https://raw.githubusercontent.com/txie-93/cdvae/"
     "f857f598d6f6cca5dc1ea0582d228f12dcc2c2ea/data/perov_5/"
 )
-# Checksums of the unpacked CSV files; for train only git's own object id is published.
+# Checksums of the uncompressed CSV files; for train, only the id of the git object is published.
 _CSV_SHA256 = {
     "val": "326f401219901270374b71e2faff63df3a29a99fd26f469993b9f476b693daf2",
     "test": "a85878c685037f0a578257f6d4fcdde00e968dbab73c5f1e90ecef65218513f6",
@@ -67,11 +68,11 @@ LABELS = {
     )
     for split in SPLITS
 }
-# DFT labels: formation heat against the elements' and the reference phases (eV/atom), gaps (eV).
+# DFT labels: heats of formation with two references (eV/atom), direct and indirect gaps (eV).
 LABEL_NAMES = ("heat_all", "heat_ref", "dir_gap", "ind_gap")
 
 _ANIONS = {"N", "O", "F", "S"}
-# (is an anion, y, z) of the sites A, B, X1, X2, X3; sites are displaced along x only.
+# (is an anion, y, z) of the sites A, B, X1, X2, X3; displacements are along x only.
 _SITES = (
     (False, 0.0, 0.0),
     (False, 0.5, 0.5),
@@ -82,12 +83,16 @@ _SITES = (
 
 
 def load(*, download_labels: bool = False, progress: bool = True) -> CrystalCollection:
-    """Perov-5, from a local copy, the cache or a download.
+    """Load Perov-5 from a local copy, the cache or a download.
 
     Args:
-        download_labels: fetch CDVAE's CSV files for the DFT labels; without it, the labels of
-            those splits are read whose files are at hand.
-        progress: show progress bars.
+        download_labels: Download CDVAE's CSV files for the DFT labels. Otherwise, labels are read
+            for the splits whose files are available.
+        progress: Show progress bars.
+
+    Raises:
+        DownloadError: If a required file is missing and cannot be downloaded.
+        DamagedFileError: If a file does not match its checksum.
     """
     path = fetch(STRUCTURES, "perov_5", progress=progress)
     collection = prepared_collection(
@@ -109,7 +114,12 @@ def load(*, download_labels: bool = False, progress: bool = True) -> CrystalColl
 
 
 def fetch_labels(split: str, *, progress: bool = True) -> Path:
-    """CDVAE's CSV file of one split, verified: at hand, packed or not, or downloaded."""
+    """Return CDVAE's verified CSV file of one split: a local copy, gzipped or not, or a download.
+
+    Raises:
+        DownloadError: If the file is missing and cannot be downloaded.
+        DamagedFileError: If the file does not match its checksum.
+    """
     path = find_cached(LABELS[split], "perov_5")
     path = path or fetch(LABELS[split], "perov_5", progress=progress)
     _verified_csv(path)
@@ -117,10 +127,10 @@ def fetch_labels(split: str, *, progress: bool = True) -> Path:
 
 
 def abx3_order(structure: "Structure") -> np.ndarray:
-    """CDVAE's site order A, B, X1, X2, X3, told by chemistry (cation or anion) and by y and z.
+    """Return CDVAE's site order A, B, X1, X2, X3, from the kind of ion and from y and z, (5,).
 
     Raises:
-        BadCrystalError: the structure is not such a perovskite.
+        BadCrystalError: If the structure is not a perovskite of Perov-5.
     """
     sites = [
         (str(site.specie) in _ANIONS, round(y % 1, 4) % 1, round(z % 1, 4) % 1)
@@ -128,14 +138,14 @@ def abx3_order(structure: "Structure") -> np.ndarray:
     ]
     if sorted(sites) != sorted(_SITES):
         raise BadCrystalError(
-            f"{structure.formula} is no Perov-5 cell (cations at (x, 0, 0) and (x, ½, ½), anions "
-            "at (x, 0, ½), (x, ½, 0) and (x, ½, ½))."
+            "Expected a Perov-5 cell with cations at (x, 0, 0) and (x, ½, ½) and anions at "
+            f"(x, 0, ½), (x, ½, 0) and (x, ½, ½), got {structure.formula} with other sites."
         )
     return np.array([sites.index(site) for site in _SITES])
 
 
 def read_structures(path: Path) -> list[RawCrystal]:
-    """The crystals of the verified file."""
+    """Read the crystals of a verified file ``STRUCTURES``."""
     with zipfile.ZipFile(path) as archive:
         data = json.loads(archive.read("perov5_heat_ref.json"))
     return [
@@ -152,6 +162,7 @@ def read_structures(path: Path) -> list[RawCrystal]:
 
 
 def _read_labels(collection: CrystalCollection, paths: Sequence[Path]) -> dict[str, np.ndarray]:
+    """Read the labels, float64 (C,), NaN for crystals that are not in the files."""
     labels = {name: np.full(len(collection), np.nan) for name in LABEL_NAMES} if paths else {}
     for path in paths:
         for row in csv.DictReader(io.StringIO(_verified_csv(path))):
@@ -162,16 +173,17 @@ def _read_labels(collection: CrystalCollection, paths: Sequence[Path]) -> dict[s
 
 
 def _verified_csv(path: Path) -> str:
-    """Text of a CSV, plain or gzipped, that is one of CDVAE's three."""
+    """Return the text of one of CDVAE's three CSV files, gzipped or not, after verification."""
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
             content = gzip.decompress(content)
     except (OSError, EOFError) as error:
-        raise DamagedFileError(f"{path} cannot be read ({error}). Fetch it again.") from error
+        raise DamagedFileError(f"{path} cannot be read: {error}. Download it again.") from error
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     if hashlib.sha256(content).hexdigest() not in _CSV_SHA256.values() and blob != _TRAIN_GIT_BLOB:
         raise DamagedFileError(
-            f"{path} is none of CDVAE's Perov-5 files, or it is damaged. Fetch it again."
+            f"Expected one of CDVAE's three Perov-5 files, got another or damaged file {path}. "
+            "Download it again."
         )
     return content.decode()

@@ -1,4 +1,4 @@
-"""Crystal collections by name: one file per source."""
+"""Crystal collections by name, file, folder or list of structures."""
 
 from collections.abc import Iterable, Sequence
 from importlib import import_module
@@ -12,10 +12,10 @@ from crystal_gym.errors import CrystalGymError, UnknownNameError
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    # What `load_collection` takes; it tells more.
+    # The origins that `load_collection` accepts.
     CollectionLike = str | Path | CrystalCollection | Sequence[Structure | str | Path]
 
-# Name of a collection → module of this package; each has `load(progress=…)` and `DESCRIPTION`.
+# Modules of this package by collection name; each has `load(progress=...)` and `DESCRIPTION`.
 _MODULES = {"goldschmidt": "goldschmidt", "perov-5": "perov5", "mp-20": "mp20"}
 
 COLLECTIONS: tuple[str, ...] = tuple(_MODULES)
@@ -24,12 +24,16 @@ SPLIT_BY = ("origin", "composition")
 
 
 def describe_collection(name: str) -> str:
-    """One sentence on a named collection, without loading it."""
+    """Return a sentence on a named collection without loading it.
+
+    Raises:
+        UnknownNameError: If there is no such collection.
+    """
     return _module(name).DESCRIPTION
 
 
 def canonical_origin(origin: str | Path) -> str:
-    """A name as it is, a path in full: what finds the same collection from any folder."""
+    """Return an origin that is valid from any folder: a name unchanged, or an absolute path."""
     return str(origin if origin in COLLECTIONS else Path(origin).expanduser().resolve())
 
 
@@ -39,22 +43,24 @@ def load_collection(
     split_by: str = "origin",
     progress: bool = True,
 ) -> CrystalCollection:
-    """The collection of this name, file, folder, list of CIF files or list of structures.
+    """Load a collection by name, or from a file, a folder or a list.
 
     Args:
-        source: a name of ``COLLECTIONS``; the path of a CDVAE-format CSV, of a folder with
-            ``train.csv``, ``val.csv``, ``test.csv``, of a folder of CIFs, or of a CIF; a list of
-            paths of CIFs; or a list of pymatgen structures.
-        split_by: ``source`` keeps the source's own splits; ``composition`` splits anew so that all
-            crystals of one composition share a split.
-        progress: show progress bars for downloads and preparation.
+        origin: A name in ``COLLECTIONS``; the path of a CDVAE-format CSV file, of a folder with
+            ``train.csv``, ``val.csv`` and ``test.csv``, of a folder of CIF files, or of a CIF
+            file; a list of paths of CIF files; a list of pymatgen structures; or a collection,
+            which is returned unchanged.
+        split_by: ``origin`` keeps the splits of the origin. ``composition`` splits again so that
+            all crystals with one composition are in the same split.
+        progress: Show progress bars for downloads and preparation.
 
     Raises:
-        UnknownNameError: neither a known name nor an existing path, or an unknown ``split_by``.
-        MissingDataError: a source file is not at hand and cannot be downloaded.
-        DamagedFileError: a source or cached file is damaged.
-        BadCrystalError: a crystal cannot be used.
-        CrystalGymError: none of these.
+        UnknownNameError: If the origin is neither a known name nor an existing path, or
+            ``split_by`` is unknown.
+        MissingDataError: If a required file is missing and cannot be downloaded.
+        DamagedFileError: If a file of the origin or of the cache is damaged.
+        BadCrystalError: If a crystal has no valid skeleton.
+        CrystalGymError: If the origin has another type.
     """
     if split_by not in SPLIT_BY:
         raise UnknownNameError("split_by", split_by, SPLIT_BY)
@@ -86,7 +92,8 @@ def _load(origin: "CollectionLike", progress: bool) -> CrystalCollection:
         return load_cdvae_csv(path, progress=progress)
     if not isinstance(origin, Iterable):
         raise CrystalGymError(
-            f"A collection is a name, a path, a list of CIF files or of structures, not {origin!r}."
+            "Expected the name or the path of a collection, or a list of CIF files or structures, "
+            f"got {origin!r}."
         )
     crystals = list(origin)
     paths = [crystal for crystal in crystals if isinstance(crystal, str | Path)]
@@ -96,11 +103,14 @@ def _load(origin: "CollectionLike", progress: bool) -> CrystalCollection:
         return load_cif_files(paths, progress=progress)
     from crystal_gym.collections.structures import collection_from_structures
 
-    return collection_from_structures(crystals, progress=progress)  # type: ignore[arg-type] - it refuses others
+    return collection_from_structures(crystals, progress=progress)  # type: ignore[arg-type] - it rejects others
 
 
 def _holds_tables(folder: Path) -> bool:
-    """Whether a folder is one of CSV files; beside CIF files only those of a split count."""
+    """Return whether a folder contains the CSV files of a collection.
+
+    If the folder also contains CIF files, only CSV files with the name of a split count.
+    """
     if any((folder / f"{split}.csv{gz}").is_file() for split in SPLITS for gz in ("", ".gz")):
         return True
     from crystal_gym.collections.cif_folder import is_cif

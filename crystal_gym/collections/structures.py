@@ -1,4 +1,4 @@
-"""Collections from pymatgen structures at hand."""
+"""Collections from lists of pymatgen structures."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -22,36 +22,41 @@ def collection_from_structures(
     max_sites: int | None = None,
     progress: bool = True,
 ) -> CrystalCollection:
-    """A collection of these structures; nothing is cached.
+    """Create a collection from structures without a cache.
 
     Args:
         structures: C ordered structures.
-        ids: C identifiers, each once (default: ``0``, ``1``, …).
+        ids: C distinct identifiers (default: ``0``, ``1``, ...).
         splits: C names of splits (default: all ``train``).
-        name: the collection's name.
-        order: rule for the site order (default: by coordinates, which gives no element away).
-        max_sites: refuse larger cells.
-        progress: show a progress bar.
+        name: Name of the collection.
+        order: Rule for the site order (default: by coordinates, which reveals no elements).
+        max_sites: Reject larger cells.
+        progress: Show a progress bar.
 
     Raises:
-        BadCrystalError: a structure cannot be used.
-        CrystalGymError: an identifier occurs twice, or the lengths differ.
+        BadCrystalError: If a structure has no valid skeleton.
+        UnknownNameError: If a split is unknown.
+        CrystalGymError: If an identifier occurs twice, the lengths differ, or an item is not a
+            structure.
     """
     from pymatgen.core import IStructure
 
     structures = list(structures)
     for row, structure in enumerate(structures):
         if not isinstance(structure, IStructure):
-            raise CrystalGymError(f"Structure {row} is no pymatgen Structure, but {structure!r}.")
+            raise CrystalGymError(
+                f"Expected a pymatgen Structure at position {row}, got {structure!r}."
+            )
     ids = [str(i) for i in (ids if ids is not None else range(len(structures)))]
     splits = list(splits) if splits is not None else ["train"] * len(structures)
     if len(ids) != len(structures) or len(splits) != len(structures):
         raise CrystalGymError(
-            f"{len(structures)} structures, {len(ids)} ids and {len(splits)} splits do not match."
+            f"Expected one id and one split for each of the {len(structures)} structures, got "
+            f"{len(ids)} ids and {len(splits)} splits."
         )
     if len(set(ids)) != len(ids):
-        twice = next(i for i in ids if ids.count(i) > 1)
-        raise CrystalGymError(f"The id {twice!r} occurs more than once.")
+        repeated = next(i for i in ids if ids.count(i) > 1)
+        raise CrystalGymError(f"Expected distinct ids, got {repeated!r} more than once.")
     for split in splits:
         if split not in SPLITS:
             raise UnknownNameError("split", split, SPLITS)
@@ -60,4 +65,4 @@ def collection_from_structures(
         for row, (crystal, split, structure) in enumerate(zip(ids, splits, structures, strict=True))
     ]
     arrays = prepare(raw, order, max_sites, progress=progress)
-    return CrystalCollection(name=name, **arrays, description=f"{len(raw)} structures at hand.")
+    return CrystalCollection(name=name, **arrays, description=f"{len(raw)} structures.")

@@ -1,0 +1,1 @@
+"""Files, settings, lazy imports and progress bars."""

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writing, checksums, local copies and downloads."""
+"""Atomic writing, checksums, local copies and downloads of files."""
 
 import contextlib
 import hashlib
@@ -13,62 +13,68 @@ from crystal_gym.utils import settings
 
 
 def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file.
+    """Compute the hexadecimal SHA-256 of a file.
 
     Raises:
-        MissingDataError: there is no such file.
-        DamagedFileError: it cannot be read.
+        MissingDataError: If there is no such file.
+        DamagedFileError: If the file cannot be read.
     """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
-        raise MissingDataError(f"There is no file {path}.") from error
+        raise MissingDataError(f"Expected a file {path}, got no file. Check the path.") from error
     except OSError as error:
-        raise DamagedFileError(f"{path} cannot be read: {error}.") from error
+        raise DamagedFileError(f"{path} cannot be read: {error}. Check the path.") from error
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; move it there only if the block ends well.
+    """Yield a temporary path, which is renamed to ``path`` if the block raises no error.
+
+    The file is therefore complete or absent. The temporary file is in the same folder and is
+    deleted after an error.
+
+    Args:
+        path: Final path; its folder is created.
 
     Raises:
-        StorageError: the folder cannot be written or the disk is full; nothing is left behind.
+        StorageError: If the folder is not writable or the disk is full.
     """
-    beside = None
+    temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
-        beside = Path(name)
-        yield beside
-        # mkstemp makes private files; a finished one gets the permissions of any other.
+        temporary = Path(name)
+        yield temporary
+        # The files of mkstemp are private; the finished one gets the usual permissions.
         mask = os.umask(0)
         os.umask(mask)
-        beside.chmod(0o666 & ~mask)
-        beside.replace(path)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(path)
     except OSError as error:
         raise StorageError(
-            f"Cannot write {path}: {error.strerror or error}. Free some space or choose another "
-            f"folder; the cache folder is set by {settings.CACHE_VARIABLE}."
+            f"Cannot write {path}: {error.strerror or error}. Free disk space or choose another "
+            f"folder; {settings.CACHE_VARIABLE} sets the cache folder."
         ) from error
     finally:
-        if beside is not None:
-            beside.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A source file: the names it goes by on disk, its address and its checksum.
+    """A published file: its names, its address and its checksum.
 
     Attributes:
-        name: file name in the cache and of a local copy, wherever it lies.
-        url: where it is downloaded from.
-        checksum: hexadecimal SHA-256, or ``None`` where the publisher gives none and none could be
-            computed; then the first download is trusted and its checksum recorded beside it.
-        aliases: other names of a local copy.
-        common_names: names that files of other collections bear too (``train.csv``); a local copy
-            goes by them only in a folder named after the collection.
+        name: Name of the file in the cache and of a local copy.
+        url: Address for the download.
+        checksum: Hexadecimal SHA-256, or ``None`` if it is unknown. Then the first download is
+            trusted, and its checksum is stored next to it.
+        aliases: Other names of a local copy.
+        common_names: Names that files of other collections also have, such as ``train.csv``. They
+            count only in a folder with the name of the collection.
     """
 
     name: str
@@ -79,33 +85,44 @@ class RemoteFile:
 
 
 def find_local(file: RemoteFile, folder: str) -> Path | None:
-    """A local copy in ``CRYSTAL_GYM_DATA`` or a sub-folder ``folder`` of it, else ``None``."""
-    own = (file.name, *file.aliases)
+    """Return a local copy in ``CRYSTAL_GYM_DATA`` or its subfolder, or ``None`` without one.
+
+    Args:
+        file: The file.
+        folder: Name of the subfolder.
+    """
+    names = (file.name, *file.aliases)
     for root in settings.data_folders():
         for place in (root / folder, root):
-            for name in (*own, *file.common_names) if place.name == folder else own:
+            for name in (*names, *file.common_names) if place.name == folder else names:
                 if (place / name).is_file():
                     return place / name
     return None
 
 
 def find_cached(file: RemoteFile, folder: str) -> Path | None:
-    """A local copy or an earlier download, not yet verified, else ``None``."""
+    """Return a local copy or an earlier download without verification, or ``None``.
+
+    Args:
+        file: The file.
+        folder: Subfolder of the cache and of ``CRYSTAL_GYM_DATA``.
+    """
     cached = _cached(file, folder)
     return find_local(file, folder) or (cached if cached.is_file() else None)
 
 
 def fetch(file: RemoteFile, folder: str, *, progress: bool = True) -> Path:
-    """A verified copy of ``file``: the local one, the cached one, or a fresh download.
+    """Return a verified copy of a file: a local copy, an earlier download or a new download.
 
     Args:
-        file: what to fetch.
-        folder: sub-folder of the cache and of ``CRYSTAL_GYM_DATA``, the collection's name.
-        progress: show a progress bar while downloading.
+        file: The file.
+        folder: Subfolder of the cache and of ``CRYSTAL_GYM_DATA``.
+        progress: Show a progress bar during the download.
 
     Raises:
-        DamagedFileError: the copy at hand does not match the checksum.
-        DownloadError: there is no copy at hand and the download failed.
+        DamagedFileError: If the copy does not match the checksum.
+        DownloadError: If there is no copy and the download fails.
+        StorageError: If the cache folder cannot be written.
     """
     local = find_local(file, folder)
     if local is not None:
@@ -116,8 +133,8 @@ def fetch(file: RemoteFile, folder: str, *, progress: bool = True) -> Path:
     if not cached.is_file():
         _download(file, cached, progress)
     if file.checksum is None and not record.is_file():
-        with atomic_write(record) as beside:
-            beside.write_text(sha256(cached) + "\n")
+        with atomic_write(record) as temporary:
+            temporary.write_text(sha256(cached) + "\n")
     verify(cached, file.checksum or record.read_text().strip())
     return cached
 
@@ -126,29 +143,30 @@ def _download(file: RemoteFile, cached: Path, progress: bool) -> None:
     import pooch
     from requests import RequestException
 
-    # Its hints are for programmers.
+    # Hints of pooch at level INFO are for programmers.
     pooch.get_logger().setLevel("WARNING")
-    with atomic_write(cached) as beside:
+    with atomic_write(cached) as temporary:
         try:
             pooch.retrieve(
                 file.url,
                 f"sha256:{file.checksum}" if file.checksum else None,
-                fname=beside.name + ".download",
-                path=beside.parent,
-                # pooch documents the call by position; its protocol also names the arguments.
+                fname=temporary.name + ".download",
+                path=temporary.parent,
+                # pooch passes arguments by position; its protocol also defines their names.
                 downloader=pooch.HTTPDownloader(progressbar=progress, timeout=30),  # type: ignore[arg-type]
             )
-            beside.with_name(beside.name + ".download").replace(beside)
+            temporary.with_name(temporary.name + ".download").replace(temporary)
         except RequestException as error:
             raise DownloadError(
-                f"{file.name} is not at hand and {file.url} cannot be reached ({error}). Fetch it "
-                f"elsewhere, put it into a folder and set {settings.DATA_VARIABLE} to that folder."
+                f"Expected a local copy of {file.name} or access to {file.url}, got neither "
+                f"({error}). Download the file on another machine, copy it to a folder and set "
+                f"{settings.DATA_VARIABLE} to this folder."
             ) from error
         except ValueError as error:
             raise DamagedFileError(
-                f"The download of {file.name} from {file.url} does not match its SHA-256 "
-                f"{file.checksum}. Try again; if it persists, the publisher changed the file, and "
-                f"{settings.DATA_VARIABLE} can name a folder with a good copy."
+                f"Expected {file.name} from {file.url} with the SHA-256 {file.checksum}, got "
+                "another content. Download it again. If the error persists, the publisher changed "
+                f"the file; set {settings.DATA_VARIABLE} to a folder with the original file."
             ) from error
 
 
@@ -157,9 +175,18 @@ def _cached(file: RemoteFile, folder: str) -> Path:
 
 
 def verify(path: Path, checksum: str | None) -> None:
-    """Raise ``DamagedFileError`` unless ``path`` has this SHA-256 (``None``: nothing to check)."""
+    """Verify the SHA-256 of a file.
+
+    Args:
+        path: The file.
+        checksum: Expected hexadecimal SHA-256, or ``None`` to accept any content.
+
+    Raises:
+        MissingDataError: If there is no such file.
+        DamagedFileError: If the SHA-256 differs.
+    """
     if checksum is not None and sha256(path) != checksum:
         raise DamagedFileError(
-            f"{path} is damaged or another version: its SHA-256 is {sha256(path)}, expected "
-            f"{checksum}. Delete it and fetch it again."
+            f"{path} is damaged or another version: expected the SHA-256 {checksum}, got "
+            f"{sha256(path)}. Delete it and download it again."
         )

@@ -1,4 +1,4 @@
-"""Packages whose public names are imported when they are first used."""
+"""Lazy imports of the public names of a package."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -8,11 +8,11 @@ from typing import Any
 def lazy_names(
     package: str, homes: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """``__getattr__`` and ``__dir__`` of a package (PEP 562).
+    """Return ``__getattr__`` and ``__dir__`` for imports on first use (PEP 562).
 
     Args:
-        package: its name.
-        homes: full name of the module in which each public name stands.
+        package: Name of the package.
+        homes: Full name of the module that defines each public name.
     """
 
     def get(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""One look for all progress bars."""
+"""Progress bars of the command line."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def progress_bar(title: str, total: int, *, shown: bool) -> Iterator[Callable[..., None]]:
-    """Yield ``advance(n, note)``; the bar goes away at the end.
+    """Show a progress bar inside the block; yield ``advance(n, note)``, which moves it by n.
 
     Args:
-        title: what is being done.
-        total: how many things are to be done.
-        shown: whether to show anything at all.
+        title: Text before the bar.
+        total: Number of items.
+        shown: Whether to show the bar.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     note = "{task.fields[note]}"
     columns = (title, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
-    # Standard output is for results: they may be read by a program.
+    # Standard output is for results, which a program may read.
     err = Console(stderr=True)
-    # In a file or a pipe a bar leaves nothing but empty lines.
+    # In a file or a pipe, a bar would only write empty lines.
     hidden = not (shown and err.is_terminal)
     with Progress(*columns, console=err, disable=hidden, transient=True) as bar:
         task = bar.add_task("", total=total, note="")

@@ -1,8 +1,9 @@
-"""Where things lie on disk: two environment variables, read whenever they are needed.
+"""Folders on disk, set by two environment variables that are read at each use.
 
-``CRYSTAL_GYM_DATA``: folders (separated like ``PATH``) searched for local copies of source files
-before anything is downloaded. ``CRYSTAL_GYM_CACHE``: the folder for downloads and prepared arrays
-(default: the user's cache folder).
+- ``CRYSTAL_GYM_DATA``: Folders, separated as in ``PATH``, with local copies of data files. They are
+  searched before a file is downloaded.
+- ``CRYSTAL_GYM_CACHE``: Folder for downloads and prepared arrays (default: the cache folder of the
+  user).
 """
 
 import os
@@ -13,13 +14,13 @@ CACHE_VARIABLE = "CRYSTAL_GYM_CACHE"
 
 
 def data_folders() -> list[Path]:
-    """The folders of ``CRYSTAL_GYM_DATA``, in order; empty when it is unset."""
+    """Return the folders of ``CRYSTAL_GYM_DATA`` in order; none if it is not set."""
     value = os.environ.get(DATA_VARIABLE, "")
     return [Path(part).expanduser() for part in value.split(os.pathsep) if part]
 
 
 def cache_folder() -> Path:
-    """The folder for downloads and prepared arrays; it may not exist yet."""
+    """Return the folder for downloads and prepared arrays, which may not exist yet."""
     value = os.environ.get(CACHE_VARIABLE)
     if value:
         return Path(value).expanduser()

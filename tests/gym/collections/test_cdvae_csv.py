@@ -1,4 +1,4 @@
-"""CSV files as CDVAE writes them: splits, labels, and every way in which a row can be broken."""
+"""Test CSV files in the format of CDVAE: splits, labels and damaged rows."""
 
 import csv
 import gzip
@@ -33,7 +33,7 @@ def structure(row):
 
 
 def table(rows, columns=(), **changes):
-    """CSV text with these rows, an index column and a CIF for each."""
+    """Return CSV text with an index column and a CIF for each row."""
     out = io.StringIO()
     writer = csv.DictWriter(out, ["", "material_id", *columns, "cif"], extrasaction="ignore")
     writer.writeheader()
@@ -44,7 +44,7 @@ def table(rows, columns=(), **changes):
     return out.getvalue()
 
 
-def test_a_folder_gives_its_own_splits(tmp_path):
+def test_folder_files_define_the_splits(tmp_path):
     folder = tmp_path / "my set"
     folder.mkdir()
     (folder / "train.csv").write_text(table([0, 1, 2]))
@@ -63,30 +63,32 @@ def test_a_folder_gives_its_own_splits(tmp_path):
         assert collection.atomic_numbers[row, : len(numbers)].tolist() == numbers.tolist()
 
 
-def test_a_single_file_deals_its_crystals_out_by_their_ids(tmp_path):
+def test_single_file_is_split_by_a_hash_of_the_ids(tmp_path):
     path = tmp_path / "all.csv"
     path.write_text(table(range(10)))
     collection = load_collection(path)
     assert collection.name == "all"
     assert [len(collection.in_split(s)) for s in ("train", "val", "test")] == [8, 1, 1]
     path.write_text(table(reversed(range(10))))
-    again = load_cdvae_csv(path)
+    reordered = load_cdvae_csv(path)
     assert dict(zip(collection.ids, collection.splits, strict=True)) == dict(
-        zip(again.ids, again.splits, strict=True)
+        zip(reordered.ids, reordered.splits, strict=True)
     )
 
 
-def test_a_split_column_is_heeded_and_checked(tmp_path):
+def test_split_column_defines_the_splits_and_is_validated(tmp_path):
     path = tmp_path / "all.csv"
     path.write_text(table(range(3), ["split"], split={0: "val", 1: "train", 2: "test"}))
     assert load_cdvae_csv(path).splits.tolist() == ["val", "train", "test"]
     for bad in ("dev", ""):
         path.write_text(table(range(3), ["split"], split={0: "val", 1: bad, 2: "test"}))
-        with pytest.raises(CrystalGymError, match=rf"all\.csv, row 2: the split is '{bad}'"):
+        with pytest.raises(
+            CrystalGymError, match=rf"all\.csv, row 2: expected a split .* got '{bad}'"
+        ):
             load_cdvae_csv(path)
 
 
-def test_columns_of_numbers_become_labels_also_from_the_cache(tmp_path):
+def test_columns_of_numbers_become_labels(tmp_path):
     path = tmp_path / "all.csv"
     path.write_text(
         table(
@@ -96,13 +98,13 @@ def test_columns_of_numbers_become_labels_also_from_the_cache(tmp_path):
             formula={0: "1", 1: "O2", 2: "3"},
         )
     )
-    for _ in range(2):
+    for _ in range(2):  # from the file and from the cache
         labels = load_cdvae_csv(path).labels
         assert list(labels) == ["energy"]
         assert np.array_equal(labels["energy"], [-1.5, np.nan, 2e-3], equal_nan=True)
 
 
-def test_a_changed_file_is_prepared_anew(tmp_path):
+def test_changed_file_is_prepared_again(tmp_path):
     path = tmp_path / "all.csv"
     path.write_text(table(range(2)))
     assert len(load_cdvae_csv(path)) == 2
@@ -111,10 +113,12 @@ def test_a_changed_file_is_prepared_anew(tmp_path):
 
 
 @pytest.mark.parametrize("column", ["cif", "material_id"])
-def test_a_missing_column_is_named(tmp_path, column):
+def test_missing_column_raises_an_error(tmp_path, column):
     path = tmp_path / "all.csv"
     path.write_text(table([0]).replace(column, "other", 1))
-    with pytest.raises(DamagedFileError, match=f"all.csv has no column '{column}'.*other"):
+    with pytest.raises(
+        DamagedFileError, match=f"all.csv: .* got no column '{column}' among .*other"
+    ):
         load_cdvae_csv(path)
 
 
@@ -126,17 +130,17 @@ def test_a_missing_column_is_named(tmp_path, column):
         "2,m-2,text,more",  # too many entries
     ],
 )
-def test_a_broken_row_is_numbered(tmp_path, row):
+def test_error_gives_the_number_of_a_broken_row(tmp_path, row):
     path = tmp_path / "all.csv"
     path.write_text(table([0, 1]) + row + "\n")
-    with pytest.raises(BadCrystalError, match=r"all\.csv, row 3: the row is broken"):
+    with pytest.raises(BadCrystalError, match=r"all\.csv, row 3: .* got a broken row"):
         load_cdvae_csv(path)
 
 
-def test_an_open_quote_is_numbered(tmp_path):
+def test_error_gives_the_number_of_a_row_with_an_open_quote(tmp_path):
     path = tmp_path / "all.csv"
     path.write_text(table([0, 1]) + '2,m-2,"data_')
-    with pytest.raises(DamagedFileError, match=r"all\.csv, row 3: the CSV is broken"):
+    with pytest.raises(DamagedFileError, match=r"all\.csv, row 3: expected valid CSV"):
         load_cdvae_csv(path)
 
 
@@ -149,7 +153,7 @@ def test_an_open_quote_is_numbered(tmp_path):
     ],
     ids=["no CIF", "partial occupancy", "no sites"],
 )
-def test_a_bad_crystal_is_told_with_its_row_and_id(tmp_path, change, message):
+def test_error_gives_the_row_and_id_of_a_bad_crystal(tmp_path, change, message):
     path = tmp_path / "all.csv"
     rows = list(csv.DictReader(io.StringIO(table([0, 1]))))
     rows[1]["cif"] = change(rows[1]["cif"])
@@ -161,22 +165,22 @@ def test_a_bad_crystal_is_told_with_its_row_and_id(tmp_path, change, message):
         load_cdvae_csv(path)
 
 
-def test_an_id_may_occur_once_over_all_files(tmp_path):
+def test_repeated_id_in_another_file_raises_an_error(tmp_path):
     (tmp_path / "train.csv").write_text(table([0, 1]))
     (tmp_path / "test.csv").write_text(table([2, 1]))
     with pytest.raises(CrystalGymError, match=r"test\.csv, row 2: .* 'm-1' .* train\.csv, row 2"):
         load_cdvae_csv(tmp_path)
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path):
-    with pytest.raises(MissingDataError, match=r"holds none of train\.csv"):
+def test_errors_give_the_unreadable_file(tmp_path):
+    with pytest.raises(MissingDataError, match=r"Expected train\.csv, .* got none"):
         load_cdvae_csv(tmp_path)
     (tmp_path / "odd.csv").write_text(table([0]))
-    with pytest.raises(MissingDataError, match=r"holds none of train\.csv"):
+    with pytest.raises(MissingDataError, match=r"Expected train\.csv, .* got none"):
         load_collection(tmp_path)
     with pytest.raises(UnknownNameError, match="nor is it a file or folder"):
         load_collection(tmp_path / "absent.csv")
-    with pytest.raises(MissingDataError, match=r"no file .*absent\.csv"):
+    with pytest.raises(MissingDataError, match=r"Expected a file .*absent\.csv"):
         load_cdvae_csv(tmp_path / "absent.csv")
     packed = gzip.compress(table([0]).encode())
     for content in (packed[:-20], b"no gzip", packed[:50] + b"?" + packed[51:]):
@@ -191,7 +195,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         load_cdvae_csv(tmp_path / "empty.csv")
 
 
-def test_mp20_takes_local_copies_and_refuses_larger_cells(tmp_path, monkeypatch):
+def test_mp20_uses_local_copies_and_rejects_larger_cells(tmp_path, monkeypatch):
     monkeypatch.setenv("CRYSTAL_GYM_DATA", str(tmp_path))
     (tmp_path / "mp_20").mkdir()
     for number, (split, file) in enumerate(FILES.items()):
@@ -208,12 +212,12 @@ def test_mp20_takes_local_copies_and_refuses_larger_cells(tmp_path, monkeypatch)
     row = text.index('"# generated')
     cif = str(CifWriter(large)).replace('"', "'")
     (tmp_path / "mp_20" / "val.csv").write_text(f'{text[:row]}"{cif}"\n'.replace("m-0", "m-9"))
-    with pytest.raises(BadCrystalError, match=r"val\.csv, row 1 .*27 sites; at most 20"):
+    with pytest.raises(BadCrystalError, match=r"val\.csv, row 1 .*at most 20 sites, got 27"):
         load_mp20(progress=False)
 
 
 @pytest.mark.real
-def test_cdvaes_own_files_are_read_with_their_labels(tmp_path):
+def test_original_cdvae_files_are_read_with_their_labels(tmp_path):
     from crystal_gym.collections.perov5 import LABELS, _verified_csv
     from crystal_gym.utils.files import find_local
 

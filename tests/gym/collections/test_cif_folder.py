@@ -1,4 +1,4 @@
-"""CIF files in folders and lists: splits from folders, ids from names, errors that name a file."""
+"""Test collections from folders and lists of CIF files."""
 
 import gymnasium as gym
 import numpy as np
@@ -23,7 +23,7 @@ def write(path, structure):
     path.write_text(str(CifWriter(structure)))
 
 
-def test_a_folder_of_cif_files_is_a_collection(tmp_path):
+def test_folder_of_cif_files_is_a_collection(tmp_path):
     folder = tmp_path / "two.crystals"
     write(folder / "salt.cif", SALT)
     write(folder / "iron.cif", METAL)
@@ -37,7 +37,7 @@ def test_a_folder_of_cif_files_is_a_collection(tmp_path):
     assert collection.atomic_numbers.tolist() == [[26, 0], numbers.tolist()]
 
 
-def test_sub_folders_are_splits(tmp_path):
+def test_subfolders_define_the_splits(tmp_path):
     write(tmp_path / "a.cif", METAL)
     write(tmp_path / "train" / "b.cif", METAL)
     write(tmp_path / "val" / "c.cif", SALT)
@@ -47,14 +47,14 @@ def test_sub_folders_are_splits(tmp_path):
     assert collection.splits.tolist() == ["train", "train", "val", "test"]
 
 
-def test_a_changed_file_is_prepared_anew(tmp_path):
+def test_changed_file_is_prepared_again(tmp_path):
     write(tmp_path / "a.cif", METAL)
     assert load_cif_folder(tmp_path).n_sites.tolist() == [1]
     write(tmp_path / "a.cif", SALT)
     assert load_cif_folder(tmp_path).n_sites.tolist() == [2]
 
 
-def test_symmetry_in_a_cif_is_unfolded(tmp_path):
+def test_symmetry_operations_of_a_cif_are_applied(tmp_path):
     rock_salt = Structure.from_spacegroup(
         "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     )
@@ -64,7 +64,7 @@ def test_symmetry_in_a_cif_is_unfolded(tmp_path):
     assert (np.bincount(collection.skeleton(0).edges[:, 0]) == 6).all()
 
 
-def test_a_bad_file_is_named(tmp_path):
+def test_errors_give_the_bad_file(tmp_path):
     write(tmp_path / "good.cif", METAL)
     bad = tmp_path / "val" / "bad.cif"
     bad.parent.mkdir()
@@ -79,8 +79,8 @@ def test_a_bad_file_is_named(tmp_path):
     write(bad, Structure(Lattice.cubic(4), ["Fe", "Ni"], [[0, 0, 0], [0.05, 0, 0]]))
     with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*overlap"):
         load_cif_folder(tmp_path)
-    same_place = str(CifWriter(SALT)).replace("  0.00000000" * 3, "  0.50000000" * 3)
-    bad.write_text(same_place)
+    coinciding = str(CifWriter(SALT)).replace("  0.00000000" * 3, "  0.50000000" * 3)
+    bad.write_text(coinciding)
     with pytest.raises(
         BadCrystalError, match=r"val/bad\.cif .*Expected a readable CIF.*occupancies"
     ):
@@ -89,21 +89,21 @@ def test_a_bad_file_is_named(tmp_path):
     with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*a CIF with one crystal, got 2"):
         load_cif_folder(tmp_path)
     write(bad, SALT)
-    with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*2 sites; at most 1"):
+    with pytest.raises(BadCrystalError, match=r"val/bad\.cif .*at most 1 sites, got 2"):
         load_cif_folder(tmp_path, max_sites=1)
     bad.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DamagedFileError, match=r"bad\.cif cannot be read"):
         load_cif_folder(tmp_path)
 
 
-def test_names_are_ids_and_occur_once(tmp_path):
+def test_repeated_file_name_raises_an_error(tmp_path):
     write(tmp_path / "a.cif", METAL)
     write(tmp_path / "test" / "a.cif", SALT)
     with pytest.raises(CrystalGymError, match=r"a\.cif and test/a\.cif have the same name"):
         load_cif_folder(tmp_path)
 
 
-def test_a_list_of_files_and_a_single_file_are_collections(tmp_path):
+def test_list_of_files_and_single_file_are_collections(tmp_path):
     write(tmp_path / "one" / "salt.cif", SALT)
     write(tmp_path / "other" / "iron.cif", METAL)
     files = [tmp_path / "one" / "salt.cif", str(tmp_path / "other" / "iron.cif")]
@@ -113,8 +113,8 @@ def test_a_list_of_files_and_a_single_file_are_collections(tmp_path):
     assert collection.splits.tolist() == ["train", "train"]
     assert collection.n_sites.tolist() == [2, 1]
     env = gym.make("CrystalSkeleton-v0", collection=[str(file) for file in files])
-    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
-    assert again.unwrapped.table.collection.ids.tolist() == ["salt", "iron"]
+    copy = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    assert copy.unwrapped.table.collection.ids.tolist() == ["salt", "iron"]
     single = load_collection(files[0])
     assert single.name == "salt"
     assert single.ids.tolist() == ["salt"]
@@ -122,13 +122,13 @@ def test_a_list_of_files_and_a_single_file_are_collections(tmp_path):
         load_collection([files[0], files[0]])
     with pytest.raises(DamagedFileError, match=r"absent\.cif cannot be read"):
         load_collection([files[0], tmp_path / "absent.cif"])
-    with pytest.raises(CrystalGymError, match="Structure 1 is no pymatgen Structure"):
+    with pytest.raises(CrystalGymError, match="Expected a pymatgen Structure at position 1"):
         load_collection([SALT, files[0]])
-    with pytest.raises(CrystalGymError, match="A collection is a name, a path"):
+    with pytest.raises(CrystalGymError, match="Expected the name or the path of a collection"):
         load_collection(7)
 
 
-def test_names_in_capitals_are_files_too(tmp_path):
+def test_upper_case_extensions_are_accepted(tmp_path):
     write(tmp_path / "all" / "SALT.CIF", SALT)
     write(tmp_path / "all" / "test" / "iron.Cif", METAL)
     (tmp_path / "all" / "id_prop.csv").write_text("a,1.5\n")
@@ -138,7 +138,7 @@ def test_names_in_capitals_are_files_too(tmp_path):
     assert single.name == "SALT"
 
 
-def test_other_tables_beside_cif_files_do_not_matter(tmp_path):
+def test_other_csv_files_in_a_cif_folder_are_ignored(tmp_path):
     write(tmp_path / "a.cif", METAL)
     (tmp_path / "id_prop.csv").write_text("a,1.5\n")
     assert load_collection(tmp_path).ids.tolist() == ["a"]
@@ -147,6 +147,6 @@ def test_other_tables_beside_cif_files_do_not_matter(tmp_path):
         load_collection(tmp_path)
 
 
-def test_an_empty_folder_is_told(tmp_path):
-    with pytest.raises(MissingDataError, match=r"no CIF file .*val"):
+def test_empty_folder_raises_an_error(tmp_path):
+    with pytest.raises(MissingDataError, match=r"train, val and test, got no CIF file"):
         load_collection(tmp_path)

@@ -1,4 +1,4 @@
-"""Collections: rows, splits, codes, and splitting anew by composition."""
+"""Test collections: rows, splits, codes, and splits by composition."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from crystal_gym.crystals.skeleton import split_structure
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 
-def test_a_collection_gives_back_what_it_was_made_of(toy):
+def test_collection_restores_its_structures(toy):
     for row in range(len(toy)):
         structure = toy.structure(row)
         skeleton, numbers = split_structure(structure)
@@ -31,7 +31,7 @@ def test_a_collection_gives_back_what_it_was_made_of(toy):
             assert toy.traversals[row, start_site, :n].tolist() == order.tolist()
 
 
-def test_padding_is_where_there_are_no_sites(toy):
+def test_padding_is_exactly_where_there_are_no_sites(toy):
     padding = np.arange(toy.max_sites) >= toy.n_sites[:, None]
     assert (toy.atomic_numbers[padding] == 0).all()
     assert (toy.traversals[padding] == -1).all()
@@ -42,15 +42,15 @@ def test_padding_is_where_there_are_no_sites(toy):
     assert np.array_equal(decoded, toy.atomic_numbers)
 
 
-def test_crystals_are_found_by_id_and_by_row(toy):
+def test_index_finds_crystals_by_id_and_row(toy):
     for row, crystal in enumerate(toy.ids):
         assert toy.index(str(crystal)) == toy.index(row) == row
-    for stranger in ("toy-12", "", 12, -1):
+    for unknown in ("toy-12", "", 12, -1):
         with pytest.raises(CrystalGymError, match=r"No crystal .* rows run from 0 to 11"):
-            toy.index(stranger)
+            toy.index(unknown)
 
 
-def test_splits_part_the_collection(toy):
+def test_splits_partition_the_collection(toy):
     rows = np.concatenate([toy.in_split(split) for split in SPLITS])
     assert sorted(rows.tolist()) == toy.in_split("all").tolist() == list(range(12))
     with pytest.raises(UnknownNameError, match="Did you mean 'train'"):
@@ -58,7 +58,7 @@ def test_splits_part_the_collection(toy):
     assert "train 4, val 4, test 4" in repr(toy)
 
 
-def test_taking_rows_takes_every_array_and_label(toy):
+def test_take_selects_rows_of_every_array_and_label(toy):
     rows = [7, 2]
     labelled = CrystalCollection(
         "labelled", **{name: getattr(toy, name) for name in ARRAYS}, labels={"row": np.arange(12.0)}
@@ -70,13 +70,13 @@ def test_taking_rows_takes_every_array_and_label(toy):
     assert taken.max_edges == toy.max_edges
 
 
-def test_a_vocabulary_without_an_element_of_the_crystals_is_refused(toy):
+def test_codes_rejects_a_vocabulary_without_an_element_of_the_crystals(toy):
     with pytest.raises(CrystalGymError, match="not in the vocabulary"):
         toy.codes(Vocabulary(("O", "F")))
 
 
-def of_compositions(compositions, splits):
-    """A collection with these compositions, as rows of atomic numbers; no real geometry."""
+def collection_of_compositions(compositions, splits):
+    """Return a collection of rows of atomic numbers without a real geometry."""
     numbers = np.array(compositions, np.int16)
     c, n = numbers.shape
     return CrystalCollection(
@@ -94,26 +94,26 @@ def of_compositions(compositions, splits):
 
 @settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(3, 120))
-def test_splitting_by_composition_never_straddles_and_keeps_the_proportions(seed, c):
+def test_split_by_composition_keeps_compositions_together_and_the_sizes_of_splits(seed, c):
     rng = np.random.default_rng(seed)
-    collection = of_compositions(rng.integers(1, 5, (c, 2)), rng.choice(SPLITS, c))
-    anew = collection.split_by_composition()
+    collection = collection_of_compositions(rng.integers(1, 5, (c, 2)), rng.choice(SPLITS, c))
+    split_again = collection.split_by_composition()
     keys = [tuple(sorted(row)) for row in collection.atomic_numbers.tolist()]
     split_of = {}
-    for key, split in zip(keys, anew.splits.tolist(), strict=True):
+    for key, split in zip(keys, split_again.splits.tolist(), strict=True):
         assert split_of.setdefault(key, split) == split
     largest = max(keys.count(key) for key in keys)
     for split in SPLITS:
-        change = len(anew.in_split(split)) - len(collection.in_split(split))
+        change = len(split_again.in_split(split)) - len(collection.in_split(split))
         assert abs(change) <= largest
-    # Nothing but the data decides: another order of the rows gives the same split.
+    # Another order of the rows gives the same split.
     shuffle = rng.permutation(c)
-    moved = collection.take(shuffle).split_by_composition()
-    assert moved.splits.tolist() == anew.splits[shuffle].tolist()
+    shuffled = collection.take(shuffle).split_by_composition()
+    assert shuffled.splits.tolist() == split_again.splits[shuffle].tolist()
 
 
 @pytest.mark.real
-def test_splitting_perov5_by_composition_keeps_swapped_cations_together(perov5):
+def test_split_by_composition_of_perov5_keeps_exchanged_cations_together(perov5):
     before, after = perov5, perov5.split_by_composition()
     keys = np.array([str(sorted(row)) for row in before.atomic_numbers.tolist()])
     train = set(keys[after.in_split("train")])
@@ -123,7 +123,7 @@ def test_splitting_perov5_by_composition_keeps_swapped_cations_together(perov5):
 
 
 @given(st.lists(st.text(), unique=True, max_size=200))
-def test_dealt_splits_have_their_shares_and_depend_on_the_ids_alone(ids):
+def test_hash_splits_have_the_shares_and_depend_only_on_the_ids(ids):
     splits = hash_splits(ids)
     assert abs(splits.count("train") - 0.8 * len(ids)) <= 0.5
     assert abs(splits.count("val") - 0.1 * len(ids)) <= 1
@@ -135,16 +135,16 @@ def test_formula_lists_elements_in_site_order():
     assert formula(np.array([8, 38, 8])) == "O2Sr"
 
 
-def test_structures_at_hand_become_a_collection(toy):
+def test_list_of_structures_is_a_collection(toy):
     structures = [toy.structure(row) for row in range(3)]
     collection = load_collection(structures)
     assert collection.ids.tolist() == ["0", "1", "2"]
     assert set(collection.splits) == {"train"}
     assert load_collection(collection) is collection
     assert [collection.skeleton(row) for row in range(3)] == [toy.skeleton(r) for r in range(3)]
-    with pytest.raises(CrystalGymError, match="'a' occurs more than once"):
+    with pytest.raises(CrystalGymError, match="got 'a' more than once"):
         collection_from_structures(structures, ids=["a", "b", "a"])
-    with pytest.raises(CrystalGymError, match="3 structures, 2 ids"):
+    with pytest.raises(CrystalGymError, match="each of the 3 structures, got 2 ids"):
         collection_from_structures(structures, ids=["a", "b"])
     with pytest.raises(UnknownNameError, match="Unknown split 'dev'"):
         collection_from_structures(structures, splits=["train", "dev", "test"])
@@ -152,7 +152,7 @@ def test_structures_at_hand_become_a_collection(toy):
         load_collection([])
 
 
-def test_unknown_collections_and_ways_to_split_are_told():
+def test_load_collection_rejects_unknown_names_and_splits():
     with pytest.raises(UnknownNameError, match="Did you mean 'perov-5'"):
         load_collection("perov5")
     with pytest.raises(UnknownNameError, match="split_by"):

@@ -1,4 +1,4 @@
-"""Perov-5: the exact split, CDVAE's own site order, and its labels, on the real files."""
+"""Test the split, site order and labels of Perov-5 on the original files."""
 
 import csv
 import gzip
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from crystal_gym.collections import perov5 as source
+from crystal_gym.collections import perov5 as module
 from crystal_gym.collections.collection import SPLITS, CrystalCollection
 from crystal_gym.crystals.elements import atomic_number
 from crystal_gym.errors import BadCrystalError, DamagedFileError, MissingDataError
@@ -18,23 +18,23 @@ from crystal_gym.utils.files import fetch, find_local
 
 @pytest.fixture(scope="module")
 def raw():
-    return source.read_structures(fetch(source.STRUCTURES, "perov_5"))
+    return module.read_structures(fetch(module.STRUCTURES, "perov_5"))
 
 
 def local_csv(split):
-    path = find_local(source.LABELS[split], "perov_5")
-    return list(csv.DictReader(io.StringIO(source._verified_csv(path))))
+    path = find_local(module.LABELS[split], "perov_5")
+    return list(csv.DictReader(io.StringIO(module._verified_csv(path))))
 
 
 def sites_of_cif(cif):
-    """Symbols and fractional coordinates of a P1 CIF, in the order of the file."""
+    """Return the symbols and fractional coordinates of a P1 CIF in the order of the file."""
     rows = [line.split() for line in cif.split("_atom_site_occupancy\n")[1].splitlines()]
     sites = [row for row in rows if len(row) == 7]
     return [row[0] for row in sites], np.array([row[3:6] for row in sites], float)
 
 
 @pytest.mark.real
-def test_the_split_is_cdvaes(raw):
+def test_split_equals_that_of_cdvae(raw):
     counts = {split: sum(crystal.split == split for crystal in raw) for split in SPLITS}
     assert counts == {"train": 11_356, "val": 3_787, "test": 3_785}
     assert len({crystal.id for crystal in raw}) == 18_928
@@ -44,27 +44,27 @@ def test_the_split_is_cdvaes(raw):
 
 
 @pytest.mark.real
-def test_the_elements_are_the_56_of_the_vocabulary(raw):
+def test_crystals_contain_the_56_elements(raw):
     present = {symbol for crystal in raw for symbol in crystal.content.splitlines()[5].split()}
-    assert sorted(present, key=atomic_number) == list(source.ELEMENTS)
-    assert len(source.ELEMENTS) == 56
+    assert sorted(present, key=atomic_number) == list(module.ELEMENTS)
+    assert len(module.ELEMENTS) == 56
 
 
 @pytest.mark.real
-def test_site_order_and_coordinates_are_cdvaes_own_for_every_crystal_of_val_and_test(raw):
+def test_site_order_and_coordinates_equal_those_of_cdvae_in_val_and_test(raw):
     structures = {crystal.id: crystal for crystal in raw}
     compared = 0
     for split in ("val", "test"):
         for row in local_csv(split):
             symbols, coords = sites_of_cif(row["cif"])
             structure = structures[row["material_id"]].structure()
-            order = source.abx3_order(structure)
+            order = module.abx3_order(structure)
             assert [structure[i].specie.symbol for i in order] == symbols
-            ours = structure.frac_coords[order]
-            apart = np.abs(ours - coords - np.round(ours - coords))
-            # The JSON file has been through a CIF reader that pulls 0.33335 to a third: 5 crystals.
-            thirds = np.abs(3 * ours - np.round(3 * ours)) < 1e-9
-            assert (apart < np.where(thirds, 1e-4, 1e-9)).all()
+            ordered = structure.frac_coords[order]
+            difference = np.abs(ordered - coords - np.round(ordered - coords))
+            # The JSON file was written after a CIF parser rounded 0.33335 to 1/3 in 5 crystals.
+            thirds = np.abs(3 * ordered - np.round(3 * ordered)) < 1e-9
+            assert (difference < np.where(thirds, 1e-4, 1e-9)).all()
             length = float(row["cif"].split("_cell_length_a")[1].split()[0])
             assert structure.lattice.a == pytest.approx(length, abs=1e-6)
             compared += 1
@@ -72,9 +72,9 @@ def test_site_order_and_coordinates_are_cdvaes_own_for_every_crystal_of_val_and_
 
 
 @pytest.mark.real
-def test_a_is_12_coordinated_and_b_6_coordinated(perov5):
+def test_coordination_number_is_12_for_a_and_6_for_b(perov5):
     sources = perov5.edges[..., 0]
-    # Large displacements along x leave a site with fewer: A often with 4.
+    # Large displacements along x reduce the coordination number, for A often to 4.
     for site, neighbors in ((0, 12), (1, 6)):
         counts = (sources == site).sum(axis=1)
         assert np.median(counts) == neighbors
@@ -82,7 +82,7 @@ def test_a_is_12_coordinated_and_b_6_coordinated(perov5):
 
 
 @pytest.mark.real
-def test_cells_are_cubic_and_sites_displaced_along_x_only(perov5):
+def test_cells_are_cubic_with_displacements_along_x_only(perov5):
     assert np.allclose(perov5.parameters[:, 3:], 90)
     assert np.allclose(perov5.parameters[:, :3], perov5.parameters[:, :1])
     assert perov5.parameters[:, 0].min() > 3.2
@@ -92,11 +92,11 @@ def test_cells_are_cubic_and_sites_displaced_along_x_only(perov5):
     anions = [atomic_number(symbol) for symbol in ("N", "O", "F", "S")]
     assert np.isin(perov5.atomic_numbers[:, 2:], anions).all()
     assert not np.isin(perov5.atomic_numbers[:, :2], anions).any()
-    assert set(np.unique(perov5.atomic_numbers)) <= set(map(atomic_number, source.ELEMENTS))
+    assert set(np.unique(perov5.atomic_numbers)) <= set(map(atomic_number, module.ELEMENTS))
 
 
 @pytest.mark.real
-def test_loading_finds_the_labels_beside_the_structures(raw, monkeypatch):
+def test_load_finds_the_labels_in_the_data_folder(raw, monkeypatch):
     n = len(raw)
     unprepared = CrystalCollection(
         name="perov-5",
@@ -109,57 +109,57 @@ def test_loading_finds_the_labels_beside_the_structures(raw, monkeypatch):
         edges=np.zeros((n, 1, 5), np.int16),
         traversals=np.zeros((n, 5, 5), np.int16),
     )
-    monkeypatch.setattr(source, "prepared_collection", lambda *_, **__: unprepared)
-    labels = source.load(progress=False).labels
-    assert sorted(labels) == sorted(source.LABEL_NAMES)
+    monkeypatch.setattr(module, "prepared_collection", lambda *_, **__: unprepared)
+    labels = module.load(progress=False).labels
+    assert sorted(labels) == sorted(module.LABEL_NAMES)
     for split in ("val", "test"):
         rows = {row["material_id"]: row for row in local_csv(split)}
         for row in unprepared.in_split(split):
-            for name in source.LABEL_NAMES:
+            for name in module.LABEL_NAMES:
                 assert labels[name][row] == float(rows[str(unprepared.ids[row])][name])
 
 
 @pytest.mark.real
-def test_packed_local_labels_are_as_good_as_a_download():
+def test_fetch_labels_accepts_gzipped_local_copies():
     for split in ("val", "test"):
-        path = find_local(source.LABELS[split], "perov_5")
+        path = find_local(module.LABELS[split], "perov_5")
         assert path.suffix == ".gz"
-        assert source.fetch_labels(split, progress=False) == path
+        assert module.fetch_labels(split, progress=False) == path
 
 
 @pytest.mark.real
-def test_damaged_local_copies_are_told(tmp_path, monkeypatch):
-    zipped = find_local(source.STRUCTURES, "perov_5")
+def test_damaged_local_copies_raise_an_error(tmp_path, monkeypatch):
+    zipped = find_local(module.STRUCTURES, "perov_5")
     content = zipped.read_bytes()
     monkeypatch.setenv(settings.DATA_VARIABLE, str(tmp_path))
     for damaged in (content[: len(content) // 2], b"", content[:-1] + b"?"):
         (tmp_path / zipped.name).write_bytes(damaged)
         with pytest.raises(DamagedFileError, match=f"{zipped.name} is damaged .* SHA-256"):
-            source.load(progress=False)
+            module.load(progress=False)
 
 
 @pytest.mark.real
-def test_damaged_or_foreign_labels_are_told(tmp_path):
-    packed = find_local(source.LABELS["val"], "perov_5").read_bytes()
+def test_damaged_or_other_label_files_raise_an_error(tmp_path):
+    packed = find_local(module.LABELS["val"], "perov_5").read_bytes()
     path = tmp_path / "cdvae_val.csv.gz"
     for content, message in (
         (packed[:-100], "cannot be read"),
-        (b"", "none of CDVAE's"),
-        (gzip.compress(b"material_id,cif\n"), "none of CDVAE's"),
+        (b"", "one of CDVAE's three"),
+        (gzip.compress(b"material_id,cif\n"), "one of CDVAE's three"),
     ):
         path.write_bytes(content)
         with pytest.raises(DamagedFileError, match=message):
-            source._verified_csv(path)
+            module._verified_csv(path)
 
 
-def test_without_copy_and_network_the_file_address_and_setting_are_named(cache, monkeypatch):
+def test_load_error_without_copy_and_network_gives_file_address_and_setting(cache, monkeypatch):
     monkeypatch.delenv(settings.DATA_VARIABLE, raising=False)
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     with pytest.raises(MissingDataError) as caught:
-        source.load(progress=False)
-    for part in (source.STRUCTURES.name, source.STRUCTURES.url, settings.DATA_VARIABLE):
+        module.load(progress=False)
+    for part in (module.STRUCTURES.name, module.STRUCTURES.url, settings.DATA_VARIABLE):
         assert part in str(caught.value)
     assert [path for path in cache.rglob("*") if path.is_file()] == []
 
@@ -169,7 +169,7 @@ def perovskite(species, x=(0.0, 0.5, 0.5, 0.5, 0.0)):
     return Structure(Lattice.cubic(4), species, np.column_stack([x, yz]))
 
 
-def test_the_order_is_recovered_from_any_order_and_image():
+def test_abx3_order_does_not_depend_on_file_order_or_image():
     crystal = perovskite(["Sr", "Ti", "N", "O", "O"])
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -177,7 +177,7 @@ def test_the_order_is_recovered_from_any_order_and_image():
         shift = rng.integers(-2, 3, (5, 3)) + rng.choice([-1e-10, 0, 1e-10], (5, 3))
         species, coords = [crystal[i].specie for i in shuffle], crystal.frac_coords[shuffle]
         moved = Structure(crystal.lattice, species, coords + shift)
-        assert shuffle[source.abx3_order(moved)].tolist() == [0, 1, 2, 3, 4]
+        assert shuffle[module.abx3_order(moved)].tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -188,6 +188,6 @@ def test_the_order_is_recovered_from_any_order_and_image():
         Structure(Lattice.cubic(4), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]),
     ],
 )
-def test_other_crystals_are_no_perov5_cells(structure):
-    with pytest.raises(BadCrystalError, match="is no Perov-5 cell"):
-        source.abx3_order(structure)
+def test_abx3_order_rejects_other_crystals(structure):
+    with pytest.raises(BadCrystalError, match="Expected a Perov-5 cell"):
+        module.abx3_order(structure)

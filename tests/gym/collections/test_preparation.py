@@ -225,7 +225,9 @@ def test_errors_include_the_place_of_the_crystal():
         BadCrystalError, match=r"a\.csv, row 3 \(crystal 'x'\): Expected a readable CIF"
     ):
         prepare([RawCrystal("x", "train", "no CIF at all", "cif", "a.csv, row 3")])
-    with pytest.raises(BadCrystalError, match=r"row 1 \(crystal 'c1'\): The crystal has 2 sites"):
+    with pytest.raises(
+        BadCrystalError, match=r"row 1 \(crystal 'c1'\): Expected at most 1 sites, got 2"
+    ):
         prepare(raw_crystals(3), max_sites=1)
     with pytest.raises(CrystalGymError, match="no crystals"):
         prepare([])

@@ -1,4 +1,4 @@
-"""Downloads from a server of our own, local copies, and writing that is whole or not at all."""
+"""Test downloads from a local server, local copies, checksums and atomic writing."""
 
 import errno
 import hashlib
@@ -34,15 +34,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(cache, monkeypatch):
-    """A local server and an empty cache; no local copies, no proxy."""
+    """Start a local server with an empty cache, without local copies and without a proxy."""
     monkeypatch.delenv(settings.DATA_VARIABLE, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as served:
-        served.requests = []
-        thread = threading.Thread(target=served.serve_forever, args=(0.01,))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as local:
+        local.requests = []
+        thread = threading.Thread(target=local.serve_forever, args=(0.01,))
         thread.start()
-        yield served
-        served.shutdown()
+        yield local
+        local.shutdown()
         thread.join()
 
 
@@ -54,7 +54,7 @@ def left_behind(folder: Path):
     return sorted(path.name for path in folder.rglob("*") if path.is_file())
 
 
-def test_a_good_download_is_kept_and_not_repeated(server, cache):
+def test_fetch_downloads_a_file_once(server, cache):
     path = fetch(remote(server, "good"), "set", progress=False)
     assert path.read_bytes() == CONTENT
     assert fetch(remote(server, "good"), "set", progress=False) == path
@@ -62,7 +62,7 @@ def test_a_good_download_is_kept_and_not_repeated(server, cache):
     assert left_behind(cache) == ["set.csv"]
 
 
-def test_a_damaged_download_is_refused_and_leaves_nothing(server, cache):
+def test_fetch_rejects_a_damaged_download_and_leaves_no_file(server, cache):
     with pytest.raises(DamagedFileError, match=r"set\.csv from http://127.* SHA-256") as caught:
         fetch(remote(server, "damaged"), "set", progress=False)
     assert settings.DATA_VARIABLE in str(caught.value)
@@ -71,9 +71,7 @@ def test_a_damaged_download_is_refused_and_leaves_nothing(server, cache):
 
 @pytest.mark.parametrize("path", ["truncated", "absent"])
 @pytest.mark.parametrize("checksum", [CHECKSUM, None])
-def test_a_broken_download_names_the_file_the_address_and_the_setting(
-    server, cache, path, checksum
-):
+def test_failed_download_error_gives_file_address_and_setting(server, cache, path, checksum):
     file = remote(server, path, checksum)
     with pytest.raises(MissingDataError) as caught:
         fetch(file, "set", progress=False)
@@ -83,7 +81,7 @@ def test_a_broken_download_names_the_file_the_address_and_the_setting(
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/set.csv", "no address"])
-def test_an_unreachable_server_names_the_file_the_address_and_the_setting(server, cache, url):
+def test_unreachable_server_error_gives_file_address_and_setting(server, cache, url):
     with pytest.raises(MissingDataError) as caught:
         fetch(RemoteFile("set.csv", url, CHECKSUM), "set", progress=False)
     for part in ("set.csv", url, settings.DATA_VARIABLE):
@@ -91,14 +89,14 @@ def test_an_unreachable_server_names_the_file_the_address_and_the_setting(server
     assert left_behind(cache) == []
 
 
-def test_a_damaged_cached_download_is_told(server):
+def test_fetch_rejects_a_damaged_cached_file(server):
     path = fetch(remote(server, "good"), "set", progress=False)
     path.write_bytes(CONTENT[:100])
     with pytest.raises(DamagedFileError, match="is damaged or another version"):
         fetch(remote(server, "good"), "set", progress=False)
 
 
-def test_a_record_that_a_stop_prevented_is_made_at_the_next_use(server, cache):
+def test_missing_checksum_record_is_written_at_the_next_use(server, cache):
     path = fetch(remote(server, "good", None), "set", progress=False)
     record = path.with_name(path.name + ".sha256")
     written = record.read_text()
@@ -107,7 +105,7 @@ def test_a_record_that_a_stop_prevented_is_made_at_the_next_use(server, cache):
     assert record.read_text() == written
 
 
-def test_without_a_published_checksum_the_first_download_is_recorded(server, cache):
+def test_without_a_published_checksum_that_of_the_first_download_is_recorded(server, cache):
     path = fetch(remote(server, "good", None), "set", progress=False)
     assert left_behind(cache) == ["set.csv", "set.csv.sha256"]
     assert fetch(remote(server, "good", None), "set", progress=False) == path
@@ -116,7 +114,7 @@ def test_without_a_published_checksum_the_first_download_is_recorded(server, cac
         fetch(remote(server, "good", None), "set", progress=False)
 
 
-def test_a_local_copy_comes_before_any_download(server, tmp_path, monkeypatch):
+def test_fetch_prefers_a_local_copy_to_a_download(server, tmp_path, monkeypatch):
     folder = tmp_path / "data" / "set"
     folder.mkdir(parents=True)
     (folder / "set.csv").write_bytes(CONTENT)
@@ -124,12 +122,12 @@ def test_a_local_copy_comes_before_any_download(server, tmp_path, monkeypatch):
         monkeypatch.setenv(settings.DATA_VARIABLE, f"{tmp_path / 'nowhere'}:{place}")
         assert fetch(remote(server, "good"), "set") == folder / "set.csv"
     (folder / "set.csv").write_bytes(CONTENT[:-1])
-    with pytest.raises(DamagedFileError, match="expected"):
+    with pytest.raises(DamagedFileError, match="expected the SHA-256"):
         fetch(remote(server, "good"), "set")
     assert server.requests == []
 
 
-def test_common_names_count_only_in_the_collections_own_folder(server, tmp_path, monkeypatch):
+def test_common_names_count_only_in_the_folder_of_the_collection(server, tmp_path, monkeypatch):
     own, other = tmp_path / "set", tmp_path / "other"
     for folder in (own, other):
         folder.mkdir()
@@ -142,12 +140,12 @@ def test_common_names_count_only_in_the_collections_own_folder(server, tmp_path,
         assert find_local(file, "set") == own / "train.csv"
 
 
-def test_written_beside_is_whole_or_absent(tmp_path):
+def test_atomic_write_leaves_complete_files_only(tmp_path):
     path = tmp_path / "new" / "file"
-    with atomic_write(path) as beside:
-        beside.write_text("first")
-    with pytest.raises(UnicodeEncodeError), atomic_write(path) as beside:
-        beside.write_text("second, cut short: \ud800")
+    with atomic_write(path) as temporary:
+        temporary.write_text("first")
+    with pytest.raises(UnicodeEncodeError), atomic_write(path) as temporary:
+        temporary.write_text("second, interrupted: \ud800")
     assert path.read_text() == "first"
     assert left_behind(tmp_path) == ["file"]
 
@@ -156,21 +154,21 @@ def full_disk(*args, **kwargs):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_full_disk_is_told_and_loses_nothing(tmp_path, monkeypatch):
+def test_full_disk_raises_an_error_and_keeps_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_text("old")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full_disk)
         with (
             pytest.raises(StorageError, match=f"No space left.*{settings.CACHE_VARIABLE}"),
-            atomic_write(path) as beside,
+            atomic_write(path) as temporary,
         ):
-            beside.write_text("new")
+            temporary.write_text("new")
     assert path.read_text() == "old"
     assert left_behind(tmp_path) == ["file"]
 
 
-def test_a_read_only_folder_is_told(tmp_path, monkeypatch):
+def test_read_only_folder_raises_an_error(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -182,7 +180,7 @@ def test_a_read_only_folder_is_told(tmp_path, monkeypatch):
         pass
 
 
-def test_a_file_in_the_place_of_a_folder_is_told(tmp_path):
+def test_file_instead_of_a_folder_raises_an_error(tmp_path):
     (tmp_path / "cache").write_text("")
     with (
         pytest.raises(StorageError, match="Cannot write"),
@@ -197,18 +195,18 @@ def test_verify_compares_the_checksum(tmp_path):
     assert sha256(path) == CHECKSUM
     verify(path, CHECKSUM)
     verify(path, None)
-    with pytest.raises(DamagedFileError, match="expected 0000"):
+    with pytest.raises(DamagedFileError, match="expected the SHA-256 0000"):
         verify(path, "0000")
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path):
-    with pytest.raises(MissingDataError, match=r"no file .*absent"):
+def test_missing_or_unreadable_file_raises_an_error(tmp_path):
+    with pytest.raises(MissingDataError, match=r"Expected a file .*absent, got no file"):
         sha256(tmp_path / "absent")
     with pytest.raises(DamagedFileError, match="cannot be read"):
         sha256(tmp_path)
 
 
-def test_the_cache_folder_can_be_set(monkeypatch, tmp_path):
+def test_environment_variable_sets_the_cache_folder(monkeypatch, tmp_path):
     monkeypatch.setenv(settings.CACHE_VARIABLE, str(tmp_path))
     assert settings.cache_folder() == tmp_path
     monkeypatch.delenv(settings.CACHE_VARIABLE)
