@@ -1,4 +1,4 @@
-"""Shared fixtures: a small collection made by hand, real Perov-5, and an isolated cache."""
+"""Shared fixtures: a small synthetic collection, real Perov-5 crystals, and an isolated cache."""
 
 import csv
 import os
@@ -12,36 +12,39 @@ from crystal_gym.collections.collection import SPLITS, CrystalCollection
 from crystal_gym.collections.structures import collection_from_structures
 from crystal_gym.utils import settings
 
-# Tiny tensors gain nothing from threads; set before PyTorch is imported.
+# Threads do not speed up small tensors; set before PyTorch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The same examples in every run; a slow machine fails no test.
+# The same examples in every run, without a time limit for slow machines.
 hypothesis.settings.register_profile("crystal-gym", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("crystal-gym")
 
-BESIDE = Path(__file__).parents[2] / "shared" / "perov_5"
+# Folder of the original data files next to the repository.
+DATA_FOLDER = Path(__file__).parents[2] / "shared" / "perov_5"
 
 
 def pytest_configure():
-    """Find the real data beside the checkout unless the setting names another place."""
-    if settings.DATA_VARIABLE not in os.environ and BESIDE.is_dir():
-        os.environ[settings.DATA_VARIABLE] = str(BESIDE)
+    """Use the data folder next to the repository unless the environment variable is set."""
+    if settings.DATA_VARIABLE not in os.environ and DATA_FOLDER.is_dir():
+        os.environ[settings.DATA_VARIABLE] = str(DATA_FOLDER)
 
 
 def pytest_collection_modifyitems(config, items):
-    """Real-data tests are left out where there is no copy, but never in continuous integration."""
+    """Deselect tests of original data without a local copy, except in continuous integration."""
     if settings.data_folders():
         return
     real = [item for item in items if item.get_closest_marker("real")]
     if real and os.environ.get("CI"):
-        raise pytest.UsageError(f"{settings.DATA_VARIABLE} must name a copy of the Perov-5 files.")
+        raise pytest.UsageError(
+            f"Expected a folder with the Perov-5 files in {settings.DATA_VARIABLE}, got none."
+        )
     config.hook.pytest_deselected(items=real)
     items[:] = [item for item in items if item not in real]
 
 
 @pytest.fixture(autouse=True, scope="session")
 def session_cache(tmp_path_factory):
-    """No test reads or writes the user's cache."""
+    """Set a temporary cache folder, so that no test uses the cache of the user."""
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(settings.CACHE_VARIABLE, str(folder))
@@ -50,14 +53,14 @@ def session_cache(tmp_path_factory):
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """A fresh cache folder for one test."""
+    """Return an empty cache folder for one test."""
     monkeypatch.setenv(settings.CACHE_VARIABLE, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture(scope="session")
 def toy():
-    """Twelve crystals with 1 to 6 sites, triclinic cells, four in each split."""
+    """Return twelve crystals with 1 to 6 sites in triclinic cells, four in each split."""
     from pymatgen.core import Lattice, Structure
 
     rng = np.random.default_rng(0)
@@ -65,7 +68,7 @@ def toy():
     for row in range(12):
         n = 1 + row % 6
         lengths, angles = rng.uniform(4, 6, 3), rng.uniform(75, 105, 3)
-        # Sites on a jittered grid never overlap.
+        # Sites on a grid with small displacements do not overlap.
         grid = np.argwhere(np.ones((2, 2, 2)))[rng.permutation(8)[:n]] / 2
         coords = grid + rng.uniform(-0.05, 0.05, (n, 3))
         species = rng.choice(["Na", "Mg", "Ti", "O", "F"], n)
@@ -79,8 +82,8 @@ def toy():
 
 @pytest.fixture(scope="session")
 def toy_folder(toy, tmp_path_factory):
-    """The toy crystals as files of a format that has splits."""
-    folder = tmp_path_factory.mktemp("source") / "toy"
+    """Return a folder with the toy crystals in CSV files by split."""
+    folder = tmp_path_factory.mktemp("origin") / "toy"
     folder.mkdir()
     for split in SPLITS:
         with (folder / f"{split}.csv").open("w", newline="") as file:
@@ -93,7 +96,7 @@ def toy_folder(toy, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def perov5():
-    """Real Perov-5: the first 200 crystals of each split (mark the test with `real`)."""
+    """Return the first 200 crystals of each split of Perov-5; mark the test with `real`."""
     from crystal_gym.collections.perov5 import STRUCTURES, abx3_order, read_structures
     from crystal_gym.collections.preparation import prepare
     from crystal_gym.utils.files import fetch

@@ -183,7 +183,7 @@ def _verified_csv(path: Path) -> str:
     blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
     if hashlib.sha256(content).hexdigest() not in _CSV_SHA256.values() and blob != _TRAIN_GIT_BLOB:
         raise DamagedFileError(
-            f"Expected one of CDVAE's three Perov-5 files, got another or damaged file {path}. "
-            "Download it again."
+            f"Expected one of CDVAE's three Perov-5 files, got a different or damaged "
+            f"file {path}. Download it again."
         )
     return content.decode()

@@ -61,9 +61,9 @@ def _neighbors(lattice: np.ndarray, frac_coords: np.ndarray, source: int) -> np.
         nearest_first = np.argsort(distances, kind="stable")
         points = coords[nearest_first] @ lattice
         inner = np.searchsorted(distances[nearest_first], INNER_RADIUS)
-        others, angles, reach = _voronoi_faces(points[:inner])
+        behind, angles, reach = _voronoi_faces(points[:inner])
         if 2 * reach >= INNER_RADIUS:  # sites farther away can cut the cell
-            others, angles, reach = _voronoi_faces(points)
+            behind, angles, reach = _voronoi_faces(points)
         if reach < np.inf:
             break
         if radius >= largest:
@@ -72,8 +72,10 @@ def _neighbors(lattice: np.ndarray, frac_coords: np.ndarray, source: int) -> np.
                 "one. Check for a unit cell that is too sparse or too flat."
             )
         radius = min(2 * radius, largest)
-    kept = nearest_first[others[_most_probable_shell(angles)]]
-    return np.column_stack([np.full(len(kept), source), sites[kept], images[kept].astype(int)])
+    neighbors = nearest_first[behind[_most_probable_shell(angles)]]
+    return np.column_stack(
+        [np.full(len(neighbors), source), sites[neighbors], images[neighbors].astype(int)]
+    )
 
 
 def _voronoi_faces(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:

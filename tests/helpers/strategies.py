@@ -1,4 +1,4 @@
-"""Hypothesis strategies that several test modules share."""
+"""Hypothesis strategies for several test modules."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from crystal_gym.crystals.skeleton import SHORTEST_DISTANCE, lattice_matrix
 
 @st.composite
 def cells(draw, max_sites=20):
-    """A lattice (any angles) and 1 to 20 sites that do not overlap."""
+    """Draw a lattice in Å, (3, 3), and fractional coordinates without overlap, (n, 3)."""
     from pymatgen.core import Lattice
 
     seed = draw(st.integers(0, 2**32 - 1))
@@ -23,9 +23,9 @@ def cells(draw, max_sites=20):
         lengths[:] = lengths[0]
     lattice = lattice_matrix(np.concatenate([lengths, angles]))
     candidates = rng.integers(0, 4, (3 * n, 3)) / 4 if on_grid else rng.random((3 * n, 3))
-    kept = candidates[:1]
-    for site in candidates[1:]:
-        near = Lattice(lattice).get_all_distances(kept, site[None]).min()
-        if len(kept) < n and near > max(SHORTEST_DISTANCE, 0.8):
-            kept = np.vstack([kept, site])
-    return lattice, kept
+    sites = candidates[:1]
+    for candidate in candidates[1:]:
+        distance = Lattice(lattice).get_all_distances(sites, candidate[None]).min()
+        if len(sites) < n and distance > max(SHORTEST_DISTANCE, 0.8):
+            sites = np.vstack([sites, candidate])
+    return lattice, sites

@@ -128,16 +128,16 @@ def test_fetch_prefers_a_local_copy_to_a_download(server, tmp_path, monkeypatch)
 
 
 def test_common_names_count_only_in_the_folder_of_the_collection(server, tmp_path, monkeypatch):
-    own, other = tmp_path / "set", tmp_path / "other"
-    for folder in (own, other):
-        folder.mkdir()
-        (folder / "train.csv").write_bytes(CONTENT)
+    folder, other = tmp_path / "set", tmp_path / "other"
+    for parent in (folder, other):
+        parent.mkdir()
+        (parent / "train.csv").write_bytes(CONTENT)
     file = remote(server, "good", common_names=("train.csv",))
     monkeypatch.setenv(settings.DATA_VARIABLE, str(other))
     assert find_local(file, "set") is None
-    for place in (own, tmp_path):
+    for place in (folder, tmp_path):
         monkeypatch.setenv(settings.DATA_VARIABLE, str(place))
-        assert find_local(file, "set") == own / "train.csv"
+        assert find_local(file, "set") == folder / "train.csv"
 
 
 def test_atomic_write_leaves_complete_files_only(tmp_path):
@@ -169,10 +169,10 @@ def test_full_disk_raises_an_error_and_keeps_the_old_file(tmp_path, monkeypatch)
 
 
 def test_read_only_folder_raises_an_error(tmp_path, monkeypatch):
-    def refuse(*args, **kwargs):
+    def deny(*args, **kwargs):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(files.tempfile, "mkstemp", deny)
     with (
         pytest.raises(StorageError, match=f"Permission denied.*{settings.CACHE_VARIABLE}"),
         atomic_write(tmp_path / "file"),
