@@ -76,6 +76,7 @@ class BuildDataset(Command):
         collection = load_collection(self.name, split_by=self.split_by)
         behavior = self._behavior(collection)
         settings = {
+            "split_by": self.split_by,
             "trajectories": self.trajectories,
             "seed": self.seed,
             "collection_sha256": collection.fingerprint(),
