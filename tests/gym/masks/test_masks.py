@@ -1,4 +1,4 @@
-"""The mask ``charge-neutral``: exactly the elements from which a neutral finish is in reach."""
+"""The mask ``charge-neutral``: exactly the elements that keep a neutral composition reachable."""
 
 from itertools import combinations_with_replacement
 
@@ -17,45 +17,50 @@ from crystal_gym.errors import UnknownNameError
 from crystal_gym.masks import resolve_mask
 from crystal_gym.masks.charge_neutral import MaskSearch, MaskTable, charge_neutral
 from crystal_gym.masks.look_ahead import LARGEST_CHARGE, RULE, ions_of
-from crystal_gym.masks.multisets import all_multisets, n_multisets, place_table, without_one
+from crystal_gym.masks.multisets import (
+    all_multisets,
+    n_multisets,
+    rank_table,
+    ranks_without_one,
+)
 
-# He has no electronegativity, and so is never part of a neutral composition.
+# Helium has no electronegativity, so no neutral composition contains it.
 ELEMENTS = ("H", "He", "Li", "N", "O", "F", "S", "Cl", "Ti", "Fe", "Sr", "Au", "Te")
 
 
-def by_brute_force(vocabulary: Vocabulary, filled: tuple[int, ...], n_sites: int) -> np.ndarray:
-    """Allowed elements by trying every finish; all, where there is none."""
+def brute_force_mask(vocabulary: Vocabulary, filled: tuple[int, ...], n_sites: int) -> np.ndarray:
+    """Return the allowed elements by trying all completions; all elements if none is valid."""
     empty = n_sites - len(filled)
     allowed = np.zeros(len(vocabulary), bool)
-    for finish in combinations_with_replacement(range(len(vocabulary)), empty):
-        numbers = vocabulary.atomic_numbers[[*filled, *finish]]
+    for completion in combinations_with_replacement(range(len(vocabulary)), empty):
+        numbers = vocabulary.atomic_numbers[[*filled, *completion]]
         if is_valid(numbers, RULE):
-            allowed[list(finish)] = True
+            allowed[list(completion)] = True
     return allowed if allowed.any() else ~allowed
 
 
 @st.composite
-def partly_filled(draw: st.DrawFn) -> tuple[Vocabulary, tuple[int, ...], int, int]:
+def partly_filled_cells(draw: st.DrawFn) -> tuple[Vocabulary, tuple[int, ...], int, int]:
     symbols = draw(st.lists(st.sampled_from(ELEMENTS), min_size=1, max_size=4, unique=True))
     n_sites = draw(st.integers(1, 6))
     filled = draw(st.lists(st.integers(0, len(symbols) - 1), max_size=n_sites - 1))
-    # Cells of fewer sites than the collection's largest are padded.
+    # Cells with fewer sites than the largest one of a collection are padded.
     padding = draw(st.integers(0, 2))
     return Vocabulary(tuple(symbols)), tuple(filled), n_sites, padding
 
 
-@pytest.mark.parametrize("answers", [MaskTable, MaskSearch])
+@pytest.mark.parametrize("method", [MaskTable, MaskSearch])
 @settings(max_examples=150, deadline=None)
-@given(partly_filled())
-def test_the_mask_is_exact(
-    answers: type[MaskTable | MaskSearch], case: tuple[Vocabulary, tuple[int, ...], int, int]
+@given(partly_filled_cells())
+def test_mask_is_exact(
+    method: type[MaskTable | MaskSearch], case: tuple[Vocabulary, tuple[int, ...], int, int]
 ) -> None:
     vocabulary, filled, n_sites, padding = case
     codes = np.zeros((1, n_sites + padding), np.int32)
     codes[0, n_sites:] = -1
     codes[0, : len(filled)] = np.array(filled, int) + 1
-    found = answers(ions_of(vocabulary), len(vocabulary), n_sites)(codes)
-    np.testing.assert_array_equal(found[0], by_brute_force(vocabulary, filled, n_sites))
+    allowed = method(ions_of(vocabulary), len(vocabulary), n_sites)(codes)
+    np.testing.assert_array_equal(allowed[0], brute_force_mask(vocabulary, filled, n_sites))
 
 
 def test_table_and_search_agree_on_perovskites() -> None:
@@ -69,7 +74,7 @@ def test_table_and_search_agree_on_perovskites() -> None:
     np.testing.assert_array_equal(MaskTable(ions, 30, 5)(codes), MaskSearch(ions, 30, 5)(codes))
 
 
-def test_no_oxidation_state_is_zero_or_beyond_what_is_counted_with() -> None:
+def test_oxidation_states_are_nonzero_and_at_most_the_largest_charge() -> None:
     states = [
         state
         for number in range(1, len(SYMBOLS) + 1)
@@ -79,8 +84,10 @@ def test_no_oxidation_state_is_zero_or_beyond_what_is_counted_with() -> None:
     assert all(0 < abs(state) <= LARGEST_CHARGE for state in states)
 
 
-def walk(table: EpisodeTable, crystals: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Atomic numbers after filling with anything that the mask allows."""
+def fill_randomly(
+    table: EpisodeTable, crystals: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Fill crystals with random allowed elements, and return the atomic numbers."""
     state = start(table, crystals, table.traversals[crystals, 0])
     for _ in range(table.max_sites):
         allowed = charge_neutral(table, state)
@@ -90,15 +97,15 @@ def walk(table: EpisodeTable, crystals: np.ndarray, rng: np.random.Generator) ->
 
 
 @pytest.mark.real
-def test_who_keeps_to_the_mask_ends_valid_on_perov5(perov5: CrystalCollection) -> None:
+def test_masked_fillings_of_perov5_are_valid(perov5: CrystalCollection) -> None:
     table = EpisodeTable(perov5)
-    numbers = walk(table, np.arange(len(perov5)), np.random.default_rng(0))
+    numbers = fill_randomly(table, np.arange(len(perov5)), np.random.default_rng(0))
     assert is_valid(numbers, "strict").all()
     assert len(np.unique(numbers, axis=0)) > 0.95 * len(perov5)
 
 
 @pytest.mark.real
-def test_the_true_elements_are_allowed_where_the_crystal_is_valid(
+def test_true_elements_are_allowed_in_valid_crystals(
     perov5: CrystalCollection,
 ) -> None:
     table = EpisodeTable(perov5)
@@ -111,37 +118,39 @@ def test_the_true_elements_are_allowed_where_the_crystal_is_valid(
         fill(state, true)
 
 
-def test_cells_of_many_sizes_end_valid_where_they_can(toy: CrystalCollection) -> None:
+def test_masked_fillings_of_different_cell_sizes_are_valid_if_possible(
+    toy: CrystalCollection,
+) -> None:
     table = EpisodeTable(toy, Vocabulary(("Na", "Mg", "Ti", "O", "F")), max_sites=20)
-    numbers = walk(table, np.arange(len(toy)), np.random.default_rng(1))
-    # One atom alone has no counter-ion.
+    numbers = fill_randomly(table, np.arange(len(toy)), np.random.default_rng(1))
+    # A single atom has no counterion.
     np.testing.assert_array_equal(is_valid(numbers, "strict"), table.n_sites > 1)
 
 
-def test_twenty_sites_of_56_elements_end_valid() -> None:
+def test_masked_fillings_of_twenty_sites_are_valid() -> None:
     vocabulary = Vocabulary(
         tuple(SYMBOLS[i] for i in range(2, 60) if SYMBOLS[i] not in {"Ne", "Ar"})
     )
-    answers = MaskSearch(ions_of(vocabulary), len(vocabulary), 20)
+    search = MaskSearch(ions_of(vocabulary), len(vocabulary), 20)
     rng = np.random.default_rng(0)
     codes = np.zeros((4, 20), np.int32)
     for site in rng.permutation(20):
-        allowed = answers(codes)
+        allowed = search(codes)
         codes[:, site] = (rng.random(allowed.shape) * allowed).argmax(1) + 1
     assert len(vocabulary) == 56
     assert is_valid(vocabulary.decode(codes), "strict").all()
 
 
-def test_a_lost_crystal_and_a_full_one_allow_everything() -> None:
+def test_everything_is_allowed_in_full_cells_and_where_nothing_is_valid() -> None:
     vocabulary = Vocabulary(("He", "Sr", "Ti", "O"))
-    for answers in (MaskTable, MaskSearch):
-        ask = answers(ions_of(vocabulary), 4, 5)
-        lost, full, fine = [1, 0, 0, 0, 0], [2, 3, 4, 4, 4], [2, 0, 0, 0, 0]
-        allowed = ask(np.array([lost, full, fine], np.int32))
+    for method in (MaskTable, MaskSearch):
+        mask = method(ions_of(vocabulary), 4, 5)
+        hopeless, full, regular = [1, 0, 0, 0, 0], [2, 3, 4, 4, 4], [2, 0, 0, 0, 0]
+        allowed = mask(np.array([hopeless, full, regular], np.int32))
         np.testing.assert_array_equal(allowed, [[True] * 4, [True] * 4, [False, True, True, True]])
 
 
-def test_environments_give_the_same_mask() -> None:
+def test_single_and_vector_environment_have_the_same_mask() -> None:
     single = gym.make("CrystalSkeleton-v0", mask="charge-neutral", split="val")
     vector = gym.make_vec("CrystalSkeleton-v0", num_envs=1, mask="charge-neutral", split="val")
     _, info = single.reset(seed=3)
@@ -149,7 +158,7 @@ def test_environments_give_the_same_mask() -> None:
     restricted = 0
     for _ in range(5):
         np.testing.assert_array_equal(info["action_mask"], infos["action_mask"][0])
-        np.testing.assert_array_equal(single.unwrapped.action_masks(), info["action_mask"] == 1)  # type: ignore[attr-defined] - its own method
+        np.testing.assert_array_equal(single.unwrapped.action_masks(), info["action_mask"] == 1)  # type: ignore[attr-defined] - not in gym.Env
         restricted += int((info["action_mask"] == 0).any())
         action = int(np.flatnonzero(info["action_mask"])[-1])
         _, _, _, _, info = single.step(action)
@@ -157,22 +166,22 @@ def test_environments_give_the_same_mask() -> None:
     assert restricted
 
 
-def test_an_unknown_mask_is_told() -> None:
+def test_unknown_mask_is_rejected() -> None:
     with pytest.raises(UnknownNameError, match="charge-neutral"):
         resolve_mask("neutral")
 
 
 @given(st.integers(1, 5), st.integers(1, 4))
-def test_places_of_multisets(n_things: int, size: int) -> None:
-    rows = all_multisets(n_things, size)
-    places = place_table(n_things, size)
-    assert len(rows) == n_multisets(n_things, size)
+def test_ranks_of_multisets(n_items: int, size: int) -> None:
+    rows = all_multisets(n_items, size)
+    ranks = rank_table(n_items, size)
+    assert len(rows) == n_multisets(n_items, size)
     assert sorted(map(tuple, rows.tolist())) == list(
-        combinations_with_replacement(range(n_things), size)
+        combinations_with_replacement(range(n_items), size)
     )
-    here = sum(places[i][rows[:, i]] for i in range(size))
-    np.testing.assert_array_equal(here, np.arange(len(rows)))
-    smaller = all_multisets(n_things, size - 1)
-    for row, left in zip(rows, without_one(rows, places), strict=True):
+    rank = sum(ranks[i][rows[:, i]] for i in range(size))
+    np.testing.assert_array_equal(rank, np.arange(len(rows)))
+    smaller = all_multisets(n_items, size - 1)
+    for row, remainders in zip(rows, ranks_without_one(rows, ranks), strict=True):
         for i in range(size):
-            np.testing.assert_array_equal(smaller[left[i]], np.delete(row, i))
+            np.testing.assert_array_equal(smaller[remainders[i]], np.delete(row, i))
