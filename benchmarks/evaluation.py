@@ -1,23 +1,19 @@
-"""Crystals filled per second by the evaluation, as a ratio to the plain way in the same run.
+"""Crystals per second of the evaluation, as a ratio to a plain loop in the same run.
 
-The plain way plays every episode in a single environment and asks the policy at each step. Both are
-measured in turns, one after the other, so that a busy machine slows them alike. Run
+The plain loop plays every episode in a single environment and calls the policy at each step.
 
     python benchmarks/evaluation.py runs/perov-5-egnn-seed-0
     python benchmarks/evaluation.py runs/perov-5-egnn-seed-0 --full
 
-``--full`` evaluates a whole split instead (all figures of the policy, no floors), with its time.
+``--full`` evaluates a whole split instead: all metrics of the policy, without baselines.
 """
 
-import json
-import statistics
-import time
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
+import common
 import gymnasium as gym
 import numpy as np
-import torch
 import tyro
 
 import crystal_gym  # noqa: F401 - registers the environment
@@ -30,68 +26,70 @@ from crystal_gym.episode import EpisodeTable
 
 
 @dataclass
-class Args:
-    """Speed of the evaluation."""
+class Args(common.Args):
+    """Speed of the evaluation, compared with a loop over single steps."""
 
-    policy: tyro.conf.Positional[Path]
-    """Folder of a trained policy."""
+    policy: tyro.conf.Positional[str] = "perov-5/egnn"
+    """Name of a pretrained policy, or the folder of a trained one."""
     collection: str = "perov-5"
-    """Name or path of the crystals."""
+    """Name or path of the collection."""
     split: str = "val"
     """Split to fill."""
     crystals: int = 60
     """Crystals in the sample."""
     turns: int = 3
-    """How often both ways are measured."""
+    """Measurements of each way."""
     full: bool = False
-    """Evaluate the whole split."""
+    """Evaluate the whole split instead."""
 
 
-def plain(policy: SkeletonPolicy, collection: CrystalCollection, crystals: np.ndarray) -> float:
-    """Crystals per second, each filled from all its sites, step by step."""
+def fill_step_by_step(
+    policy: SkeletonPolicy, collection: CrystalCollection, crystals: np.ndarray
+) -> None:
+    """Fill each crystal from all its start sites, one step at a time."""
     env = gym.make("CrystalSkeleton-v0", collection=collection, split="all")
-    start = time.perf_counter()
     for crystal in crystals.tolist():
         for start_site in range(int(collection.n_sites[crystal])):
             observation, _ = env.reset(options={"crystal": crystal, "start_site": start_site})
             terminated = False
             while not terminated:
                 observation, _, terminated, _, _ = env.step(policy.act(observation))
-    return len(crystals) / (time.perf_counter() - start)
 
 
-def batched(policy: SkeletonPolicy, collection: CrystalCollection, crystals: np.ndarray) -> float:
-    """Crystals per second of the evaluation's roll-out."""
-    start = time.perf_counter()
+def fill_batched(
+    policy: SkeletonPolicy, collection: CrystalCollection, crystals: np.ndarray
+) -> None:
+    """Fill each crystal from all its start sites by the rollout of the evaluation."""
     table = EpisodeTable(collection, policy.vocabulary)
     score = PolicyScorer(policy, table)
-    for group in batch_by_size(table, crystals, n_start_sites=collection.max_sites):
-        roll_out(table, group, score)
-    return len(crystals) / (time.perf_counter() - start)
+    for batch in batch_by_size(table, crystals, n_start_sites=collection.max_sites):
+        roll_out(table, batch, score)
 
 
-def main(args: Args) -> None:
-    """Measure and print JSON."""
+def measure(args: Args) -> dict[str, Any]:
+    """Measure both ways on a sample, or the evaluation of a whole split."""
     policy = load_policy(args.policy)
     collection = load_collection(args.collection)
-    result: dict[str, object] = {"threads": torch.get_num_threads(), "split": args.split}
     if args.full:
-        start = time.perf_counter()
-        report = evaluate({"policy": [policy]}, collection, args.split, baselines=False)
-        result |= {"crystals": report.n_crystals, "seconds": time.perf_counter() - start}
-    else:
-        crystals = collection.in_split(args.split)[: args.crystals]
-        turns = [
-            (plain(policy, collection, crystals), batched(policy, collection, crystals))
-            for _ in range(args.turns)
-        ]
-        result |= {
-            "plain_crystals_per_second": statistics.median(p for p, _ in turns),
-            "batched_crystals_per_second": statistics.median(b for _, b in turns),
-            "ratio": statistics.median(b / p for p, b in turns),
-        }
-    print(json.dumps(result, indent=2))
+        crystals = collection.in_split(args.split)
+        duration = common.seconds(
+            lambda: evaluate({"policy": [policy]}, collection, args.split, baselines=False)
+        )
+        return {"sample": {"crystals": len(crystals)}, "seconds": duration}
+    crystals = collection.in_split(args.split)[: args.crystals]
+
+    def rate(fill: Any) -> float:
+        return len(crystals) / common.seconds(lambda: fill(policy, collection, crystals))
+
+    rates = common.in_turns(
+        {"plain loop": lambda: rate(fill_step_by_step), "batched": lambda: rate(fill_batched)},
+        args.turns,
+    )
+    return {
+        "sample": {"crystals": len(crystals)},
+        **common.summarize(rates, "crystals per second", "plain loop"),
+    }
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args, description=__doc__))
+    common.run_script(Args, measure)

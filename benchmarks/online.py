@@ -1,20 +1,18 @@
-"""Steps per second of the adapter to Stable-Baselines3 and of PPO with a policy's network.
+"""Steps per second of the adapter to Stable-Baselines3, and of PPO with a policy's network.
 
-The adapter is measured beside the native environment in short turns, with random actions; ratios
-are medians over the turns. Learning is measured in seconds of the processor, so that a busy machine
-matters little. Run
+The adapter is compared with the native environment, with random actions. Learning is measured per
+CPU second, which depends little on other processes of the machine.
 
     OMP_NUM_THREADS=1 python benchmarks/online.py --collection perov-5 --policy perov-5/egnn
 """
 
-import json
-import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from typing import Any
 
+import common
 import numpy as np
-import tyro
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
@@ -23,98 +21,100 @@ from crystal_gym import CrystalSkeletonVectorEnv
 
 
 @dataclass
-class Args:
-    """Speed of online learning."""
+class Args(common.Args):
+    """Speed of online learning and of its environments."""
 
     collection: str = "goldschmidt"
-    """Whose skeletons are filled."""
+    """Name or path of the collection."""
     policy: str = "goldschmidt/egnn"
-    """Whose network learns."""
+    """Name of a pretrained policy, or the folder of a trained one."""
     sizes: tuple[int, ...] = (64, 256, 1024)
-    """Environments side by side."""
+    """Numbers of parallel environments."""
     turns: int = 15
-    """How often the environments are measured."""
+    """Measurements of each environment."""
     steps: int = 50
-    """Steps of each environment in a turn."""
+    """Steps of each environment in one measurement."""
     learning_envs: int = 128
-    """Environments side by side where PPO learns."""
-    json: Path | None = None
-    """Also write the result to this file."""
+    """Parallel environments for learning."""
+    learning_turns: int = 1
+    """Measurements of learning."""
 
 
-def steps_per_second(env: CrystalSkeletonVectorEnv | SkeletonVecEnv, actions: np.ndarray) -> float:
-    """Of all environments together."""
+def steps_per_second(
+    env: CrystalSkeletonVectorEnv | SkeletonVecEnv, n_elements: int, args: Args
+) -> float:
+    """Return the steps per second of all parallel environments together, with random actions."""
+    actions = np.random.default_rng(0).integers(0, n_elements, (args.steps, env.num_envs))
     env.reset()
-    began = time.perf_counter()
-    for action in actions:
-        env.step(action)
-    return actions.size / (time.perf_counter() - began)
+
+    def play() -> None:
+        for action in actions:
+            env.step(action)
+
+    return actions.size / common.seconds(play)
 
 
-def adapter(args: Args, num_envs: int) -> dict[str, float]:
-    """The adapter beside the native environment."""
+def measure_environments(args: Args, num_envs: int) -> dict[str, Any]:
+    """Measure the adapter and the native environment in turns."""
 
     def native(mode: str) -> CrystalSkeletonVectorEnv:
         return CrystalSkeletonVectorEnv(num_envs, autoreset_mode=mode, collection=args.collection)
 
+    adapter = SkeletonVecEnv(native("SameStep"))
     envs = {
         "native, same-step": native("SameStep"),
         "native, next-step": native("NextStep"),
-        "adapter": SkeletonVecEnv(native("SameStep")),
+        "adapter": adapter,
     }
-    n_elements = envs["adapter"].env.table.n_elements
-    rng = np.random.default_rng(0)
-    rates: dict[str, list[float]] = {name: [] for name in envs}
-    for _ in range(args.turns):
-        actions = rng.integers(0, n_elements, (args.steps, num_envs))
-        for name, env in envs.items():
-            rates[name].append(steps_per_second(env, actions))
-    pairs = zip(rates["adapter"], rates["native, same-step"], strict=True)
-    result = {name: statistics.median(turns) for name, turns in rates.items()}
-    return {**result, "adapter / same-step": statistics.median(a / b for a, b in pairs)}
+    n_elements = adapter.env.table.n_elements
+    ways = {name: partial(steps_per_second, env, n_elements, args) for name, env in envs.items()}
+    rates = common.in_turns(ways, args.turns)
+    return common.summarize(rates, "steps per second", "native, same-step")
 
 
-def processor_seconds(model: BaseAlgorithm) -> float:
-    """For a step: rollout and update, after one rollout that is not counted."""
-    model.critic_warm_up = 0  # type: ignore[attr-defined] - the actor learns, too
+def learning_speed(model: BaseAlgorithm) -> float:
+    """Return the steps per CPU second of one rollout and update, after one warm-up rollout."""
+    # The actor learns from the first rollout on.
+    model.critic_warm_up = 0  # type: ignore[attr-defined] - attribute of this package's PPO
     model.learn(1)
-    began = time.process_time()
+    start = time.process_time()
     model.learn(1)
-    return (time.process_time() - began) / model.num_timesteps
+    return model.num_timesteps / (time.process_time() - start)
 
 
-def main(args: Args) -> None:
-    """Measure and print JSON."""
+def measure_learning(args: Args) -> dict[str, Any]:
+    """Measure PPO with and without the KL anchor, and with shuffled single states."""
     policy = load_policy(args.policy)
 
-    def model(**settings: object) -> BaseAlgorithm:
+    def measure_once(**settings: Any) -> float:
         env = CrystalSkeletonVectorEnv(
             args.learning_envs,
             autoreset_mode="SameStep",
             collection=args.collection,
             vocabulary=policy.config.symbols,
         )
-        return warm_start(policy, "ppo", env, **settings)  # type: ignore[arg-type] - by name
+        return learning_speed(warm_start(policy, "ppo", env, **settings))
 
-    learning = {
-        "ppo": model(anchor=0),
-        "ppo, anchored": model(),
-        "ppo, single states in random order": model(
-            anchor=0, rollout_buffer_class=DictRolloutBuffer
-        ),
+    single_states = {"anchor": 0, "rollout_buffer_class": DictRolloutBuffer}
+    ways = {
+        "PPO": partial(measure_once, anchor=0),
+        "PPO, anchored": measure_once,
+        "PPO, shuffled single states": partial(measure_once, **single_states),
     }
-    result = {
-        "collection": args.collection,
-        "environments": {str(size): adapter(args, size) for size in args.sizes},
-        "steps per processor second": {
-            name: 1 / processor_seconds(one) for name, one in learning.items()
-        },
+    rates = common.in_turns(ways, args.learning_turns)
+    return common.summarize(rates, "steps per CPU second", "PPO")
+
+
+def measure(args: Args) -> dict[str, Any]:
+    """Measure the environments of all sizes, and learning."""
+    environments = {
+        f"{size} environments, {key}": value
+        for size in args.sizes
+        for key, value in measure_environments(args, size).items()
     }
-    text = json.dumps(result, indent=2)
-    print(text)
-    if args.json:
-        args.json.write_text(text + "\n")
+    learning = {f"learning, {key}": value for key, value in measure_learning(args).items()}
+    return {**environments, **learning}
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    common.run_script(Args, measure)

@@ -1,8 +1,8 @@
-"""The paper's networks and their data as one would first write them with PyTorch Geometric.
+"""Straightforward implementation of the paper's networks with PyTorch Geometric.
 
-This is what ``benchmarks/training.py`` and the tests hold the networks of ``crystal_agents``
-against: one ``Data`` object a transition, ``MessagePassing`` layers, PyG's own ``DataLoader``. The
-weights have the same names, so that a state dict fits both.
+``benchmarks/training.py`` and the tests compare the networks of ``crystal_agents`` with it. It has
+one ``Data`` object per transition, ``MessagePassing`` layers, and PyG's own ``DataLoader``. The
+weights have the same names, so that both load the same state dict.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from crystal_gym.crystals.skeleton import lattice_matrix
 
 
 def data_objects(data: Transitions, rows: Sequence[int]) -> list[Data]:
-    """One graph for each of these transitions."""
+    """Return one graph for each of the transitions."""
     objects = []
     for row in rows:
         skeleton = data.skeleton[row]
@@ -46,7 +46,7 @@ def data_objects(data: Transitions, rows: Sequence[int]) -> list[Data]:
 
 
 class EGNNConv(MessagePassing):
-    """The equivariant layer, edge by edge."""
+    """Equivariant layer with one message per edge."""
 
     def __init__(self, size_in: int, hidden: int, size_out: int) -> None:
         super().__init__(aggr=None)
@@ -60,28 +60,29 @@ class EGNNConv(MessagePassing):
         )
 
     def forward(self, h: Tensor, x: Tensor, edge_index: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings (s, size_in) and positions (s, 3) behind the layer."""
-        message, move = self.propagate(edge_index, h=h, x=x)
-        return self.phi_h(torch.cat([h, message], -1)), x + move
+        """Return the embeddings (s, size_out) and positions (s, 3) after the layer."""
+        message, displacement = self.propagate(edge_index, h=h, x=x)
+        return self.phi_h(torch.cat([h, message], -1)), x + displacement
 
     def message(self, h_i: Tensor, h_j: Tensor, x_i: Tensor, x_j: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each edge: the message, and the move that it asks for."""
-        apart = x_i - x_j
-        message = self.phi_e(torch.cat([h_i, h_j, apart.square().sum(-1, keepdim=True)], -1))
-        return message, apart * self.phi_x_last(self.phi_x(message))
+        """Return the message of each edge and its displacement of the target."""
+        difference = x_i - x_j
+        message = self.phi_e(torch.cat([h_i, h_j, difference.square().sum(-1, keepdim=True)], -1))
+        return message, difference * self.phi_x_last(self.phi_x(message))
 
     def aggregate(
         self, inputs: tuple[Tensor, Tensor], index: Tensor, dim_size: int
     ) -> tuple[Tensor, Tensor]:
-        """Messages are summed, moves averaged."""
-        message, move = inputs
+        """Sum the messages and average the displacements."""
+        message, displacement = inputs
         count = torch.bincount(index, minlength=dim_size).clamp_min(1)[:, None]
         message = message.new_zeros(dim_size, message.shape[1]).index_add(0, index, message)
-        return message, move.new_zeros(dim_size, 3).index_add(0, index, move) / count
+        displacement = displacement.new_zeros(dim_size, 3).index_add(0, index, displacement)
+        return message, displacement / count
 
 
 class PlainEncoder(nn.Module):
-    """Four layers, hidden 256, output 128: ``egnn-paper`` or ``gcn``."""
+    """Encoder ``egnn-paper`` or ``gcn`` with several layers."""
 
     def __init__(self, network: str, n_codes: int, hidden: int, size_h: int, layers: int) -> None:
         super().__init__()
@@ -93,7 +94,7 @@ class PlainEncoder(nn.Module):
         )
 
     def forward(self, data: Any) -> Tensor:
-        """Embeddings beside positions, (s, size_h + 3)."""
+        """Return the embeddings, concatenated with the positions, (s, size_h + 3)."""
         h, x = F.one_hot(data.element, self.n_codes).float(), data.pos
         for i, layer in enumerate(self.layers):
             if self.network == "egnn-paper":
@@ -105,7 +106,7 @@ class PlainEncoder(nn.Module):
 
 
 class PlainReadout(nn.Module):
-    """The mean over sites beside the features of the graph."""
+    """Readout of the mean over sites and the features of the graph."""
 
     def __init__(self, size: int, n_elements: int, max_sites: int) -> None:
         super().__init__()
@@ -114,7 +115,7 @@ class PlainReadout(nn.Module):
         self.action = nn.Linear(size + 8, n_elements)
 
     def forward(self, data: Any, embedding: Tensor) -> Tensor:
-        """Logits (S, V)."""
+        """Return the logits (S, V)."""
         pooled = global_mean_pool(embedding, data.batch)
         focus = F.one_hot(data.focus, self.max_sites).float()
         graph = F.relu(self.graph(torch.cat([data.cell, focus], -1)))
@@ -122,7 +123,7 @@ class PlainReadout(nn.Module):
 
 
 class PlainPolicy(nn.Module):
-    """A network of the paper behind PyG's batches: logits (S, V) of the next element."""
+    """Network of the paper for PyG's batches."""
 
     def __init__(
         self,
@@ -139,5 +140,5 @@ class PlainPolicy(nn.Module):
         self.readout = PlainReadout(size_h + 3, n_elements, max_sites)
 
     def forward(self, data: Any) -> Tensor:
-        """Logits of a batch of S graphs, (S, V)."""
+        """Return the logits of the next element for S graphs, (S, V)."""
         return self.readout(data, self.encoder(data))

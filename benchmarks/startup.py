@@ -1,19 +1,16 @@
-"""Seconds until the environment is there, in fresh processes, beside Gymnasium's own CartPole.
+"""Seconds of the import and the first environment in new processes, as ratios to CartPole.
 
-Each turn starts one process for either; the table shows medians over the turns. Run
-
-    python benchmarks/startup.py
+python benchmarks/startup.py
 """
 
-import json
-import statistics
 import subprocess
 import sys
 from dataclasses import dataclass
+from typing import Any
 
-import tyro
+import common
 
-# Import, then the first environment; prints both durations.
+# Prints the seconds of the import and of the first environment.
 SCRIPT = """
 import time
 start = time.perf_counter()
@@ -30,32 +27,38 @@ SUBJECTS = {
 
 
 @dataclass
-class Args:
-    """Seconds until the environment is there."""
+class Args(common.Args):
+    """Seconds of the import and the first environment, compared with Gymnasium's CartPole."""
 
     turns: int = 5
-    """How often both are started."""
+    """New processes for each environment."""
 
 
-def main(args: Args) -> None:
-    """Measure and print JSON."""
-    seconds: dict[str, list[list[float]]] = {name: [] for name in SUBJECTS}
+def start(package: str, environment: str) -> tuple[float, float]:
+    """Return the seconds of the import and of the first environment in a new process."""
+    script = SCRIPT.format(package=package, environment=environment)
+    done = subprocess.run(  # noqa: S603 - the script above
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    imported, made = map(float, done.stdout.split())
+    return imported, made
+
+
+def measure(args: Args) -> dict[str, Any]:
+    """Start new processes for both environments in turns."""
+    imports: common.Rates = {name: [] for name in SUBJECTS}
+    first: common.Rates = {name: [] for name in SUBJECTS}
     for _ in range(args.turns):
-        for name, (package, environment) in SUBJECTS.items():
-            script = SCRIPT.format(package=package, environment=environment)
-            done = subprocess.run(  # noqa: S603 - our own script
-                [sys.executable, "-c", script], capture_output=True, text=True, check=True
-            )
-            seconds[name].append([float(part) for part in done.stdout.split()])
-    medians = {
-        name: {
-            "import": statistics.median(imported for imported, _ in turns),
-            "first make": statistics.median(made for _, made in turns),
-        }
-        for name, turns in seconds.items()
+        for name, subject in SUBJECTS.items():
+            imported, made = start(*subject)
+            imports[name].append(imported)
+            first[name].append(made)
+    return {
+        f"{title}, {key}": value
+        for title, values in (("import", imports), ("first environment", first))
+        for key, value in common.summarize(values, "seconds", "CartPole").items()
     }
-    print(json.dumps(medians, indent=2))
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    common.run_script(Args, measure)

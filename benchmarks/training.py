@@ -1,34 +1,30 @@
-"""Transitions per second of training a network of the paper, as a ratio to plain PyG.
+"""Transitions per second of training the paper's networks, as ratios to plain PyG in the same run.
 
-The plain way is the same network as ``MessagePassing`` layers on ``Data`` objects from PyG's own
-``DataLoader`` (``benchmarks/plain_pyg.py``), its objects made beforehand, without and with worker
-processes. All are trained in turns, one after the other, by the paper's recipe and from the same
-weights, so that a busy machine slows them alike; the ratio is to the faster plain one. Run
+Plain PyG is the same network as ``MessagePassing`` layers on ``Data`` objects from PyG's own
+``DataLoader``, see ``benchmarks/plain_pyg.py``. Its objects are created in advance; it is measured
+with and without worker processes. All ways follow the paper's recipe from the same weights. Loss
+and gradients are compared on one batch, and the peak memory of each way is measured in a process of
+its own.
 
     python benchmarks/training.py --network egnn-paper --collection perov-5
     python benchmarks/training.py --network gcn --collection perov-5
-
-Loss and gradients of both are compared on one batch, and each is trained once more in a process of
-its own to tell its peak memory.
 """
 
-import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from typing import Any, Literal
 from unittest import mock
 
+import common
 import torch
-import tyro
 from plain_pyg import PlainPolicy, data_objects
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -43,42 +39,42 @@ from crystal_datasets import build_dataset, load_transitions
 from crystal_datasets.transitions import Transitions
 from crystal_gym.utils.settings import CACHE_VARIABLE
 
+PLAIN = "plain PyG"
+
 
 @dataclass
-class Args:
-    """Speed of training."""
+class Args(common.Args):
+    """Speed of training, compared with plain PyTorch Geometric."""
 
     network: Literal["egnn-paper", "gcn"] = "egnn-paper"
     """Network and recipe."""
     collection: str = "goldschmidt"
-    """Name or path of the crystals."""
+    """Name or path of the collection."""
     crystals: int = 500
     """Training crystals in the sample."""
     steps: int = 2
-    """Timed steps of a turn; one before them is not timed."""
+    """Timed training steps of one measurement; one untimed step precedes them."""
     turns: int = 3
-    """How often each way is measured."""
+    """Measurements of each way."""
     workers: int = 2
-    """Worker processes of the plain loader's second measurement; 0 leaves it out."""
-    memory_of: Literal["ours", "plain"] | None = None
-    """Only train this one for a turn and print its peak memory in GB."""
+    """Worker processes of the plain loader in its second measurement; 0 skips it."""
+    memory_of: Literal["package", "plain"] | None = None
+    """Only train this way once and print its peak memory in GB."""
 
 
 def sample(args: Args) -> Transitions:
-    """Expert transitions of the first training crystals."""
+    """Return expert transitions of the first training crystals."""
     collection = crystal_gym.load_collection(args.collection)
     crystals = collection.take(collection.in_split("train")[: args.crystals])
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch.dict(os.environ, {"MINARI_DATASETS_PATH": folder, CACHE_VARIABLE: folder}),
-        warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")  # a sample has no address to recover an environment from
         return load_transitions(build_dataset(crystals, "all", progress=False), progress=False)
 
 
-class Ours:
-    """The package's policy on batches from its store."""
+class PackageTraining:
+    """Training with the package's policy and batches."""
 
     def __init__(self, args: Args, data: Transitions) -> None:
         torch.manual_seed(0)
@@ -88,30 +84,30 @@ class Ours:
         self.size = min(get_recipe(args.network).skeletons, len(data))
 
     def batches(self) -> Iterator[Batch]:
-        """Shuffled transitions, epoch after epoch."""
+        """Yield batches of shuffled transitions, epoch after epoch."""
         for epoch in count():
             groups = self.store.groups(1, torch.Generator().manual_seed(epoch))
             for first in range(0, len(groups) - self.size + 1, self.size):
                 yield self.store.batch(groups[first : first + self.size])
 
     def loss(self, batch: Any) -> Tensor:
-        """Cross-entropy of the expert's actions."""
+        """Return the cross-entropy of the expert's actions."""
         logits = self.policy(batch.skeletons, batch.elements, batch.focus)
         return F.cross_entropy(logits[0], batch.action[0])
 
 
-class Plain:
-    """The same with PyTorch Geometric."""
+class PlainTraining:
+    """Training of the same network with plain PyTorch Geometric."""
 
-    def __init__(self, args: Args, data: Transitions, workers: int = 0) -> None:
+    def __init__(self, args: Args, data: Transitions) -> None:
         torch.manual_seed(0)
         self.policy = PlainPolicy(args.network, len(data.vocabulary), data.frac_coords.shape[1])
         self.objects = data_objects(data, range(len(data)))
-        self.workers = workers
+        self.workers = 0
         self.size = min(get_recipe(args.network).skeletons, len(data))
 
     def batches(self) -> Iterator[Any]:
-        """Shuffled transitions, epoch after epoch."""
+        """Yield batches of shuffled transitions, epoch after epoch."""
         loader = DataLoader(
             self.objects,
             self.size,
@@ -124,12 +120,12 @@ class Plain:
             yield from loader
 
     def loss(self, batch: Any) -> Tensor:
-        """Cross-entropy of the expert's actions."""
+        """Return the cross-entropy of the expert's actions."""
         return F.cross_entropy(self.policy(batch), batch.y)
 
 
-def rates(way: Ours | Plain, args: Args) -> tuple[float, float]:
-    """Transitions per second and per CPU second of a turn: batches, passes and optimizer."""
+def train_steps(way: PackageTraining | PlainTraining, args: Args) -> tuple[float, float]:
+    """Train for some steps and return the transitions per second and per CPU second."""
     recipe = get_recipe(args.network)
     optimizer = torch.optim.Adam(
         way.policy.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -149,78 +145,101 @@ def rates(way: Ours | Plain, args: Args) -> tuple[float, float]:
 
 
 def gradients(policy: nn.Module, loss: Tensor) -> dict[str, Tensor]:
-    """Of every weight by its name."""
+    """Return the gradient of every weight by its name."""
     weights = dict(policy.named_parameters())
     return dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True))
 
 
-def compare(ours: Ours, plain: Plain) -> dict[str, float]:
-    """Differences on the same weights and batch; of gradients relative to each one's norm."""
-    plain.policy.load_state_dict(ours.policy.state_dict())
-    group = ours.store.groups(1, torch.Generator().manual_seed(0))[: ours.size]
-    loss = ours.loss(ours.store.batch(group))
-    same = pyg.Batch.from_data_list([plain.objects[row] for row in group[:, 0].tolist()])
-    reference = plain.loss(same)
-    found = gradients(ours.policy, loss)
+def compare(package: PackageTraining, plain: PlainTraining) -> dict[str, float]:
+    """Return the differences with the same weights and batch.
+
+    Differences of gradients are relative to the norm of each gradient.
+    """
+    plain.policy.load_state_dict(package.policy.state_dict())
+    group = package.store.groups(1, torch.Generator().manual_seed(0))[: package.size]
+    loss = package.loss(package.store.batch(group))
+    batch = pyg.Batch.from_data_list([plain.objects[row] for row in group[:, 0].tolist()])
+    plain_loss = plain.loss(batch)
+    found = gradients(package.policy, loss)
     return {
         "loss": loss.item(),
-        "loss_difference": abs(loss.item() - reference.item()),
-        "gradient_difference": max(
+        "loss difference": abs(loss.item() - plain_loss.item()),
+        "largest gradient difference": max(
             ((found[name] - gradient).norm() / gradient.norm()).item()
-            for name, gradient in gradients(plain.policy, reference).items()
+            for name, gradient in gradients(plain.policy, plain_loss).items()
         ),
     }
 
 
 def peak_memory(way: str, argv: list[str]) -> float:
-    """GB of a process that trains only this way."""
+    """Return the peak memory in GB of a process that trains only this way."""
     done = subprocess.run(  # noqa: S603 - this script
         [sys.executable, __file__, *argv, "--memory-of", way],
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    return float(done.stdout)
+    return float(done.stdout.splitlines()[-1])
 
 
-def main(args: Args) -> None:
-    """Measure and print JSON."""
-    if args.memory_of is not None:
-        data = sample(args)
-        rates((Ours if args.memory_of == "ours" else Plain)(args, data), args)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
-        return
-    # Before this process grows: a new one inherits the peak of the one that it comes from.
-    peaks = {f"{way}_peak_gb": peak_memory(way, sys.argv[1:]) for way in ("ours", "plain")}
-    data = sample(args)
-    ours, plain = Ours(args, data), Plain(args, data)
-    result: dict[str, Any] = {
-        "network": args.network,
-        "collection": args.collection,
-        "transitions": len(data),
-        "batch": ours.size,
-        "threads": torch.get_num_threads(),
-        **peaks,
-        **compare(ours, plain),
-    }
-    ways: dict[str, tuple[Ours | Plain, int]] = {"ours": (ours, 0), "plain": (plain, 0)}
+def measure_memory(args: Args) -> float:
+    """Train one way once and return the peak memory of this process in GB."""
+    way = PackageTraining if args.memory_of == "package" else PlainTraining
+    train_steps(way(args, sample(args)), args)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def measure_speed(args: Args, package: PackageTraining, plain: PlainTraining) -> dict[str, Any]:
+    """Measure all ways in turns."""
+    per_cpu_second: common.Rates = {}
+
+    def rate(name: str, way: PackageTraining | PlainTraining, workers: int = 0) -> float:
+        plain.workers = workers
+        wall, cpu = train_steps(way, args)
+        per_cpu_second.setdefault(name, []).append(cpu)
+        return wall
+
+    ways = {"package": partial(rate, "package", package), PLAIN: partial(rate, PLAIN, plain)}
     if args.workers:
-        ways[f"plain_{args.workers}_workers"] = (plain, args.workers)
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
-    for _ in range(args.turns):
-        for name, (way, workers) in ways.items():
-            plain.workers = workers
-            measured[name].append(rates(way, args))
-    for name, turns in measured.items():
-        result[f"{name}_per_second"] = statistics.median(wall for wall, _ in turns)
-        result[f"{name}_per_cpu_second"] = statistics.median(cpu for _, cpu in turns)
-    plain_turns = zip(*(turns for name, turns in measured.items() if name != "ours"), strict=True)
-    pairs = list(zip(measured["ours"], plain_turns, strict=True))
-    result["ratio"] = statistics.median(o[0] / max(w for w, _ in p) for o, p in pairs)
-    # On a busy machine the steadier figure; without worker processes, whose time is not the loop's.
-    result["ratio_of_cpu_seconds"] = statistics.median(o[1] / p[0][1] for o, p in pairs)
-    print(json.dumps(result, indent=2))
+        name = f"{PLAIN}, {args.workers} workers"
+        ways[name] = partial(rate, name, plain, args.workers)
+    rates = common.in_turns(ways, args.turns)
+    plain_turns = zip(*(rates[name] for name in ways if name != "package"), strict=True)
+    rates["fastest plain PyG"] = [max(turn) for turn in plain_turns]
+    # CPU time depends little on other processes; it does not include that of worker processes.
+    cpu = {name: per_cpu_second[name] for name in ("package", PLAIN)}
+    return {
+        **common.summarize(rates, "transitions per second", "fastest plain PyG"),
+        **{
+            f"CPU, {key}": value
+            for key, value in common.summarize(cpu, "transitions per CPU second", PLAIN).items()
+        },
+    }
+
+
+def measure(args: Args) -> dict[str, Any]:
+    """Measure memory and speed, and compare losses and gradients."""
+    # Before this process grows: a child process inherits the peak memory of its parent.
+    memory = {way: peak_memory(way, sys.argv[1:]) for way in ("package", "plain")}
+    data = sample(args)
+    package, plain = PackageTraining(args, data), PlainTraining(args, data)
+    return {
+        "sample": {"transitions": len(data), "batch": package.size},
+        "peak memory, GB": memory,
+        "ratio of memory to plain": memory["package"] / memory["plain"],
+        "same batch": compare(package, plain),
+        **measure_speed(args, package, plain),
+    }
+
+
+def main() -> None:
+    """Measure and print the result, or only the peak memory of one way."""
+    args = common.parse(Args)
+    if args.memory_of is not None:
+        print(measure_memory(args))
+    else:
+        common.run_script(Args, measure)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Args))
+    main()
