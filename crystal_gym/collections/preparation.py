@@ -1,6 +1,5 @@
 """Preparation of the arrays of a collection: in parallel, cached and resumable."""
 
-import collections
 import hashlib
 import json
 import re
@@ -110,16 +109,18 @@ def prepare(
 
 
 def _warn_of_problems(problems: np.ndarray, places: np.ndarray, n_crystals: int) -> None:
-    """Issue one warning with the number and the first place of each kind of problem."""
+    """Issue one warning with the number of crystals and the first place of each kind of problem."""
     if not len(problems):
         return
-    counts: collections.Counter[str] = collections.Counter()
-    first: dict[str, str] = {}
+    kinds: dict[str, dict[str, str]] = {}
     for problem, place in zip(problems.tolist(), places.tolist(), strict=True):
-        kind = re.sub(r"\d+", "0", problem)  # texts that differ by their numbers alone
-        counts[kind] += 1
-        first.setdefault(kind, f"{place}: {problem}")
-    lines = [f"{number:,} times, first in {first[kind]}" for kind, number in counts.most_common()]
+        kind = re.sub(r"\d+", "0", problem)  # the same for texts that differ only in numbers
+        kinds.setdefault(kind, {}).setdefault(place, problem)
+    lines = [
+        f"{len(found):,} {'crystal' if len(found) == 1 else 'crystals'}, first "
+        + ": ".join(next(iter(found.items())))
+        for found in sorted(kinds.values(), key=len, reverse=True)
+    ]
     if len(lines) > _KINDS_SHOWN:
         lines[_KINDS_SHOWN:] = [f"{len(lines) - _KINDS_SHOWN:,} other kinds of problems"]
     warnings.warn(

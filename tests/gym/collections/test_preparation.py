@@ -292,10 +292,10 @@ def test_prepare_issues_one_warning_with_the_number_and_first_place_of_each_prob
     summary, rounded, missing = str(warning.message).splitlines()
     assert summary.startswith("pymatgen reports problems with 7 of 13 crystals.")
     assert rounded.startswith(
-        "  6 times, first in a.csv, row 1 (crystal 'c1'): 1 fractional coordinates"
+        "  6 crystals, first a.csv, row 1 (crystal 'c1'): 1 fractional coordinates"
     )
     assert missing.startswith(
-        "  1 times, first in a.csv, row 20 (crystal 'no-h'): Missing elements H"
+        "  1 crystal, first a.csv, row 20 (crystal 'no-h'): Missing elements H"
     )
     assert arrays["frac_coords"][:2, 0, 0].tolist() == [1 / 3, 0.25]
 

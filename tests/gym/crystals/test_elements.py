@@ -1,14 +1,12 @@
 """Test elements and the vocabulary."""
 
-import pickle
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from crystal_gym.crystals.elements import SYMBOLS, Vocabulary, atomic_number
-from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.errors import CrystalGymError
 
 vocabularies = st.lists(st.sampled_from(SYMBOLS), min_size=1, unique=True).map(
     lambda symbols: Vocabulary(tuple(symbols))
@@ -104,11 +102,3 @@ def test_encode_rejects_fractions_and_accepts_an_empty_list():
 def test_decode_rejects_codes_out_of_range(codes):
     with pytest.raises(CrystalGymError, match="from -1 to 2"):
         Vocabulary(("O", "Ti")).decode(np.array(codes))
-
-
-def test_errors_can_be_pickled_by_worker_processes():
-    error = UnknownNameError("split", "tran", ("train", "val", "test"))
-    copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - bytes of this test
-    assert type(copy) is UnknownNameError
-    assert str(copy) == str(error)
-    assert "Did you mean 'train'?" in str(copy)
