@@ -141,7 +141,7 @@ class RowEvaluator:
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
     def _free_running_values(self, result: RolloutResult) -> _Values:
-        crystals = result.group.crystals
+        crystals = result.batch.crystals
         true = self.table.true_elements[crystals]
         n = int(self.table.n_sites[crystals[0]])
         correct = (result.elements == true)[..., :n]

@@ -1,0 +1,1 @@
+"""Networks: encoders that map fillings of skeletons to embeddings of their sites."""

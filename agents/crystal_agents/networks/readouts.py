@@ -1,4 +1,4 @@
-"""From site embeddings to the logits of the next element."""
+"""Readouts: from embeddings of the sites to logits of the next element."""
 
 import torch
 from torch import Tensor, nn
@@ -9,24 +9,27 @@ from crystal_gym.errors import CrystalGymError
 
 
 class GraphReadout(nn.Module):
-    r"""The paper's readout: a mean over sites beside the graph's own features.
+    r"""The paper's readout: the mean over the sites, concatenated with features of the graph.
 
     .. math::
-        t = \text{mean}_v\, e_v, \qquad
-        y = \text{ReLU}(W_y [l, \alpha, f]), \qquad
-        a = W_a [t, y]
+        t &= \text{mean}_v\, e_v \\
+        y &= \text{ReLU}(W_y [l, \alpha, f]) \\
+        a &= W_a [t, y]
 
-    with the lattice lengths :math:`l` in Å, angles :math:`\alpha` in degrees and the focus
-    :math:`f`. The paper sets it in bold as it does :math:`l` and :math:`\alpha`, a vector: one-hot
-    over the N sites of the largest cell. What else it may have meant is the bare number.
+    where :math:`l` are the lattice lengths in Å, :math:`\alpha` the angles in degrees and :math:`f`
+    the focus. The paper prints :math:`f` in bold, as it does the vectors :math:`l` and
+    :math:`\alpha`, so it is one-hot over the N sites of the largest cell. The other possible
+    reading, a single number, is an option.
 
     Args:
-        size: channels D of the site embeddings.
+        size: Channels D of the site embeddings.
         n_elements: V.
         max_sites: N.
-        focus_as_index: the focus is its site's number as a share of N.
+        focus_as_index: Use the index of the site in focus divided by N instead of a one-hot vector.
 
-    Shapes: embeddings (K, s, D) and focus (K, S) to logits (K, S, V).
+    Shapes:
+        - **input:** embeddings (K, s, D), focus (K, S)
+        - **output:** logits (K, S, V)
     """
 
     needs_focus = True
@@ -44,27 +47,40 @@ class GraphReadout(nn.Module):
         pooled = batch.mean_over_sites(embedding)
         cell = batch.parameters.expand(len(focus), -1, -1)
         if self.focus_as_index:
-            told = focus[..., None].to(cell.dtype) / self.max_sites
+            encoded = focus[..., None].to(cell.dtype) / self.max_sites
         else:
-            told = F.one_hot(focus, self.max_sites).to(cell.dtype)
-        graph = F.relu(self.graph(torch.cat([cell, told], -1)))
+            encoded = F.one_hot(focus, self.max_sites).to(cell.dtype)
+        graph = F.relu(self.graph(torch.cat([cell, encoded], -1)))
         return self.action(torch.cat([pooled, graph], -1))
 
     def every_site(self, embedding: Tensor) -> Tensor:
-        """Refused: this readout is told one site at a time."""
+        """Raise an error, because the logits depend on the focus.
+
+        Raises:
+            CrystalGymError: Always.
+        """
         raise CrystalGymError(
-            "A network with a graph readout cannot read all sites at once; give it a focus "
-            "(recipes: traversals='expert')."
+            "Expected a focus, because a network with a graph readout reads one site at a time, "
+            "got none. Give a focus; in a recipe, set traversals='expert'."
         )
 
 
 class SiteReadout(nn.Module):
-    r"""Reads the site in focus: :math:`a = \text{MLP}(e_f)`.
+    r"""A readout of the site in focus.
 
-    The network in front of it does not know the focus, so states with the same filling share one
-    pass, and every empty site can be read at once.
+    .. math:: a = \text{MLP}(e_f)
 
-    Shapes: embeddings (K, s, D) and focus (K, S) to logits (K, S, V).
+    The embeddings do not depend on the focus. States with the same filling therefore share one
+    pass of the encoder, and all sites can be read at once.
+
+    Args:
+        size: Channels D of the site embeddings.
+        n_elements: V.
+        max_sites: Unused; makes the readouts interchangeable.
+
+    Shapes:
+        - **input:** embeddings (K, s, D), focus (K, S)
+        - **output:** logits (K, S, V)
     """
 
     needs_focus = False
@@ -78,5 +94,5 @@ class SiteReadout(nn.Module):
         return self.action(embedding.gather(1, site))
 
     def every_site(self, embedding: Tensor) -> Tensor:
-        """Logits at all sites, (K, s, V)."""
+        """Return the logits of all sites, (K, s, V)."""
         return self.action(embedding)

@@ -1,0 +1,1 @@
+"""Policies: networks with a vocabulary that are saved, loaded, and assign elements to sites."""

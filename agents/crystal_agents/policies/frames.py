@@ -1,4 +1,4 @@
-"""Pictures of a policy at work."""
+"""Images of a policy that fills a crystal."""
 
 from pathlib import Path
 
@@ -13,16 +13,16 @@ from crystal_gym.utils.files import atomic_write
 def filling_frames(
     policy: SkeletonPolicy, collection: CrystalCollection, crystal: str | int, start_site: int = 0
 ) -> list[np.ndarray]:
-    """A crystal being filled by a policy: its empty skeleton, then one frame a step.
+    """Render an episode of a policy: the empty skeleton, then one frame per step.
 
     Args:
-        policy: chooses the most probable elements.
-        collection: where the crystal is from.
-        crystal: its id or row.
-        source: the site filled first.
+        policy: The policy; it chooses the most probable elements.
+        collection: The collection of the crystal.
+        crystal: Id or row of the crystal.
+        start_site: The site that is filled first.
 
     Returns:
-        n + 1 images, uint8 (height, width, 3).
+        n + 1 images, uint8 (height, width, 3), for a crystal with n sites.
     """
     env = CrystalSkeletonEnv(
         collection=collection,
@@ -40,10 +40,15 @@ def filling_frames(
 
 
 def save_grid(frames: list[np.ndarray], path: Path, columns: int = 3) -> None:
-    """Write frames of one size as one PNG, row by row.
+    """Write frames of equal size to one PNG file, row by row.
+
+    Args:
+        frames: Images, uint8 (height, width, 3).
+        path: The PNG file.
+        columns: Number of frames per row.
 
     Raises:
-        StorageError: the file cannot be written.
+        StorageError: If the file cannot be written.
     """
     from matplotlib.image import imsave
 
@@ -53,5 +58,5 @@ def save_grid(frames: list[np.ndarray], path: Path, columns: int = 3) -> None:
         np.concatenate(padded[first : first + columns], axis=1)
         for first in range(0, len(padded), columns)
     ]
-    with atomic_write(path) as beside:
-        imsave(beside, np.concatenate(rows), format="png")
+    with atomic_write(path) as temporary:
+        imsave(temporary, np.concatenate(rows), format="png")

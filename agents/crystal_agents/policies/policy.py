@@ -1,8 +1,8 @@
-"""The policy: a network that puts elements on sites, saved and loaded without pickles."""
+"""The policy: a network with a vocabulary, saved and loaded without pickle."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
 from crystal_agents.networks.registry import make_encoder
 from crystal_agents.policies.pretrained import pretrained_folder, pretrained_policies
+from crystal_agents.rollouts.complete_structure import FilledStructure, complete_structure
 from crystal_agents.rollouts.rollout import crystals_of
+from crystal_gym.collections import SPLIT_BY
 from crystal_gym.crystals.elements import Vocabulary
+from crystal_gym.crystals.skeleton import Skeleton
 from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError, UnknownNameError
 from crystal_gym.masks import Mask
@@ -25,26 +28,22 @@ from crystal_gym.utils.files import atomic_write
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-    from crystal_agents.rollouts.complete_structure import FilledStructure
-    from crystal_gym.crystals.skeleton import Skeleton
-    from crystal_gym.masks import Mask
-
 CONFIG_FILE = "policy.json"
 WEIGHTS_FILE = "policy.safetensors"
 
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """All that is needed to build a policy's network, and where it comes from.
+    """The configuration of a policy's network and the record of its training.
 
     Attributes:
-        network: a name of ``crystal_agents.networks.registry.ENCODERS``.
-        symbols: the vocabulary's V element symbols, in order.
-        max_sites: N, sites of the largest cell it was made for; a limit only to networks that are
-            told the focus as a number.
-        settings: keyword arguments of the encoder.
-        training: how it was trained: for the reader, but for ``collection``, ``split_by`` and
-            ``finetuning``, a list of the like for each online training that followed.
+        network: A name of ``crystal_agents.networks.registry.ENCODERS``.
+        symbols: The V element symbols of the vocabulary, in order.
+        max_sites: N, the number of sites of the largest cell in the training. It limits only
+            networks that read the index of the site in focus.
+        settings: Keyword arguments of the encoder.
+        training: Record of the training. The package reads only ``collection``, ``split_by`` and
+            ``finetuning``, a list with one such record per online training that followed.
     """
 
     network: str
@@ -60,7 +59,7 @@ class PolicyConfig:
 
     @property
     def learned_from(self) -> dict[str, str]:
-        """The collections it has learned from, in that order, and what each was split by."""
+        """The collections of the training in temporal order, each with its ``split_by``."""
         stages = [self.training, *self.training.get("finetuning", [])]
         return {
             stage["collection"]: stage.get("split_by", "origin")
@@ -70,12 +69,18 @@ class PolicyConfig:
 
 
 class SkeletonPolicy(nn.Module):
-    """An encoder of sites and a readout: states of skeletons to logits over the vocabulary.
+    """An encoder and a readout that map states of skeletons to logits over the vocabulary.
 
-    The same module serves behavioral cloning, evaluation and online RL.
+    Behavioral cloning, evaluation and online RL use the same module.
 
     Args:
-        config: the network and its vocabulary.
+        config: The network and its vocabulary.
+
+    Attributes:
+        config: As above.
+        vocabulary: The V elements of the action space.
+        encoder: Maps fillings to embeddings of the sites.
+        readout: Maps embeddings of the sites to logits.
     """
 
     def __init__(self, config: PolicyConfig) -> None:
@@ -88,22 +93,26 @@ class SkeletonPolicy(nn.Module):
 
     @property
     def needs_focus(self) -> bool:
-        """Whether the network is told the focus as a number and so has a limit on sites."""
+        """Whether the network reads the index of the site in focus, which limits its sites."""
         return self.readout.needs_focus
 
     def forward(
         self, batch: SkeletonBatch, elements: Tensor, focus: Tensor | None = None
     ) -> Tensor:
-        """Logits over the vocabulary for K states of each of S skeletons.
+        """Compute the logits over the vocabulary in K states of each of S skeletons.
 
         Args:
-            batch: the skeletons, s sites in all.
-            elements: codes of the K fillings, int64 (K, s): 0 empty, 1 to V.
-            focus: the site to be filled next, numbered within its skeleton, int64 (K, S). Without
-                it every site is read: only for networks that are not told the focus.
+            batch: The skeletons, with s sites in total.
+            elements: Codes of the K fillings, int64 (K, s): 0 for an empty site, 1 to V for an
+                element.
+            focus: Site in focus, as its index within the skeleton, int64 (K, S). Without it, the
+                logits of all sites are computed; only networks that do not need the focus can.
 
         Returns:
-            (K, S, V), or (K, s, V) without a focus.
+            Logits, (K, S, V), or (K, s, V) without a focus.
+
+        Raises:
+            CrystalGymError: If the network needs the focus and there is none.
         """
         embedding = self.encoder(batch, elements)
         if focus is None:
@@ -112,13 +121,16 @@ class SkeletonPolicy(nn.Module):
 
     @torch.no_grad()
     def probabilities(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Probabilities over the vocabulary in a state of the environment.
+        """Compute the probabilities of the elements in a state of the environment.
 
         Args:
-            observation: of ``CrystalSkeleton-v0``, one or a batch of B.
+            observation: One observation of ``CrystalSkeleton-v0``, or a batch of B.
 
         Returns:
-            float32 (V,) or (B, V).
+            Probabilities, float32 (V,) or (B, V).
+
+        Raises:
+            CrystalGymError: If the observation has more sites than the network allows.
         """
         single = np.ndim(observation["focus"]) == 0
         arrays = {
@@ -146,7 +158,14 @@ class SkeletonPolicy(nn.Module):
         return probabilities[0] if single else probabilities
 
     def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The most probable action in a state of the environment: int64, a scalar or (B,)."""
+        """Return the most probable action in a state of the environment.
+
+        Args:
+            observation: One observation of ``CrystalSkeleton-v0``, or a batch of B.
+
+        Returns:
+            Indices of elements, int64, a scalar or (B,).
+        """
         return self.probabilities(observation).argmax(-1)
 
     def fill(
@@ -155,41 +174,40 @@ class SkeletonPolicy(nn.Module):
         *,
         traversal: int | Sequence[int] = 0,
         elements: Iterable[str | int] | None = None,
-        mask: "str | Mask" = "none",
+        mask: str | Mask = "none",
         samples: int | None = None,
         temperature: float = 1.0,
         seed: int = 0,
-    ) -> "list[FilledStructure]":
-        """Fill a crystal of your own, most probable filling first.
+    ) -> list[FilledStructure]:
+        """Fill the skeleton of your structure, most probable filling first.
 
         Args:
-            crystal: a pymatgen ``Structure`` whose elements are ignored, a ``Skeleton``, or the
-                path of a CIF. Sites keep their numbers; networks that are told the numbers expect
-                them as in the crystals of their training (Perov-5: A, B, X, X, X).
-            traversal: the site to begin at, from which the others follow breadth first; or all
-                sites in the order of filling.
-            elements: those that may be chosen (default: the policy's vocabulary).
-            mask: a name of ``crystal_gym.masks.MASKS``, or a function of ``(table, state)`` as the
-                environment takes it; where ``elements`` are given, they are the vocabulary of its
-                table.
-            samples: how many fillings to draw; equal ones come once, with their count. Without a
-                number there is one, by the most probable choice at each site.
-            temperature: of the drawing: above 1 more varied, below 1 closer to the most probable.
-            seed: of the drawing.
+            crystal: A pymatgen ``Structure``, whose elements are ignored, a ``Skeleton``, or the
+                path of a CIF file. The sites keep their order; networks that read site numbers
+                expect the order of their training (Perov-5: A, B, X, X, X).
+            traversal: The start site of a breadth-first order, or all n sites in the order of
+                filling.
+            elements: The elements that may be chosen (default: the vocabulary of the policy).
+            mask: A name of ``crystal_gym.masks.MASKS``, or a function of ``(table, state)`` as in
+                the environment. If ``elements`` are given, they are the vocabulary of its table.
+            samples: Number of fillings to sample; equal fillings are returned once, with their
+                count. By default, the most probable element is chosen at each site.
+            temperature: Temperature of the sampling: above 1, samples are more diverse; below 1,
+                they are closer to the most probable filling.
+            seed: Seed of the sampling.
 
         Returns:
-            Structures with their log-probabilities; see ``crystal_agents.rollouts.complete_structure.FilledStructure``.
+            The distinct fillings with their probabilities.
 
         Raises:
-            BadCrystalError: the crystal is no skeleton: disordered, overlapping sites, …
-            DamagedFileError: the CIF cannot be read.
-            CrystalGymError: bad input; the message says what.
+            BadCrystalError: If the structure has no valid skeleton: disorder, overlapping sites.
+            DamagedFileError: If the CIF file cannot be read.
+            CrystalGymError: If another argument is invalid, or the mask allows no element.
         """
-        from crystal_agents.rollouts.complete_structure import complete_structure
-
         return complete_structure(
-            self,
             crystal,
+            self.vocabulary,
+            lambda table: PolicyScorer(self, table),
             traversal=traversal,
             elements=elements,
             mask=mask,
@@ -201,52 +219,63 @@ class SkeletonPolicy(nn.Module):
     def require(
         self, vocabulary: Vocabulary | None = None, max_sites: int | None = None
     ) -> "SkeletonPolicy":
-        """This policy, if it fits a vocabulary and a number of sites.
+        """Check that the policy fits crystals, and return it.
+
+        Args:
+            vocabulary: The vocabulary of the crystals.
+            max_sites: The number of sites of the largest cell.
 
         Raises:
-            CrystalGymError: it does not.
+            CrystalGymError: If the vocabulary differs, or the network allows fewer sites.
         """
         if vocabulary is not None and vocabulary != self.vocabulary:
             raise CrystalGymError(
-                f"The policy chooses from {len(self.vocabulary)} elements "
-                f"({' '.join(self.vocabulary.symbols)}), the crystals from {len(vocabulary)} "
+                f"Expected the policy's vocabulary of {len(self.vocabulary)} elements "
+                f"({' '.join(self.vocabulary.symbols)}), got {len(vocabulary)} elements "
                 f"({' '.join(vocabulary.symbols)}). Give the environment or collection the "
-                "policy's vocabulary, or train a policy for this one."
+                "policy's vocabulary, or train a policy for this vocabulary."
             )
         if max_sites is not None and self.needs_focus and max_sites > self.config.max_sites:
             raise CrystalGymError(
-                f"The network {self.config.network!r} was made for cells of up to "
-                f"{self.config.max_sites} sites; these have up to {max_sites}."
+                f"Expected cells of up to {self.config.max_sites} sites, for which the network "
+                f"{self.config.network!r} was made, got up to {max_sites}. Use a network that does "
+                "not read the index of the focus, such as egnn."
             )
         return self
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``policy.safetensors`` and ``policy.json`` into a folder.
+        """Write ``policy.safetensors`` and ``policy.json`` to a folder, and return the folder.
+
+        Args:
+            folder: The folder; it is created if necessary.
 
         Raises:
-            StorageError: the folder cannot be written.
+            StorageError: If the folder cannot be written.
         """
         folder = Path(folder)
-        with atomic_write(folder / WEIGHTS_FILE) as beside:
-            save_file({key: value.contiguous() for key, value in self.state_dict().items()}, beside)
-        with atomic_write(folder / CONFIG_FILE) as beside:
-            beside.write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+        weights = {key: value.contiguous() for key, value in self.state_dict().items()}
+        with atomic_write(folder / WEIGHTS_FILE) as temporary:
+            save_file(weights, temporary)
+        with atomic_write(folder / CONFIG_FILE) as temporary:
+            temporary.write_text(json.dumps(asdict(self.config), indent=2) + "\n")
         return folder
 
 
 def load_policy(name_or_path: str | Path, device: torch.device | str = "cpu") -> SkeletonPolicy:
-    """A trained policy, ready for evaluation.
+    """Load a trained policy in evaluation mode.
 
     Args:
-        source: a name of ``crystal_agents.pretrained_policies()``, such as ``goldschmidt/egnn``, or a
-            folder that ``SkeletonPolicy.save`` wrote. Names go first, so that they mean the same
-            everywhere; a folder of such a name is reached by ``./goldschmidt/egnn``.
-        device: where its weights go.
+        name_or_path: A name of ``crystal_agents.pretrained_policies()``, such as
+            ``goldschmidt/egnn``, or a folder that ``SkeletonPolicy.save`` wrote. Names take
+            precedence, so that they mean the same in every working directory; use
+            ``./goldschmidt/egnn`` for a folder with such a name.
+        device: The device of the weights.
 
     Raises:
-        UnknownNameError: neither such a name nor a folder.
-        MissingDataError: there is no policy in the folder.
-        DamagedFileError: a file is damaged, or the weights are of another network or vocabulary.
+        UnknownNameError: If there is neither a policy with this name nor such a folder.
+        MissingDataError: If the folder has no policy.
+        DamagedFileError: If a file is damaged or has the format of another version, or if the
+            weights belong to another network or vocabulary.
     """
     if isinstance(name_or_path, str) and name_or_path in pretrained_policies():
         folder = pretrained_folder(name_or_path)
@@ -260,14 +289,13 @@ def load_policy(name_or_path: str | Path, device: torch.device | str = "cpu") ->
     for file in (config_file, weights_file):
         if not file.is_file():
             raise MissingDataError(
-                f"There is no policy in {folder}: {file.name} is missing. "
-                "Train one with `crystal-gym train`."
+                f"Expected a policy in {folder}, but {file.name} is missing. Train a policy with "
+                "`crystal-gym train`."
             )
+    config = _read_config(config_file)
     try:
-        raw = json.loads(config_file.read_text())
-        config = PolicyConfig(**{**raw, "symbols": tuple(raw["symbols"])})
         policy = SkeletonPolicy(config)
-    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         raise DamagedFileError(f"{config_file} is damaged: {error}") from error
     try:
         policy.load_state_dict(load_file(weights_file, device="cpu"))
@@ -275,23 +303,56 @@ def load_policy(name_or_path: str | Path, device: torch.device | str = "cpu") ->
         raise DamagedFileError(f"{weights_file} is damaged: {error}.") from error
     except RuntimeError as error:
         raise DamagedFileError(
-            f"{weights_file} holds the weights of another network or vocabulary than "
-            f"{config_file} describes ({config.network}, {len(config.symbols)} elements): "
-            f"{str(error).splitlines()[-1].strip()}"
+            f"Expected the weights of {config.network!r} with {len(config.symbols)} elements in "
+            f"{weights_file}, as in {config_file.name}, got those of another network or "
+            f"vocabulary: {str(error).splitlines()[-1].strip()}"
         ) from error
     return policy.to(device).eval()
 
 
+def _read_config(file: Path) -> PolicyConfig:
+    """Read ``policy.json`` and check its fields."""
+    try:
+        record = json.loads(file.read_text("utf-8"))
+    except ValueError as error:
+        raise DamagedFileError(f"{file} is damaged: {error}.") from error
+    expected = {item.name for item in fields(PolicyConfig)}
+    found = set(record) if isinstance(record, dict) else set()
+    if found != expected:
+        raise DamagedFileError(
+            f"Expected the fields {', '.join(sorted(expected))} in {file}, got "
+            f"{', '.join(sorted(found)) or 'none'}. Train the policy again, or load it with the "
+            "version of crystal-gym that wrote it."
+        )
+    try:
+        config = PolicyConfig(**{**record, "symbols": tuple(record["symbols"])})
+        splits_by = config.learned_from.values()
+    except (TypeError, AttributeError) as error:
+        raise DamagedFileError(f"{file} is damaged: {error}.") from error
+    for split_by in splits_by:
+        if split_by not in SPLIT_BY:
+            raise DamagedFileError(
+                f"Expected split_by to be {' or '.join(SPLIT_BY)} in {file}, got {split_by!r}. "
+                "Train the policy again, or load it with the version of crystal-gym that wrote it."
+            )
+    return config
+
+
 class PolicyScorer:
-    """Logits of a policy; the geometry of a group's skeletons is read once for its K fillings.
+    """A scorer that returns the logits of a policy.
+
+    It reads the geometry of each skeleton once for all fillings of a batch.
 
     Args:
-        policy: whose vocabulary is the table's.
-        table: the crystals.
+        policy: The policy; its vocabulary is that of the table. It is put in evaluation mode.
+        table: The crystals.
+
+    Raises:
+        CrystalGymError: If the policy does not fit the table.
     """
 
     def __init__(self, policy: SkeletonPolicy, table: EpisodeTable) -> None:
-        self.policy = policy.require(table.vocabulary, table.blank.shape[1]).eval()
+        self.policy = policy.require(table.vocabulary, table.max_sites).eval()
         self.device = next(policy.parameters()).device
         self.store = SkeletonStore(
             {
@@ -305,7 +366,7 @@ class PolicyScorer:
 
     @torch.no_grad()
     def __call__(self, state: EpisodeState) -> np.ndarray:
-        """Logits (B, V) in a group's states; the first S of the B rows name its crystals."""
+        """Return the logits in a batch of K x S episodes, float32 (B, V)."""
         rows = torch.as_tensor(crystals_of(state), device=self.device)
         batch = self.store.batch(rows)
         codes = torch.as_tensor(state.elements, dtype=torch.int64, device=self.device)

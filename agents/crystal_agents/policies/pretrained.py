@@ -1,7 +1,8 @@
-"""Trained policies that come with the package: weights, description and card of each.
+"""Pretrained policies in the package: weights, configuration and model card of each.
 
-A policy ``<collection>/<network>`` stands in the folder of this name. ``checksums.json`` lists them
-with the SHA-256 of their files; ``tools.publish_policy`` puts them here.
+The policy ``<collection>/<network>`` is in the folder of that name below ``weights``. The file
+``checksums.json`` lists the policies with the SHA-256 of their files; ``tools/publish_policy.py``
+adds policies.
 """
 
 import json
@@ -16,34 +17,55 @@ CARD_FILE = "README.md"
 
 
 def pretrained_policies(package: Path = PACKAGE) -> tuple[str, ...]:
-    """Names of the policies that come with the package, such as ``goldschmidt/egnn``."""
+    """Return the names of the pretrained policies, such as ``goldschmidt/egnn``.
+
+    Args:
+        package: The folder of the policies.
+
+    Raises:
+        DamagedFileError: If the list of checksums cannot be read.
+    """
     return tuple(sorted(read_checksums(package)))
 
 
 def pretrained_folder(name: str, package: Path = PACKAGE) -> Path:
-    """The folder of a policy that comes with the package, its files verified.
+    """Return the folder of a pretrained policy after verifying its files.
+
+    Args:
+        name: Name of the policy.
+        package: The folder of the policies.
 
     Raises:
-        UnknownNameError: there is no such policy.
-        DamagedFileError: a file is not the one that was shipped.
+        UnknownNameError: If there is no policy with this name.
+        DamagedFileError: If a file is missing, or its checksum differs.
     """
     checksums = read_checksums(package)
     if name not in checksums:
-        raise UnknownNameError("shipped policy", name, checksums)
-    for file, checksum in checksums[name].items():
+        raise UnknownNameError("pretrained policy", name, checksums)
+    for file, expected in checksums[name].items():
         path = package / name / file
-        if not path.is_file() or sha256(path) != checksum:
+        if not path.is_file():
+            raise DamagedFileError(f"{path} is missing. Install crystal-gym again.")
+        found = sha256(path)
+        if found != expected:
             raise DamagedFileError(
-                f"{path} is {'altered or damaged' if path.is_file() else 'missing'}: "
-                "install crystal-gym again."
+                f"Expected the SHA-256 {expected} of {path}, got {found}. Install crystal-gym "
+                "again."
             )
     return package / name
 
 
 def read_checksums(package: Path) -> dict[str, dict[str, str]]:
-    """By policy the SHA-256 of each file; none where the package has no policy yet."""
+    """Return the SHA-256 of each file by policy; empty if the package has no policy yet.
+
+    Args:
+        package: The folder of the policies.
+
+    Raises:
+        DamagedFileError: If the list cannot be read.
+    """
     path = package / CHECKSUMS_FILE
     try:
-        return json.loads(path.read_text()) if path.is_file() else {}
+        return json.loads(path.read_text("utf-8")) if path.is_file() else {}
     except ValueError as error:
-        raise DamagedFileError(f"{path} is damaged: install crystal-gym again.") from error
+        raise DamagedFileError(f"{path} is damaged: {error}. Install crystal-gym again.") from error

@@ -1,4 +1,4 @@
-"""Filling many crystals at once: each from several start sites, by any rule."""
+"""Roll-outs of many crystals at once, each from several start sites, with any scorer."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,94 +9,103 @@ from crystal_datasets.episodes import choose_start_sites
 from crystal_gym.episode import EpisodeState, EpisodeTable, fill, start
 from crystal_gym.masks import Mask, no_mask
 
-# Crystals filled together; keeps the states of large cells within memory.
+# Maximum number of crystals per batch; limits the memory of large cells.
 CHUNK = 512
+
+# Maps the state of a batch of B = K x S episodes to scores over the vocabulary, (B, V). The element
+# with the highest score is chosen. The scores of a policy are logits: their softmax gives its
+# probabilities.
+Scorer = Callable[[EpisodeState], np.ndarray]
 
 
 @dataclass(frozen=True)
 class CrystalBatch:
-    """S crystals with the same number n of sites, each filled from K sources.
+    """S crystals with the same number n of sites, each filled from K start sites.
 
     Attributes:
-        crystals: rows of the table, int64 (S,).
-        sources: start sites, int64 (K, S).
+        crystals: Rows of the table, int64 (S,).
+        start_sites: Start sites, int64 (K, S).
     """
 
     crystals: np.ndarray
     start_sites: np.ndarray
 
 
-def batch_by_size(
-    table: EpisodeTable, crystals: np.ndarray, n_start_sites: int = 5, seed: int = 0
-) -> Iterator[CrystalBatch]:
-    """Crystals grouped by their number of sites, with their start sites.
-
-    Crystals with at most ``n_start_sites`` sites are filled from all of them, larger ones from a
-    seeded sample.
-
-    Raises:
-        CrystalGymError: ``n_start_sites`` is below 1, or ``seed`` below 0.
-    """
-    # Drawn for the whole collection: the same sources as in its expert data sets.
-    start_sites = choose_start_sites(table.n_sites, n_start_sites, seed)
-    for n in np.unique(table.n_sites[crystals]):
-        alike = crystals[table.n_sites[crystals] == n]
-        for first in range(0, len(alike), CHUNK):
-            chunk = alike[first : first + CHUNK]
-            yield CrystalBatch(chunk, start_sites[chunk, :n].T)
-
-
-# From the state of B = K x S episodes to scores over the vocabulary, (B, V); the highest score wins.
-# The scores of a policy are logits: their softmax gives its probabilities.
-Scorer = Callable[[EpisodeState], np.ndarray]
-
-
-def crystals_of(state: EpisodeState) -> np.ndarray:
-    """Return the S crystals of a batch of K x S episodes, rows of the table, int64 (S,)."""
-    repeats = int((state.crystal == state.crystal[0]).sum())
-    return state.crystal[: len(state.crystal) // repeats]
-
-
 @dataclass(frozen=True)
 class RolloutResult:
-    """How a group was filled.
+    """The result of a roll-out.
 
     Attributes:
-        group: the crystals and sources.
-        elements: codes of the finished crystals, int32 (K, S, N), padded with -1.
-        rank: rank of the true element among the scores at each site (0: the one chosen), int64
-            (K, S, n).
-        confidence: probability of the chosen element where scores are logits, float64 (K, S, n).
+        batch: The crystals and their start sites.
+        elements: Codes of the chosen elements, int32 (K, S, N), padded with -1.
+        rank: Rank of the true element among the scores of each site, int64 (K, S, n). Rank 0 has
+            the highest score.
+        confidence: Highest probability at each site if the scores are logits, float64 (K, S, n).
     """
 
-    group: CrystalBatch
+    batch: CrystalBatch
     elements: np.ndarray
     rank: np.ndarray
     confidence: np.ndarray
 
 
+def batch_by_size(
+    table: EpisodeTable, crystals: np.ndarray, n_start_sites: int = 5, seed: int = 0
+) -> Iterator[CrystalBatch]:
+    """Yield batches of crystals with the same number of sites, with their start sites.
+
+    Crystals with at most ``n_start_sites`` sites are filled from all of them, larger crystals from
+    a random sample. The start sites equal those of expert datasets with the same seed.
+
+    Args:
+        table: The crystals.
+        crystals: Rows of the table.
+        n_start_sites: Number of start sites per crystal, at least 1.
+        seed: Seed of the sample, at least 0.
+
+    Raises:
+        CrystalGymError: If ``n_start_sites`` is below 1, or ``seed`` is below 0.
+    """
+    # The sample covers the whole table, so it does not depend on the choice of crystals.
+    start_sites = choose_start_sites(table.n_sites, n_start_sites, seed)
+    for n in np.unique(table.n_sites[crystals]):
+        same_size = crystals[table.n_sites[crystals] == n]
+        for first in range(0, len(same_size), CHUNK):
+            chunk = same_size[first : first + CHUNK]
+            yield CrystalBatch(chunk, start_sites[chunk, :n].T)
+
+
+def crystals_of(state: EpisodeState) -> np.ndarray:
+    """Return the S crystals of a batch of K x S episodes, rows of the table, int64 (S,).
+
+    The batch repeats the same S different crystals K times, in the same order.
+    """
+    repeats = int((state.crystal == state.crystal[0]).sum())
+    return state.crystal[: len(state.crystal) // repeats]
+
+
 def roll_out(
     table: EpisodeTable,
-    group: CrystalBatch,
+    batch: CrystalBatch,
     score: Scorer,
     *,
     teacher_forced: bool = False,
     mask: Mask = no_mask,
 ) -> RolloutResult:
-    """Fill a group's crystals in breadth-first order.
+    """Fill the crystals of a batch in breadth-first order.
 
     Args:
-        table: the crystals.
-        group: which of them, from which sources.
-        score: the rule; the element with the highest score is chosen.
-        teacher_forced: put the true element on the site instead of the chosen one, so that every
-            choice is made in a state of the expert's; ``elements`` are still the chosen ones.
-        mask: which elements may be chosen; ranks and confidence are of the scores without it.
+        table: The crystals.
+        batch: The crystals to fill and their start sites.
+        score: The scorer; the allowed element with the highest score is chosen.
+        teacher_forced: Assign the true element to the site instead of the chosen element, so that
+            every choice is made in a state of the expert. ``elements`` still has the chosen ones.
+        mask: The elements that may be chosen. Ranks and confidence ignore it.
     """
-    n_start_sites, n_crystals = group.start_sites.shape
-    crystal = np.tile(group.crystals, n_start_sites)
-    state = start(table, crystal, table.traversals[crystal, group.start_sites.ravel()])
-    n = int(table.n_sites[group.crystals[0]])
+    n_start_sites, n_crystals = batch.start_sites.shape
+    crystal = np.tile(batch.crystals, n_start_sites)
+    state = start(table, crystal, table.traversals[crystal, batch.start_sites.ravel()])
+    n = int(table.n_sites[batch.crystals[0]])
     chosen = state.elements.copy()
     rank = np.zeros((len(crystal), n), np.int64)
     confidence = np.zeros((len(crystal), n))
@@ -105,45 +114,55 @@ def roll_out(
         focus = state.focus.copy()
         scores = score(state)
         action = np.where(mask(table, state), scores, -np.inf).argmax(1)
-        true = table.true_elements[crystal, focus] - 1
-        rank[rows, focus] = _rank(scores, true)
+        true_action = table.true_elements[crystal, focus] - 1
+        rank[rows, focus] = _rank(scores, true_action)
         confidence[rows, focus] = _highest_probability(scores)
         chosen[rows, focus] = action + 1
-        fill(state, true if teacher_forced else action)
+        fill(state, true_action if teacher_forced else action)
     shape = (n_start_sites, n_crystals)
     return RolloutResult(
-        group,
+        batch,
         chosen.reshape(*shape, -1),
         rank.reshape(*shape, n),
         confidence.reshape(*shape, n),
     )
 
 
-def _highest_probability(scores: np.ndarray) -> np.ndarray:
-    """Of the softmax in each row; what is no number is certain, and never right."""
-    with np.errstate(invalid="ignore"):  # no element is possible
-        exponents = scores - scores.max(1, keepdims=True)
-    return np.nan_to_num(1 / np.exp(exponents, dtype=np.float64).sum(1), nan=1.0)
-
-
-def _rank(scores: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Rank of the true element in each row; ties go by index as in argmax, NaN ranks last."""
-    own = scores[np.arange(len(true)), true][:, None]
-    before = np.arange(scores.shape[1]) < true[:, None]
-    ahead = ~(scores < own) & (before | ~(scores == own))
-    ahead[np.arange(len(true)), true] = False
-    return ahead.sum(1)
-
-
 def roll_out_all(
-    table: EpisodeTable, groups: Iterable[CrystalBatch], score: Scorer, mask: Mask = no_mask
+    table: EpisodeTable, batches: Iterable[CrystalBatch], score: Scorer, mask: Mask = no_mask
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fill crystals, each from all sources of its group.
+    """Fill crystals, each from all start sites of its batch.
+
+    Args:
+        table: The crystals.
+        batches: The crystals to fill and their start sites.
+        score: The scorer; the allowed element with the highest score is chosen.
+        mask: The elements that may be chosen.
 
     Returns:
         Rows of the table, (B,), and codes of the finished crystals, int32 (B, N).
     """
-    filled = [roll_out(table, group, score, mask=mask) for group in groups]
-    rows = [np.tile(one.group.crystals, len(one.group.start_sites)) for one in filled]
-    elements = [one.elements.reshape(-1, one.elements.shape[-1]) for one in filled]
+    results = [roll_out(table, batch, score, mask=mask) for batch in batches]
+    rows = [np.tile(result.batch.crystals, len(result.batch.start_sites)) for result in results]
+    elements = [result.elements.reshape(-1, result.elements.shape[-1]) for result in results]
     return np.concatenate(rows), np.concatenate(elements)
+
+
+def _highest_probability(scores: np.ndarray) -> np.ndarray:
+    """Compute the highest softmax probability of each row; 1 where the scores are NaN."""
+    with np.errstate(invalid="ignore"):  # -inf - (-inf): no element is possible
+        exponents = scores - scores.max(1, keepdims=True)
+    return np.nan_to_num(1 / np.exp(exponents, dtype=np.float64).sum(1), nan=1.0)
+
+
+def _rank(scores: np.ndarray, true_action: np.ndarray) -> np.ndarray:
+    """Compute the rank of the true element in each row.
+
+    Equal scores rank by index, as in ``argmax``; NaN ranks last.
+    """
+    rows = np.arange(len(true_action))
+    true_score = scores[rows, true_action][:, None]
+    before = np.arange(scores.shape[1]) < true_action[:, None]
+    ahead = ~(scores < true_score) & (before | ~(scores == true_score))
+    ahead[rows, true_action] = False
+    return ahead.sum(1)

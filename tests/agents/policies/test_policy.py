@@ -1,4 +1,4 @@
-"""Policies: saved, loaded, refused, and acting in the environment."""
+"""Policies: saving, loading, errors, and episodes in the environment."""
 
 import dataclasses
 import json
@@ -9,8 +9,15 @@ import pytest
 import torch
 
 import crystal_gym  # noqa: F401 - registers the environment
-from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy, load_policy
+from crystal_agents.policies import policy as policy_module
+from crystal_agents.policies.policy import (
+    PolicyConfig,
+    PolicyScorer,
+    SkeletonPolicy,
+    load_policy,
+)
 from crystal_gym.crystals.elements import Vocabulary
+from crystal_gym.episode import EpisodeTable, observe, start
 from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError, StorageError
 
 SMALL = {"hidden": 16, "vectors": 4, "geometry_layers": 1, "filling_layers": 1}
@@ -29,7 +36,7 @@ def make(toy, network="egnn", settings=None, seed=0):
 
 
 @pytest.mark.parametrize("network", ["egnn", "egnn-paper", "gcn"])
-def test_what_is_saved_is_loaded(toy, tmp_path, network):
+def test_a_loaded_policy_equals_the_saved_one(toy, tmp_path, network):
     policy = make(toy, network)
     loaded = load_policy(policy.save(tmp_path / "policy"))
     assert loaded.config == policy.config
@@ -54,45 +61,41 @@ def test_a_policy_fills_crystals_in_the_environment(toy, network):
     assert (observation["element"] != 0).all()
 
 
-def test_a_batch_of_observations_is_answered_as_each_one_alone(toy):
+def test_probabilities_of_a_batch_equal_those_of_single_observations(toy):
     policy = make(toy)
     envs = gym.make_vec("CrystalSkeleton-v0", num_envs=6, collection=toy, split="all")
     observations, _ = envs.reset(seed=0)
-    together = policy.probabilities(observations)
-    assert together.shape == (6, len(toy.vocabulary))
+    batched = policy.probabilities(observations)
+    assert batched.shape == (6, len(toy.vocabulary))
     for row in range(6):
-        alone = policy.probabilities({key: value[row] for key, value in observations.items()})
-        np.testing.assert_allclose(together[row], alone, rtol=1e-4, atol=1e-6)
+        single = policy.probabilities({key: value[row] for key, value in observations.items()})
+        np.testing.assert_allclose(batched[row], single, rtol=1e-4, atol=1e-6)
 
 
-def test_equal_geometry_gives_equal_answers_through_observation_and_roll_out(toy):
-    """Float32 parameters of the observation against the collection's own arrays."""
-    from crystal_agents.policies.policy import PolicyScorer
-    from crystal_gym.episode import EpisodeTable, observe, start
-
+def test_scorer_equals_the_probabilities_of_observations(toy):
     policy = make(toy)
     table = EpisodeTable(toy)
     crystals = np.flatnonzero(table.n_sites == 4)
     state = start(table, crystals, table.traversals[crystals, 0])
-    logits = torch.as_tensor(PolicyScorer(policy, table)(table, state, 1))
+    logits = torch.as_tensor(PolicyScorer(policy, table)(state))
     np.testing.assert_allclose(
         logits.softmax(-1), policy.probabilities(observe(table, state)), rtol=1e-4, atol=1e-6
     )
 
 
-def test_no_policy_is_told(tmp_path):
+def test_a_folder_without_a_policy_raises(tmp_path):
     with pytest.raises(MissingDataError, match=r"policy\.json is missing"):
         load_policy(tmp_path)
 
 
-def test_damaged_files_are_told(toy, tmp_path):
+def test_damaged_files_raise(toy, tmp_path):
     make(toy).save(tmp_path)
     weights, config = tmp_path / "policy.safetensors", tmp_path / "policy.json"
-    whole = weights.read_bytes()
-    weights.write_bytes(whole[:-100])
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-100])
     with pytest.raises(DamagedFileError, match="safetensors is damaged"):
         load_policy(tmp_path)
-    weights.write_bytes(whole)
+    weights.write_bytes(content)
     config.write_text(config.read_text()[:-20])
     with pytest.raises(DamagedFileError, match="json is damaged"):
         load_policy(tmp_path)
@@ -106,7 +109,7 @@ def test_damaged_files_are_told(toy, tmp_path):
         {"settings": SMALL | {"hidden": 32}},
     ],
 )
-def test_weights_of_another_network_or_vocabulary_are_refused(toy, tmp_path, change):
+def test_weights_of_another_network_or_vocabulary_raise(toy, tmp_path, change):
     make(toy).save(tmp_path)
     config = json.loads((tmp_path / "policy.json").read_text())
     (tmp_path / "policy.json").write_text(json.dumps(config | change))
@@ -114,44 +117,86 @@ def test_weights_of_another_network_or_vocabulary_are_refused(toy, tmp_path, cha
         load_policy(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"settings": {"hidden": "many"}}, {"network": "cnn"}, {"x": 1}])
-def test_a_configuration_that_builds_no_network_is_told(toy, tmp_path, change):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"hidden": "many"}},
+        {"network": "cnn"},
+        {"symbols": 5},
+        {"training": []},
+        {"training": {"finetuning": 3}},
+    ],
+)
+def test_a_configuration_that_builds_no_network_raises(toy, tmp_path, change):
     make(toy).save(tmp_path)
     config = json.loads((tmp_path / "policy.json").read_text())
     (tmp_path / "policy.json").write_text(json.dumps(config | change))
-    with pytest.raises(DamagedFileError, match=r"policy\.json is damaged"):
+    with pytest.raises(DamagedFileError, match=r"policy\.json is damaged") as raised:
+        load_policy(tmp_path)
+    assert raised.value.__cause__ is not None
+
+
+def test_a_file_of_another_version_raises(toy, tmp_path):
+    make(toy).save(tmp_path)
+    file = tmp_path / "policy.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"activation": "relu"}))
+    with pytest.raises(
+        DamagedFileError, match=r"fields max_sites, .* got activation, .*Train the policy again"
+    ):
+        load_policy(tmp_path)
+    del config["max_sites"]
+    file.write_text(json.dumps(config))
+    with pytest.raises(DamagedFileError, match="Expected the fields max_sites"):
+        load_policy(tmp_path)
+    file.write_text("[]")
+    with pytest.raises(DamagedFileError, match="got none"):
         load_policy(tmp_path)
 
 
-def test_another_vocabulary_or_too_many_sites_are_refused(toy):
+@pytest.mark.parametrize("online", [False, True])
+def test_an_unknown_split_by_raises(toy, tmp_path, online):
+    make(toy).save(tmp_path)
+    file = tmp_path / "policy.json"
+    record = {"collection": "toy", "split_by": "source"}
+    config = json.loads(file.read_text()) | {
+        "training": {"finetuning": [record]} if online else record
+    }
+    file.write_text(json.dumps(config))
+    with pytest.raises(
+        DamagedFileError,
+        match=r"split_by to be origin or composition in .*got 'source'\. Train the policy again",
+    ):
+        load_policy(tmp_path)
+
+
+def test_another_vocabulary_or_too_many_sites_raise(toy):
     policy = make(toy, "egnn-paper")
-    with pytest.raises(CrystalGymError, match="chooses from 5 elements"):
+    with pytest.raises(CrystalGymError, match="vocabulary of 5 elements"):
         policy.require(Vocabulary(("H", "O")))
-    with pytest.raises(CrystalGymError, match="up to 6 sites; these have up to 9"):
+    with pytest.raises(CrystalGymError, match="up to 6 sites, .* got up to 9"):
         policy.require(max_sites=9)
-    # Told no focus, egnn has no limit.
+    # egnn does not read the index of the focus, so it has no limit.
     assert make(toy).require(toy.vocabulary, max_sites=9)
 
 
-def test_networks_that_are_told_the_focus_read_one_site_at_a_time(toy):
+def test_networks_that_need_the_focus_reject_reading_all_sites(toy):
     policy = make(toy, "gcn")
-    with pytest.raises(CrystalGymError, match="all sites at once"):
+    with pytest.raises(CrystalGymError, match="Expected a focus"):
         policy.readout.every_site(torch.zeros(1, 3, policy.encoder.size))
 
 
-def test_a_full_disk_leaves_no_half_policy(toy, tmp_path, monkeypatch):
-    import crystal_agents.policies.policy
-
+def test_a_full_disk_leaves_no_incomplete_policy(toy, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(crystal_agents.policies.policy, "save_file", full)
+    monkeypatch.setattr(policy_module, "save_file", full)
     with pytest.raises(StorageError, match="No space left"):
         make(toy).save(tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_configurations_are_values(toy):
+def test_configurations_compare_by_value(toy):
     config = make(toy).config
     assert dataclasses.replace(config) == config
     assert config.vocabulary == toy.vocabulary
