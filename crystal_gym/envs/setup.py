@@ -106,7 +106,7 @@ def _resolve_generator(
         return InstanceGenerator(**instances)
     if instances:
         raise CrystalGymError(
-            f"Expected no {', '.join(instances)} beside a generator. "
+            f"Expected no {', '.join(instances)} together with a generator. "
             "Pass these arguments to the InstanceGenerator."
         )
     return generator

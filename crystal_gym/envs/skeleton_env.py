@@ -247,17 +247,19 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
             self._window = None
 
     def _validate_action(self, action: Any) -> int:
-        message = (
-            f"Expected action to be an integer from 0 to {self.table.n_elements - 1}, "
-            f"got {action!r}."
-        )
         try:
             choice = operator.index(action)
         except TypeError as error:
-            raise InvalidActionError(message) from error
+            raise self._invalid_action(action) from error
         if not 0 <= choice < self.table.n_elements:
-            raise InvalidActionError(message)
+            raise self._invalid_action(action)
         return choice
+
+    def _invalid_action(self, action: Any) -> InvalidActionError:
+        last = self.table.n_elements - 1
+        return InvalidActionError(
+            f"Expected action to be an integer from 0 to {last}, got {action!r}."
+        )
 
     def _info(self, state: EpisodeState) -> dict[str, Any]:
         return {

@@ -65,6 +65,6 @@ def _wrap_calculator(calculator: Any, settings: Mapping[str, Any] | None) -> Ene
         )
     if settings:
         raise CrystalGymError(
-            "Expected no settings beside a calculator object. Set them on the object."
+            "Expected no settings together with a calculator object. Set them on the object."
         )
     return AseEnergy(calculator)

@@ -45,8 +45,9 @@ def test_empty_split_is_rejected(toy):
         CrystalSkeletonEnv(collection=train, split="test")
 
 
-def test_keywords_beside_a_generator_are_rejected(toy):
-    with pytest.raises(crystal_gym.CrystalGymError, match="Expected no split beside a generator"):
+def test_keywords_together_with_a_generator_are_rejected(toy):
+    message = "Expected no split together with a generator"
+    with pytest.raises(crystal_gym.CrystalGymError, match=message):
         CrystalSkeletonEnv(generator=InstanceGenerator(toy), split="val")
 
 

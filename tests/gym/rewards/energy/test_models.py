@@ -107,7 +107,7 @@ def test_invalid_parameters_are_rejected():
             FormationEnergyReward("emt", settings)
         with pytest.raises(CrystalGymError, match="references to be a mapping of symbols"):
             FormationEnergyReward("emt", references=settings)
-    with pytest.raises(CrystalGymError, match="no settings beside a calculator object"):
+    with pytest.raises(CrystalGymError, match="no settings together with a calculator"):
         FormationEnergyReward(EMT(), {"asap_cutoff": True})
     with pytest.raises(CrystalGymError, match="Expected fallback to be a finite number"):
         FormationEnergyReward("emt", fallback=float("nan"))
