@@ -324,3 +324,14 @@ def test_other_warnings_during_parsing_are_issued_unchanged(monkeypatch):
     monkeypatch.setattr(raw_crystal, "_read_text", deprecated)
     with pytest.warns(DeprecationWarning, match="another interface"):
         doubtful(0).structure()
+
+
+def test_warning_lists_at_most_ten_kinds_of_problems():
+    problems = np.array([f"{letter} differs" for letter in "abcdefghijkl"])
+    places = np.array([f"row {row}" for row in range(12)])
+    with pytest.warns(ParserWarning, match="12 of 20 crystals") as caught:
+        preparation._warn_of_problems(problems, places, 20)
+    lines = str(caught[0].message).splitlines()
+    assert lines[1] == "  1 crystal, first row 0: a differs"
+    assert lines[-1] == "  2 other kinds of problems"
+    assert len(lines) == 12
