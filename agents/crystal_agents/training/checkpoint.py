@@ -111,7 +111,7 @@ class Checkpoint:
         except _READ_ERRORS as error:
             raise DamagedFileError(
                 f"{self.path} is damaged or was written by an incompatible version "
-                f"({type(error).__name__}: {error}). Delete it to start again."
+                f"({type(error).__name__}). Delete it to start again."
             ) from error
         if fingerprint != self.fingerprint:
             raise CrystalGymError(

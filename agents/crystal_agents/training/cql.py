@@ -128,7 +128,7 @@ class CQLLearner(Learner):
         return self.store.batches(self._config.recipe, generator)
 
     def loss(self, rows: Tensor, generator: torch.Generator) -> StepLoss:
-        """Return the temporal-difference loss plus the conservative loss; it draws no states."""
+        """Return the temporal-difference loss plus the weighted conservative loss."""
         batch = self.store.batch(rows)
         with self._fabric.autocast():
             terms = self.cql_loss(batch)

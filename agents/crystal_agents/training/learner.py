@@ -66,7 +66,7 @@ class Learner(ABC):
 
     @abstractmethod
     def after_step(self) -> None:
-        """Update what follows the weights, such as an average or a target network."""
+        """Update objects that follow the weights, such as an average or a target network."""
 
     @property
     def final_policy(self) -> SkeletonPolicy:

@@ -117,7 +117,7 @@ def test_a_killed_run_resumes_from_its_checkpoint(expert, environment, tmp_path)
     progress = torch.load(folder / "checkpoint.pt", weights_only=True)["progress"]
     assert progress["step"] > 0
     recipe = dataclasses.replace(SMALL, epochs=60)
-    resumed = run_cloning(folder, expert, recipe, checkpoint_seconds=0)
+    resumed = run_cloning(folder, expert, recipe)
     assert same_weights(resumed, run_cloning(tmp_path / "whole", expert, recipe))
 
 
