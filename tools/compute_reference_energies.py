@@ -1,4 +1,4 @@
-"""Compute the reference energies of the pure elements, relative to which formation energies are.
+"""Compute the reference energies of the pure elements, for formation energies.
 
     python tools/compute_reference_energies.py
 
@@ -171,7 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: Command-line arguments (default: those of the process).
     """
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description="Compute the reference energies of the pure elements with CHGNet."
+    )
     parser.add_argument(
         "--elements",
         nargs="+",

@@ -21,7 +21,7 @@ class Perov5GapReward(LabelReward):
 
     Args:
         target: Target gap in eV (default: the gap of silicon, as in CrystalGym).
-        gap: ``indirect``, the smallest gap between any two points of the bands, or ``direct``.
+        gap: ``indirect``, between band edges at any two k-points, or ``direct``, at one k-point.
         missing: See ``LabelReward``; ``worst`` is the lowest reward of a crystal in the table.
 
     Raises:
