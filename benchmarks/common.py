@@ -105,7 +105,7 @@ def in_turns(ways: Mapping[str, Callable[[], float]], turns: int) -> Rates:
     """Measure all ways one after the other, several times.
 
     Args:
-        ways: Functions that measure a rate, by the name of the way.
+        ways: Functions that measure a rate or a duration, by the name of the way.
         turns: Number of measurements of each way.
 
     Returns:

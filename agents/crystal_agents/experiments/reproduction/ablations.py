@@ -1,4 +1,4 @@
-"""Ablations of the paper's network: the exact reproduction, and variants with one change each.
+"""Ablations: the paper's network as published, and variants with one change each.
 
 The paper does not specify the order of the sites, the edges of its graph, or the encoding of the
 site in focus. Its readout averages coordinates, which depend on the orientation of the crystal.
@@ -38,7 +38,7 @@ def _variant(title: str, **changes: Any) -> Variant:
 
 VARIANTS: dict[str, Variant] = {
     # Shares its runs with Table 1.
-    BASE: _variant("exact reproduction", runs="egnn-5"),
+    BASE: _variant("the paper's network (base)", runs="egnn-5"),
     "node-order": _variant("sites numbered at random", shuffled=True),
     "periodic-edges": _variant("all periodic edges", settings={"periodic": True}),
     "no-coordinates": _variant("readout without coordinates", settings={"coordinates": False}),
@@ -50,9 +50,9 @@ _METRICS_NOTE = (
     "expert's states on val after the last epoch. The latter has no interval for a single run."
 )
 _DIFFERENCE_NOTE = (
-    '"Change" is the mean difference to the exact reproduction over the seeds that both have, '
-    "paired by seed. For a single seed, ± treats the crystals of the two runs as independent "
-    "samples: it overestimates the uncertainty over crystals and ignores that over seeds."
+    '"Change" is the mean difference to the base over the seeds that both have, paired by seed. '
+    "For a single seed, ± treats the crystals of the two runs as independent samples: it "
+    "overestimates the uncertainty over crystals and ignores that over seeds."
 )
 
 Metric = Callable[[ReproductionRecord], MeanWithCI]
@@ -72,9 +72,9 @@ METRICS: Mapping[str, Metric] = {
 
 
 def build_table(records: Sequence[ReproductionRecord]) -> Table:
-    """Build the table of all variants and their differences to the exact reproduction.
+    """Build the table of all variants and their differences to the base.
 
-    A variant is compared with the exact reproduction of the same epochs and precision.
+    A variant is compared with the base of the same epochs and precision.
 
     Args:
         records: At least one record, all on the same crystals.

@@ -1,4 +1,4 @@
-"""Ablations: each variant changes one setting and is compared with the exact reproduction."""
+"""Ablations: each variant changes one setting and is compared with the paper's network."""
 
 import pytest
 
@@ -137,7 +137,10 @@ def test_changes_are_paired_by_seed():
     assert found.mean == pytest.approx(-0.02)
     assert found.high - found.low < 1e-9
     table = build_table([*other, *base])
-    assert [row[0] for row in table.rows] == ["exact reproduction", "readout without coordinates"]
+    assert [row[0] for row in table.rows] == [
+        "the paper's network (base)",
+        "readout without coordinates",
+    ]
     assert table.rows[0][1:3] == ("1,000", "3")
     assert table.rows[0][4] == ""
     assert table.rows[1][4].startswith("-2.00")
@@ -148,7 +151,7 @@ def test_change_of_a_single_seed_combines_the_intervals_of_both_runs():
         [record("base"), record("node-order", accuracy=0.54, val=0.55), record("base", 1, epochs=3)]
     )
     rows = {row[0]: row for row in table.rows[:2]}
-    assert rows["exact reproduction"][3:9] == ("50.00 ± 3.00", "", "60.00", "", "90.00", "")
+    assert rows["the paper's network (base)"][3:9] == ("50.00 ± 3.00", "", "60.00", "", "90.00", "")
     changed = rows["sites numbered at random"]
     assert changed[3:9] == ("54.00 ± 3.00", "+4.00 ± 4.24", "55.00", "-5.00", "90.00", "+0.00")
     assert any("49.53" in note for note in table.notes)

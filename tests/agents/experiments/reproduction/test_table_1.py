@@ -317,7 +317,7 @@ def test_curve_has_as_many_accuracies_as_epochs():
     ("argv", "message"),
     [
         (("--variants", "gcn"), "Did you mean 'gcn-5'?"),
-        (("--variants", "gcn-5", "--epochs", 0), "epochs"),
+        (("--variants", "gcn-5", "--epochs", 0), "Expected epochs to be at least 1"),
     ],
 )
 @pytest.mark.usefixtures("built")
