@@ -18,10 +18,10 @@ from crystal_gym.errors import UnknownNameError
 if TYPE_CHECKING:
     from crystal_datasets.transitions import Transitions
 
-# Share of the mixed episodes that `bc-top` clones: those with the highest returns.
-_CLONED_SHARE = 0.25
-# Share of the mixed episodes whose fillings `constant` tries, and the number of train skeletons.
-_CANDIDATE_SHARE = 0.01
+# Fraction of the mixed episodes that `bc-top` clones: those with the highest returns.
+_CLONED_FRACTION = 0.25
+# Fraction of the mixed episodes whose fillings `constant` tries, and the number of train skeletons.
+_CANDIDATE_FRACTION = 0.01
 _TRIAL_SKELETONS = 100
 
 RunMethod = Callable[[BenchmarkTask, int], RunResult]
@@ -84,7 +84,7 @@ def _run_most_frequent(task: BenchmarkTask, _seed: int) -> RunResult:
 def _run_best_constant(task: BenchmarkTask, seed: int) -> RunResult:
     from crystal_datasets import best_episodes
 
-    best = best_episodes(_mixed_data(task), _CANDIDATE_SHARE, seed)
+    best = best_episodes(_mixed_data(task), _CANDIDATE_FRACTION, seed)
     # The last transition of an episode has all elements but the one that its action assigns.
     fillings = best.elements[best.done].astype(np.int32)
     np.put_along_axis(fillings, best.focus[best.done, None], best.action[best.done, None] + 1, 1)
@@ -135,7 +135,7 @@ def _run_best_cloned(task: BenchmarkTask, seed: int) -> RunResult:
     from crystal_agents.training.recipes import cloning_recipe, get_recipe
     from crystal_datasets import best_episodes
 
-    data = best_episodes(_mixed_data(task), _CLONED_SHARE, seed)
+    data = best_episodes(_mixed_data(task), _CLONED_FRACTION, seed)
     recipe = dataclasses.replace(
         cloning_recipe(get_recipe(task.policy.config.network)),
         epochs=task.config.offline_epochs,

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # The returns of these methods are 0 and 1 on the normalized scale.
 _ZERO, _CLONED = "uniform", "bc"
-# Metrics that are shares, with their headings. A table has the columns that its reward defines.
-_SHARES = {
+# Metrics that are fractions, with their headings. A table has the columns that its reward defines.
+_FRACTIONS = {
     "match": "match",
     "validity_strict": "valid strict",
     "unique": "unique",
@@ -27,7 +27,7 @@ _SHARES = {
 }
 _METRICS_NOTE = (
     "Greedy fillings from one start site: interquartile means over the runs, ± half the width of "
-    "the 95 % bootstrap interval. Shares are percentages."
+    "the 95 % bootstrap interval. Fractions are given in percent."
 )
 _CURVE_NOTE = (
     "Steps to BC: environment steps until the return on val reaches that of BC. Steps to scratch: "
@@ -73,9 +73,9 @@ def _mean(runs: Sequence[BenchmarkRecord], metric: str) -> MeanWithCI | None:
 
 def _reward_table(reward: str, records: Sequence[BenchmarkRecord]) -> Table:
     by_method = _by_method(records)
-    shares = {
+    fractions = {
         metric: heading
-        for metric, heading in _SHARES.items()
+        for metric, heading in _FRACTIONS.items()
         if any(metric in record.metrics for record in records)
     }
     with_regret = any("regret" in record.metrics for record in records)
@@ -90,7 +90,7 @@ def _reward_table(reward: str, records: Sequence[BenchmarkRecord]) -> Table:
                 str(len(runs)),
                 number(_mean(runs, "return")),
                 *((number(_mean(runs, "regret")),) if with_regret else ()),
-                *(percent(_mean(runs, metric)) for metric in shares),
+                *(percent(_mean(runs, metric)) for metric in fractions),
                 _steps_to(curves, cloned),
                 _steps_to(curves, _final_return(by_method.get(method.scratch, []))),
                 _lowest(curves, cloned) if method.online else "",
@@ -103,12 +103,29 @@ def _reward_table(reward: str, records: Sequence[BenchmarkRecord]) -> Table:
         (
             *("", "runs", "return"),
             *(("regret",) if with_regret else ()),
-            *shares.values(),
+            *fractions.values(),
             *("steps to BC", "steps to scratch", "lowest against BC"),
         ),
         rows,
-        [_METRICS_NOTE, _CURVE_NOTE, f"Hardware: {hardware}."],
+        [
+            _METRICS_NOTE,
+            *_missing_notes(records, ("return", "regret", *fractions)),
+            _CURVE_NOTE,
+            f"Hardware: {hardware}.",
+        ],
     )
+
+
+def _missing_notes(records: Sequence[BenchmarkRecord], metrics: Sequence[str]) -> list[str]:
+    """Return a note with the metrics that are undefined on some crystals, if there are any."""
+    counts = {
+        metric: max(int(record.metrics.get(f"{metric}/n_missing", 0)) for record in records)
+        for metric in metrics
+    }
+    missing = [f"{metric} (up to {count:,})" for metric, count in counts.items() if count]
+    if not missing:
+        return []
+    return [f"Crystals per run on which a metric is undefined and left out: {', '.join(missing)}."]
 
 
 def _normalized_table(records: Sequence[BenchmarkRecord]) -> Table | None:

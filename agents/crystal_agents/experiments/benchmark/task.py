@@ -113,8 +113,8 @@ class BenchmarkTask:
         Returns:
             ``return`` and the components of the reward, in the units of the reward, each averaged
             over the crystals where it is defined; ``NAME/n_missing``, the number of the other
-            crystals, if there are any; ``validity_strict``; ``unique``, the share of distinct
-            fillings; ``novel``, the share of fillings whose composition no train crystal has.
+            crystals, if there are any; ``validity_strict``; ``unique``, the fraction of distinct
+            fillings; ``novel``, the fraction of fillings whose composition no train crystal has.
         """
         rows = self.collection.in_split(split)
         if crystals is not None:

@@ -1,1 +1,1 @@
-"""Exact reproduction of the paper's experiments: runs, results, tables and plots."""
+"""Reproduction of the paper's experiments: runs, results, tables and plots."""

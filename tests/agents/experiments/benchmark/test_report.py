@@ -41,6 +41,17 @@ def test_table_has_a_row_for_every_method(small, folder):
     assert "steps to BC" in text
 
 
+def test_undefined_values_are_counted_in_a_note(folder):
+    records = load_results(folder)
+    (table,) = build_tables(records)
+    assert not any("undefined" in note for note in table.notes)
+    counts = {"match/n_missing": 3, "hidden/n_missing": 9}
+    records[1] = dataclasses.replace(records[1], metrics=records[1].metrics | counts)
+    (table,) = build_tables(records)
+    (note,) = (note for note in table.notes if "undefined" in note)
+    assert note.endswith("left out: match (up to 3).")
+
+
 def test_titles_of_methods_are_distinct():
     assert len({method.title for method in METHODS.values()}) == len(METHODS)
 
