@@ -67,9 +67,9 @@ def most_frequent_per_site(table: EpisodeTable, train: np.ndarray) -> Scorer:
 def best_constant(
     table: EpisodeTable, rows: np.ndarray, candidates: np.ndarray, reward: Reward
 ) -> Scorer:
-    """Return a scorer that fills all crystals with n sites equally, by the best constant filling.
+    """Return a scorer that uses the best constant filling of each number of sites.
 
-    The best constant filling for n sites is the candidate with the highest mean return.
+    The best constant filling of n sites is the candidate with the highest mean return.
 
     Args:
         table: The crystals.

@@ -66,8 +66,8 @@ def evaluate(
         policies: Runs (seeds) of each policy, by name; all have the same vocabulary.
         collection: The crystals. Their elements must be in the vocabulary.
         split: ``train``, ``val``, ``test`` or ``all``.
-        rules: Other scorers by name, created from the table of the crystals. Their scores are
-            log-probabilities. Each has a row of its own.
+        rules: Functions that create other scorers from the table of the crystals, by name. Scores
+            are log-probabilities. Each scorer has a row of its own.
         mask: An action mask. Unless it is ``none``, each policy and rule has another row with it.
         n_start_sites: Start sites per crystal.
         baselines: Also evaluate baselines that use no chemistry, and the ground truth.

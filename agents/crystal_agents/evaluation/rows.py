@@ -46,7 +46,7 @@ class EvaluationRow:
 
 
 class RowEvaluator:
-    """Computes rows that are comparable: on the same table, with the same symmetries.
+    """Evaluator of scorers on one table of crystals.
 
     Args:
         table: The crystals.

@@ -33,11 +33,13 @@ def get_features_extractor(policy: BasePolicy) -> SkeletonFeatures:
 
 
 class FrozenActorWarning(UserWarning):
-    """Warned when a call of ``learn`` ends before the first update of the actor."""
+    """Issued when a call of ``learn`` ends before the first update of the actor."""
 
 
 class CriticWarmUpMixin(BaseAlgorithm):
-    """Trains only the critic at first; the actor's weights do not change during this warm-up.
+    """Mixin for algorithms that train only the critic at first.
+
+    The actor's weights do not change during this warm-up.
 
     Attributes:
         critic_warm_up: Length of the warm-up in steps of all environments. If it is above 0, it
@@ -86,7 +88,9 @@ class CriticWarmUpMixin(BaseAlgorithm):
 
 
 class KLAnchorMixin(CriticWarmUpMixin, OnPolicyAlgorithm):
-    r"""Adds :math:`\beta\,KL(\pi \| \pi_0)` to the loss, where :math:`\pi_0` is the initial policy.
+    r"""Mixin that adds a KL divergence to the loss, :math:`\beta\,KL(\pi \| \pi_0)`.
+
+    :math:`\pi_0` is the initial policy.
 
     Attributes:
         anchor: :math:`\beta` as a function of the remaining fraction of the training; ``None``: no

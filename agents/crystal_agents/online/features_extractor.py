@@ -93,7 +93,7 @@ class SkeletonFeatures(BaseFeaturesExtractor):
 
 
 class _Grid(NamedTuple):
-    """B states arranged as K states of each of S skeletons.
+    """B states in S columns; the K states of a column have the same skeleton.
 
     Attributes:
         states: Indices of the states, int64 (K, S). Incomplete columns repeat a state.

@@ -97,7 +97,7 @@ def fine_tune(
 
 
 class CheckpointCallback(BaseCallback):
-    """Writes the learning curve and the checkpoints, and advances the progress bar.
+    """Callback that writes the learning curve and the checkpoints.
 
     Args:
         run: Folder of the run.

@@ -9,7 +9,7 @@ from stable_baselines3.common.buffers import DictRolloutBuffer
 
 
 class _BlockShuffleMixin:
-    """Shuffles blocks of consecutive steps of one environment instead of single steps.
+    """Mixin that shuffles blocks of consecutive steps of one environment, not single steps.
 
     A block is as long as the longest episode. If all episodes have this length, a block is one
     episode, and its states share the encoding of their skeleton's geometry.

@@ -48,7 +48,7 @@ class Critic(nn.Module):
 
 
 class ActorCriticSplit(nn.Module):
-    """Splits the features into the logits for the actor and the rest for the critic.
+    """Split of the features into the actor's logits and the critic's features.
 
     Args:
         n_elements: V.
@@ -77,7 +77,7 @@ class ActorCriticSplit(nn.Module):
 
 
 class _ActorCriticMixin(BasePolicy):
-    """Replaces the layers of an actor-critic by the cloned policy's logits and a ``Critic``.
+    """Mixin for actor-critics with the logits of a ``SkeletonPolicy`` and a ``Critic``.
 
     Args:
         anchored: Keep a second, frozen copy of the policy as the reference of the KL divergence.
