@@ -3,12 +3,14 @@
 import json
 import re
 
+import numpy as np
 import pytest
 from online_models import policy_for
 
 from crystal_agents import load_policy
 from crystal_agents.cli import main as cli
 from crystal_datasets import load_transitions
+from crystal_gym.rewards import REWARDS, Reward
 
 
 def test_finetune_writes_a_policy_a_curve_and_a_dataset(
@@ -36,6 +38,27 @@ def test_finetune_writes_a_policy_a_curve_and_a_dataset(
     assert "but it exists" in capsys.readouterr().err
     assert cli.main(["finetune", "./cloned"]) == 2
     assert "Name it with --collection" in capsys.readouterr().err
+
+
+class PartlyLabeled(Reward):
+    """Reward of 1. The component ``label`` is missing for odd rows."""
+
+    def on_finish(self, table, crystal, elements):
+        return np.ones(len(crystal)), {"label": np.where(crystal % 2 == 0, 3.0, np.nan)}
+
+
+def test_finetune_reports_the_number_of_crystals_without_a_metric(
+    toy_folder, toy, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(REWARDS, "partly-labeled", PartlyLabeled)
+    policy_for(toy).save(tmp_path / "cloned")
+    line = ["finetune", "./cloned", "--collection", str(toy_folder), "--reward", "partly-labeled"]
+    line += ["--steps", "100", "--num-envs", "4", "--critic-warm-up", "0", "--run-folder", "run"]
+    assert cli.main(line) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"label +│ 3\.0000 +│ 3\.0000", printed)
+    assert re.search(r"crystals without label +│ 2 +│ 2", printed)
 
 
 def test_finetuned_policies_record_the_crystals_that_they_were_trained_on(
