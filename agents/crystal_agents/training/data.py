@@ -1,4 +1,4 @@
-"""Transitions of a collection, with advice where a dataset is not built yet."""
+"""Transitions of one split of a collection; an error names the command that builds them."""
 
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ def load_split(
 
     Args:
         collection: The crystals, already split.
-        origin: The collection's name or path, for the advice in the error message.
+        origin: The collection's name or path, for the command in the error message.
         split: ``train``, ``val`` or ``test``.
         split_by: How the collection is split, ``origin`` or ``composition``.
         behavior: The behavior policy that generated the episodes.
