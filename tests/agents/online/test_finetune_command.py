@@ -80,7 +80,7 @@ def test_finetuned_policies_record_the_crystals_that_they_were_trained_on(
     assert (code, json.loads(out)["collection"]) == (0, "goldschmidt-by-composition")
     code, _, err = call("evaluate", "scratch", "--split-by", "origin", *evaluate)
     assert code == 2
-    assert "Expected splits by composition, on which scratch was trained on goldschmidt" in err
+    assert "scratch was trained on goldschmidt split by composition" in " ".join(err.split())
     for policy, other in (("goldschmidt/egnn", "composition"), ("./scratch", "origin")):
         code, _, err = call("finetune", policy, *few_steps, *no_warm_up, "--split-by", other)
         assert code == 2
