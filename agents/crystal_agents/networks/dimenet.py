@@ -1,7 +1,8 @@
-"""DimeNet++ on periodic edges: messages between neighbors that know the angles between them.
+"""The network ``dimenet``: DimeNet++ on periodic edges, whose messages depend on angles.
 
 Gasteiger et al., "Fast and Uncertainty-Aware Directional Message Passing for Non-Equilibrium
-Molecules", 2020. The blocks are PyTorch Geometric's; edges and triplets are the skeleton's own.
+Molecules", 2020. The blocks are from PyTorch Geometric; edges and triplets are computed here for
+periodic skeletons.
 """
 
 import math
@@ -22,24 +23,27 @@ from crystal_agents.networks.encoder import Encoder
 from crystal_agents.networks.graph_batch import SkeletonBatch
 from crystal_agents.networks.readouts import SiteReadout
 
-# Channels of the bases inside the interactions, and dense layers: the paper's.
+# Channels of the bases in the interactions and numbers of dense layers, as in the publication.
 _BASIS = 8
 _BEFORE_SKIP, _AFTER_SKIP, _OUTPUT = 1, 2, 3
 
 
 def triplets(batch: SkeletonBatch) -> tuple[Tensor, Tensor]:
-    """Pairs of edges that follow each other: k → j and j → i, both with their images.
+    """Return all pairs of consecutive edges k → j and j → i.
 
-    An edge is followed by every edge from its target but the one straight back.
+    The reverse of an edge does not count as consecutive.
+
+    Args:
+        batch: Skeletons with m edges in total.
 
     Returns:
-        Indices of the first edges and of the second edges, int64 (t,) each.
+        Indices of the first and of the second edges, int64 (t,) each.
     """
     source, target = batch.edge_source, batch.edge_target
     into = target.argsort(stable=True)
     degree = torch.bincount(target, minlength=len(batch.owner))
     begin = degree.cumsum(0) - degree
-    # Each edge j → i follows all edges into j.
+    # Each edge j → i is consecutive to all edges into j.
     number = degree[source]
     second = torch.arange(len(source), device=source.device).repeat_interleave(number)
     within = torch.arange(len(second), device=source.device)
@@ -51,11 +55,19 @@ def triplets(batch: SkeletonBatch) -> tuple[Tensor, Tensor]:
 
 
 def bessel_zeros(orders: int, count: int) -> np.ndarray:
-    """The first zeros of the spherical Bessel functions of order 0, 1, …: (orders, count)."""
+    """Compute the first zeros of the spherical Bessel functions.
+
+    Args:
+        orders: Number of functions, of order 0, 1, ….
+        count: Number of zeros of each function.
+
+    Returns:
+        Zeros, float64 (orders, count).
+    """
     from scipy.optimize import brentq
     from scipy.special import spherical_jn
 
-    # The zeros of each order lie between those of the order before.
+    # The zeros of each order are between those of the preceding order.
     zeros = [np.arange(1, count + orders) * np.pi]
     for order in range(1, orders):
         between = zip(zeros[-1][:-1], zeros[-1][1:], strict=True)
@@ -72,11 +84,18 @@ class SphericalBasis(nn.Module):
         a_{ln}(d, \theta) = u(d / c)\, N_{ln}\, j_l(z_{ln} d / c)\,
             \sqrt{(2l + 1) / 4\pi}\ P_l(\cos\theta)
 
-    with the zeros :math:`z_{ln}`, the envelope :math:`u` and the cutoff :math:`c`. The functions of
-    PyG's ``SphericalBasisLayer``, by their recurrences: that layer derives them symbolically, which
-    takes ten seconds.
+    where :math:`z_{ln}` are the zeros, :math:`u` the envelope and :math:`c` the cutoff. The
+    functions equal those of PyG's ``SphericalBasisLayer``, which derives them symbolically in ten
+    seconds; here they are computed by recurrence.
 
-    Shapes: lengths (m,) in Å, cosines (t,) and each one's edge (t,) to (t, spherical * radial).
+    Args:
+        spherical: Number of angular functions.
+        radial: Number of radial functions.
+        cutoff: :math:`c` in Å.
+
+    Shapes:
+        - **input:** lengths (m,) in Å, cosines (t,), index of each cosine's edge (t,)
+        - **output:** (t, spherical * radial)
     """
 
     def __init__(self, spherical: int, radial: int, cutoff: float) -> None:
@@ -99,38 +118,41 @@ class SphericalBasis(nn.Module):
         x = relative[:, None, None] * self.zeros
         previous, bessel = x.cos() / x, x.sin() / x
         before, legendre = torch.zeros_like(cosines), torch.ones_like(cosines)
-        of_length, of_angle = [], []
+        radial_parts, angular_parts = [], []
         for order in range(len(self.zeros)):
-            of_length.append(bessel[:, order])
-            of_angle.append(legendre)
+            radial_parts.append(bessel[:, order])
+            angular_parts.append(legendre)
             previous, bessel = bessel, (2 * order + 1) / x * bessel - previous
             following = (2 * order + 1) * cosines * legendre - order * before
             before, legendre = legendre, following / (order + 1)
-        along = self.envelope(relative)[:, None, None] * torch.stack(of_length, 1) * self.norm
-        return (along[edge] * torch.stack(of_angle, 1)[..., None]).flatten(1)
+        radial = self.envelope(relative)[:, None, None] * torch.stack(radial_parts, 1) * self.norm
+        return (radial[edge] * torch.stack(angular_parts, 1)[..., None]).flatten(1)
 
 
 class DimeNet(Encoder):
-    r"""Directional message passing: edges carry the messages, triplets exchange them.
+    r"""Directional message passing, in which each edge has a message.
 
     .. math::
         m_{ji} \leftarrow f\Big(m_{ji},\ \sum_k g\big(m_{kj},\ e(d_{ji}),\
             a(d_{kj}, \angle_{kji})\big)\Big), \qquad
         h_i = \sum_{\text{blocks}} \phi\Big(\sum_j e(d_{ji}) \odot m_{ji}\Big)
 
-    with radial Bessel functions :math:`e` and spherical ones :math:`a`. They fade to nothing at the
-    cutoff: an edge beyond it carries no message. The longest edges of Perov-5 have 4.04 Å, those of
-    ``goldschmidt`` 4.63 Å; crystals of large ions, or of sparse cells, need a larger cutoff.
+    where :math:`e` are radial Bessel functions and :math:`a` spherical Bessel functions times
+    Legendre polynomials. Both decrease to zero at the cutoff, so edges beyond it have no effect.
+    The longest edges are 4.04 Å in Perov-5 and 4.63 Å in ``goldschmidt``; crystals with large ions
+    or sparse cells need a larger cutoff.
 
     Args:
         n_elements: V.
-        hidden: channels H of the messages.
-        blocks: interactions.
-        radial: radial functions.
-        spherical: angular functions.
-        cutoff: in Å.
+        hidden: Channels H of the messages.
+        blocks: Number of interaction blocks.
+        radial: Number of radial functions.
+        spherical: Number of angular functions.
+        cutoff: In Å.
 
-    Shapes: codes (K, s) to embeddings (K, s, hidden).
+    Shapes:
+        - **input:** codes (K, s)
+        - **output:** embeddings (K, s, hidden)
     """
 
     Readout = SiteReadout
@@ -150,7 +172,7 @@ class DimeNet(Encoder):
         self.distance = BesselBasisLayer(radial, cutoff)
         self.angle = SphericalBasis(spherical, radial, cutoff)
         self.embedding = EmbeddingBlock(radial, hidden, F.silu)
-        # PyG's block counts atomic numbers; ours are codes of the vocabulary, 0 for empty.
+        # PyG's block embeds atomic numbers; this embeds codes of the vocabulary, 0 for empty.
         self.embedding.emb = nn.Embedding(n_elements + 1, hidden)
         self.embedding.reset_parameters()
         self.interactions = nn.ModuleList(
@@ -168,7 +190,7 @@ class DimeNet(Encoder):
                 for _ in range(blocks)
             ]
         )
-        # Zeros, PyG's default, would let no gradient reach the messages at first.
+        # With PyG's default, zeros, no gradient would reach the messages in the first step.
         self.outputs = nn.ModuleList(
             [
                 OutputPPBlock(
@@ -183,10 +205,10 @@ class DimeNet(Encoder):
         vectors = batch.edge_vectors
         lengths = vectors.square().sum(-1).sqrt()
         first, second = triplets(batch)
-        # No matrix product: mixed precision would round it.
+        # No matrix product, because mixed precision would round the cosines to 16 bits.
         cosines = (vectors[first] * vectors[second]).sum(-1) / (lengths[first] * lengths[second])
-        # The K fillings stand behind the edges, which PyG's blocks gather and scatter along
-        # the first dimension: (m, K, H). The bases are the same for all of them: (m, 1, …).
+        # PyG's blocks gather and scatter edges along the first dimension, so the K fillings are
+        # the second: (m, K, H). The bases are the same for all fillings: (m, 1, …).
         radial = self.distance(lengths)[:, None]
         spherical = self.angle(lengths, cosines, first)[:, None]
         n_sites = len(batch.owner)

@@ -1,4 +1,4 @@
-"""Our network: invariant to motions, to the order of the sites and to the choice of the cell."""
+"""The network ``egnn``: invariant to rotations, translations, site order and choice of the cell."""
 
 import itertools
 import math
@@ -13,12 +13,16 @@ from crystal_agents.networks.graph_batch import SkeletonBatch, sum_at
 from crystal_agents.networks.pair_features import near_pairs
 from crystal_agents.networks.readouts import SiteReadout
 
-# Å; displacements below it are numerical noise, above it they enter by their logarithm.
+# Displacements in Å below this value are numerical noise; larger ones enter by their logarithm.
 _FINEST = 0.01
 
 
 def mlp(*sizes: int) -> nn.Sequential:
-    """Linear layers with SiLU between them, none behind the last."""
+    """Return linear layers with SiLU between them.
+
+    Args:
+        sizes: Channels of the input, the hidden layers and the output.
+    """
     layers: list[nn.Module] = []
     for i, (size, following) in enumerate(itertools.pairwise(sizes)):
         layers += (
@@ -28,16 +32,18 @@ def mlp(*sizes: int) -> nn.Sequential:
 
 
 class FourierFeatures(nn.Module):
-    r"""Sines and cosines of a number over a geometric series of wavelengths.
+    r"""Sines and cosines of a number at wavelengths in geometric progression.
 
-    .. math:: [x / x_0,\ \sin(2\pi x/\lambda_k),\ \cos(2\pi x/\lambda_k)]_k
+    .. math:: \gamma(x) = [x / \lambda_1,\ \sin(2\pi x/\lambda_k),\ \cos(2\pi x/\lambda_k)]_k
 
     Args:
-        longest: largest wavelength; divides the number itself.
-        shortest: smallest wavelength; sets the resolution.
-        count: number of wavelengths.
+        longest: Longest wavelength :math:`\lambda_1`.
+        shortest: Shortest wavelength, which sets the resolution.
+        count: Number of wavelengths.
 
-    Shapes: (...,) to (..., 2 count + 1).
+    Shapes:
+        - **input:** numbers (...,)
+        - **output:** features (..., 2 count + 1)
     """
 
     def __init__(self, longest: float, shortest: float, count: int) -> None:
@@ -54,16 +60,27 @@ class FourierFeatures(nn.Module):
 
 
 def log_scaled(length: Tensor) -> Tensor:
-    """A displacement in Å on a scale that is linear below 0.01 Å and logarithmic above."""
+    """Scale a displacement in Å linearly below 0.01 Å and logarithmically above.
+
+    Args:
+        length: In Å, any shape.
+
+    Returns:
+        asinh(length / 0.01 Å) / 3, same shape.
+    """
     return torch.asinh(length / _FINEST) / 3
 
 
 class Neighbors(NamedTuple):
-    """The pairs of a batch in both directions: first all from source to target, then all back.
+    """The p pairs of a batch in both directions: all from source to target, then all reversed.
 
-    ``source``, ``target``: site indices, int64 (2p,); ``scalars``: of the pairs, (p, H);
-    ``offset``: on the logarithmic scale, (2p, 3); ``direction``: nearly a unit vector, (2p, 3);
-    ``fade``: 1 for near pairs, 0 where they end, (2p, 1).
+    Attributes:
+        source: Site indices, int64 (2p,).
+        target: Site indices, int64 (2p,).
+        scalars: Features of the undirected pairs, (p, H).
+        offset: Mean offset from source to target on the scale of ``log_scaled``, (2p, 3).
+        direction: Its direction: a unit vector, or shorter for offsets near zero, (2p, 3).
+        fade: 1 for close pairs, decreasing smoothly to 0 at the cutoff, (2p, 1).
     """
 
     source: Tensor
@@ -74,12 +91,22 @@ class Neighbors(NamedTuple):
     fade: Tensor
 
     def gather(self, message: Tensor, n_sites: int) -> Tensor:
-        """Sums of the messages (..., 2p, H) at their sources, (..., s, H)."""
+        """Sum faded messages at their source sites.
+
+        Args:
+            message: (..., 2p, H).
+            n_sites: s.
+
+        Returns:
+            Sums, (..., s, H).
+        """
         return sum_at(message * self.fade.to(message.dtype), self.source, n_sites, -2)
 
 
 class GeometryLayer(nn.Module):
-    r"""One equivariant step on the empty skeleton: sites carry scalars and vectors.
+    r"""An equivariant message-passing layer on the empty skeleton.
+
+    Each site i has scalars :math:`z_i` and vectors :math:`V_i`.
 
     .. math::
         s_{ij} &= \gamma(V_i \cdot \hat p_{ij}),\ \gamma(V_j \cdot \hat p_{ij}) \\
@@ -87,14 +114,16 @@ class GeometryLayer(nn.Module):
         z_i &\leftarrow z_i + \phi_z(z_i, \textstyle\sum_j m_{ij}, \gamma(|V_i|)) \\
         V_i &\leftarrow V_i + \textstyle\sum_j \phi_v(m_{ij})\, p_{ij}
 
-    with :math:`p_{ij}` a pair's offset on the logarithmic scale, :math:`\hat p_{ij}` its direction
-    and :math:`\gamma` Fourier features.
+    where :math:`p_{ij}` is the offset of a pair on the logarithmic scale, :math:`\hat p_{ij}` its
+    direction, :math:`g_{ij}` its scalars and :math:`\gamma` are Fourier features.
 
     Args:
-        hidden: scalar channels H.
-        vectors: vector channels C.
+        hidden: Scalar channels H.
+        vectors: Vector channels C.
 
-    Shapes: sites (s, H) and (s, C, 3), pairs (p, H), (p, 3) and (p, 3).
+    Shapes:
+        - **input:** scalars (s, H), vectors (s, C, 3), p pairs
+        - **output:** scalars (s, H), vectors (s, C, 3)
     """
 
     def __init__(self, hidden: int, vectors: int) -> None:
@@ -111,7 +140,7 @@ class GeometryLayer(nn.Module):
         vectors: Tensor,
         near: Neighbors,
     ) -> tuple[Tensor, Tensor]:
-        # No matrix products: mixed precision would round these lengths.
+        # No matrix product, because mixed precision would round these lengths to 16 bits.
         along = (vectors.index_select(0, near.source) * near.direction[:, None]).sum(-1)
         across = (vectors.index_select(0, near.target) * near.direction[:, None]).sum(-1)
         normed = self.norm(sites)
@@ -137,9 +166,18 @@ class GeometryLayer(nn.Module):
 
 
 class ResidualMLP(nn.Module):
-    """Blocks of two linear layers around a skip connection.
+    r"""Blocks of two linear layers with a skip connection.
 
-    Shapes: (..., size) to (..., size).
+    .. math:: x \leftarrow x + W_2\, \text{SiLU}(W_1\, \text{LayerNorm}(x))
+
+    Args:
+        size: Channels.
+        blocks: Number of blocks.
+        dropout: Dropout rate before the second linear layer.
+
+    Shapes:
+        - **input:** (..., size)
+        - **output:** (..., size)
     """
 
     def __init__(self, size: int, blocks: int, dropout: float) -> None:
@@ -162,23 +200,24 @@ class ResidualMLP(nn.Module):
 
 
 class FillingLayer(nn.Module):
-    r"""One message-passing step over the sites of the filled skeleton.
+    r"""A message-passing layer over the sites of a filling.
 
     .. math::
         m_{ij} &= \text{SiLU}(W_1 h_i + W_2 h_j + W_3 g_{ij}) \\
         h_i &\leftarrow h_i + \phi_h(h_i, \textstyle\sum_j m_{ij}, c)
 
-    with c the crystal as a whole.
-
-    Linear layers over several inputs are split into terms, so that those of a site run once a site
-    instead of once a pair.
+    where :math:`c` is the embedding of the whole crystal and :math:`g_{ij}` are the scalars of a
+    pair. A linear layer over several inputs is a sum of terms, so that the terms of a site are
+    computed once per site instead of once per pair.
 
     Args:
-        hidden: channels H of sites and pairs.
-        crystal: channels G of the crystal.
-        dropout: in the update.
+        hidden: Channels H of sites and pairs.
+        crystal: Channels G of the crystal.
+        dropout: Dropout rate of the update.
 
-    Shapes: sites (K, s, H), crystals (K, S, G), pairs (p, H).
+    Shapes:
+        - **input:** sites (K, s, H), crystals (K, S, G), p pairs
+        - **output:** sites (K, s, H)
     """
 
     def __init__(self, hidden: int, crystal: int, dropout: float) -> None:
@@ -211,9 +250,17 @@ class FillingLayer(nn.Module):
 
 
 class CrystalLayer(nn.Module):
-    r"""What the crystal as a whole learns of its filled sites: :math:`c + \phi_c(c, \bar h)`.
+    r"""An update of the embedding of the whole crystal from its filled sites.
 
-    Shapes: crystals (K, S, G), sites (K, s, H).
+    .. math:: c \leftarrow c + \phi_c(c, \text{mean}_i\, h_i)
+
+    Args:
+        hidden: Channels H of sites.
+        crystal: Channels G of the crystal.
+
+    Shapes:
+        - **input:** crystals (K, S, G), sites (K, s, H)
+        - **output:** crystals (K, S, G)
     """
 
     def __init__(self, hidden: int, crystal: int) -> None:
@@ -225,23 +272,27 @@ class CrystalLayer(nn.Module):
 
 
 class EGNN(Encoder):
-    """A trunk that reads the empty skeleton once, and layers that read its fillings.
+    """Equivariant layers on the empty skeleton, followed by layers on its fillings.
+
+    The geometry layers run once per skeleton; all of its K fillings share their result.
 
     Args:
         n_elements: V.
-        hidden: channels H of sites and pairs.
-        vectors: vector channels of the trunk.
-        geometry_layers: steps on the empty skeleton, shared by its K fillings.
-        crystal: channels G of the crystal as a whole.
-        crystal_layers: residual blocks on them, on the empty skeleton.
-        filling_layers: steps on each filling.
-        dropout: in the updates of crystals and fillings.
+        hidden: Channels H of sites and pairs.
+        vectors: Vector channels of the geometry layers.
+        geometry_layers: Number of layers on the empty skeleton.
+        crystal: Channels G of the whole crystal.
+        crystal_layers: Number of residual blocks on the whole crystal.
+        filling_layers: Number of layers on each filling.
+        dropout: Dropout rate of the updates of crystals and fillings.
 
-    Shapes: codes (K, s) to embeddings (K, s, hidden).
+    Shapes:
+        - **input:** codes (K, s)
+        - **output:** embeddings (K, s, hidden)
     """
 
     Readout = SiteReadout
-    # Channels that tell a site's place in the order of the source: none.
+    # Channels that encode the index of a site; subclasses may read it.
     index_size = 0
 
     def __init__(
@@ -259,15 +310,15 @@ class EGNN(Encoder):
         super().__init__()
         self.size = hidden
         self.vectors = vectors
-        told = self.index_size
+        index_size = self.index_size
         self.distance = FourierFeatures(8.0, 0.3, 24)
         self.scale = FourierFeatures(8.0, 0.05, 28)
         self.displacement = FourierFeatures(4.0, 0.2, 10)
         features = self.scale.size + 2 * self.distance.size + 2 * self.displacement.size + 1
-        self.pair = mlp(features + 2 * told, hidden, hidden)
+        self.pair = mlp(features + 2 * index_size, hidden, hidden)
         self.value = nn.Linear(features, crystal)
         self.gate = nn.Linear(hidden, crystal)
-        self.site = mlp(self.scale.size + hidden + told, hidden, hidden)
+        self.site = mlp(self.scale.size + hidden + index_size, hidden, hidden)
         self.trunk = nn.ModuleList([GeometryLayer(hidden, vectors) for _ in range(geometry_layers)])
         self.whole = nn.Linear(crystal + self.scale.size, crystal)
         self.crystal = ResidualMLP(crystal, crystal_layers, dropout)
@@ -282,13 +333,13 @@ class EGNN(Encoder):
         self.final = nn.LayerNorm(hidden)
 
     def index(self, batch: SkeletonBatch) -> Tensor:
-        """What a site is told of its place in the order of the source, (s, ``index_size``)."""
+        """Return the encoding of each site's index, (s, ``index_size``); none in this class."""
         return batch.frac_coords.new_zeros(len(batch.owner), 0)
 
     def geometry(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor, Neighbors]:
-        """Of the empty skeletons: sites (s, H), crystals (S, G) and neighbors."""
+        """Embed the empty skeletons: sites (s, H), crystals (S, G) and the pairs of sites."""
         pairs = near_pairs(batch)
-        told = self.index(batch)
+        index = self.index(batch)
         scale = self.scale((batch.volume / batch.n_sites).pow(1 / 3))
         shift = (pairs.offset.square().sum(-1) + 1e-12).sqrt()
         crystal = batch.owner[pairs.source]
@@ -303,8 +354,8 @@ class EGNN(Encoder):
             ],
             -1,
         )
-        one, other = told.index_select(0, pairs.source), told.index_select(0, pairs.target)
-        scalars = self.pair(torch.cat([features, one + other, one * other], -1))
+        source, target = index.index_select(0, pairs.source), index.index_select(0, pairs.target)
+        scalars = self.pair(torch.cat([features, source + target, source * target], -1))
         fade = pairs.fade[:, None]
         direction = pairs.offset / (shift[:, None] + _FINEST)
         offset = pairs.offset * (log_scaled(shift) / shift)[:, None]
@@ -317,18 +368,18 @@ class EGNN(Encoder):
             fade=fade.repeat(2, 1),
         )
         around = near.gather(scalars.repeat(2, 1), len(batch.owner))
-        sites = self.site(torch.cat([scale.index_select(0, batch.owner), around, told], -1))
+        sites = self.site(torch.cat([scale.index_select(0, batch.owner), around, index], -1))
         vectors = offset.new_zeros(len(batch.owner), self.vectors, 3)
         for layer in self.trunk:
             sites, vectors = layer(sites, vectors, near)
-        # A product lets a pair's kind choose what is read of it.
+        # The product lets the scalars of a pair select among its features.
         read = self.value(features) * self.gate(F.silu(scalars)) * fade
         pooled = sum_at(read, crystal, len(batch), 0) / batch.n_sites[:, None]
         crystals = self.crystal(self.whole(torch.cat([pooled, scale], -1)))
         return sites, crystals, near
 
     def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
-        """Site embeddings (K, s, H) of K fillings (K, s) in codes: 0 empty, 1 to V."""
+        """Embed the sites of K fillings; see ``Encoder.forward``."""
         geometry, crystals, near = self.geometry(batch)
         sites = geometry + self.element(elements)
         crystals = self.crystal_norm(crystals).expand(len(elements), -1, -1)

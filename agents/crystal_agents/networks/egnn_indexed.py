@@ -1,4 +1,4 @@
-"""Our network, told each site's number as the paper's network is through its focus vector."""
+"""The network ``egnn-indexed``: ``egnn`` with the index of each site as an input."""
 
 import torch
 from torch import Tensor
@@ -6,28 +6,32 @@ from torch import Tensor
 from crystal_agents.networks.egnn import EGNN
 from crystal_agents.networks.graph_batch import SkeletonBatch
 
-# Wavelengths of the sines and cosines of a site's number: 4 to 128 sites.
+# Number of wavelengths in the encoding of a site's index: 4, 8, …, 128 sites.
 _WAVES = 6
 
 
 class EGNNIndexed(EGNN):
-    """EGNN whose sites know their index in the order of the source.
+    r"""EGNN whose sites have an encoding of their index as an additional input.
 
-    It can use what a source's convention gives away: in CDVAE's files of Perov-5 the odd anion
-    stands on X1, never on its mirror image X2. The order of the sites matters to it.
+    .. math:: \text{index}(n) = [\sin(2\pi n/2^k),\ \cos(2\pi n/2^k)]_{k = 2, \ldots, 7}
+
+    The network depends on the order of the sites and can use conventions of the data's origin: in
+    CDVAE's files of Perov-5, the odd anion is always on X1 and never on the equivalent site X2.
 
     Args:
         n_elements: V.
-        hidden, vectors, geometry_layers, crystal, crystal_layers, filling_layers, dropout: as of
+        hidden, vectors, geometry_layers, crystal, crystal_layers, filling_layers, dropout: See
             ``EGNN``.
 
-    Shapes: codes (K, s) to embeddings (K, s, hidden).
+    Shapes:
+        - **input:** codes (K, s)
+        - **output:** embeddings (K, s, hidden)
     """
 
     index_size = 2 * _WAVES
 
     def index(self, batch: SkeletonBatch) -> Tensor:
-        """Sines and cosines of the sites' numbers, (s, 12)."""
+        """Return sines and cosines of the site indices, (s, 12)."""
         wave = 2 * torch.pi / 2 ** torch.arange(2, 2 + _WAVES, device=batch.index.device)
         phase = batch.index[:, None] * wave.to(batch.lattice.dtype)
         return torch.cat([phase.sin(), phase.cos()], -1)

@@ -1,4 +1,4 @@
-"""The paper's network: EGNN on the edges inside the cell, read out as a mean over sites."""
+"""The network ``egnn-paper``: EGNN on the edges inside the cell, with the paper's readout."""
 
 import itertools
 from typing import cast
@@ -13,7 +13,7 @@ from crystal_agents.networks.readouts import GraphReadout
 
 
 def padded_size(n: int) -> int:
-    """Round up to seven significant bits: as it is below 128, else by 1.6 % at most."""
+    """Round up to seven significant bits: no change below 128, at most 1.6 % above."""
     step = 1 << max(0, n.bit_length() - 7)
     return -(-n // step) * step
 
@@ -30,14 +30,15 @@ class EGNNConv(nn.Module):
         x_i &\leftarrow x_i + \text{mean}_j\, (x_i - x_j)\, \phi_x(m_{ij}) \\
         h_i &\leftarrow \phi_h(h_i, \textstyle\sum_j m_{ij})
 
-    What the first linear layers of :math:`\phi_e` and :math:`\phi_h` make of :math:`h_i` and
-    :math:`h_j` is the same on all edges of a site. ``site_terms`` are these three products, made
-    once for each site; ``pass_messages`` goes on from them.
+    The first linear layers of :math:`\phi_e` and :math:`\phi_h` multiply :math:`h_i` and
+    :math:`h_j` by weights that are the same for all edges of a site. ``site_terms`` returns the
+    weights of these three products, which are computed once per site; ``pass_messages`` uses the
+    products.
 
     Args:
-        size_in: channels of h before the layer.
-        hidden: channels of the messages.
-        size_out: channels of h behind it.
+        size_in: Channels of h in the input.
+        hidden: Channels of the messages.
+        size_out: Channels of h in the output.
 
     Shapes:
         - **input:** h (K, s, size_in), x (K, s, 3) in Å, edge indices (2, m)
@@ -55,7 +56,7 @@ class EGNNConv(nn.Module):
         self.phi_h = nn.Sequential(
             nn.Linear(size_in + hidden, hidden), nn.SiLU(), nn.Linear(hidden, size_out)
         )
-        # A large first move would throw the sites apart: the authors' own choice of gain.
+        # The authors' gain: large initial displacements would drive the sites apart.
         nn.init.xavier_uniform_(self.phi_x_last.weight, gain=0.001)
 
     def forward(self, h: Tensor, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +64,9 @@ class EGNNConv(nn.Module):
         return self.phi_h[2](inner), x
 
     def site_terms(self) -> tuple[Tensor, Tensor]:
-        r"""The linear layer from h to what it adds to each edge's target, source and own update.
+        r"""Return the linear layer from h to its terms in messages and in the update.
+
+        The terms are those of an edge's target, of its source, and of the site's own update.
 
         Returns:
             Weight (3 hidden, size_in) and bias (3 hidden,).
@@ -71,35 +74,36 @@ class EGNNConv(nn.Module):
         edge, update = _linear(self.phi_e, 0), _linear(self.phi_h, 0)
         target, source, _ = edge.weight.split([self.size_in, self.size_in, 1], 1)
         weight = torch.cat([target, source, update.weight[:, : self.size_in]])
-        # An edge has one target, so phi_e's bias may come with it.
+        # Each edge has one target, so the target's term can include the bias of phi_e.
         return weight, torch.cat([edge.bias, torch.zeros_like(edge.bias), update.bias])
 
     def pass_messages(
         self, terms: Tensor, x: Tensor, edges: Tensor, shift: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        r"""From the site terms to the hidden layer of :math:`\phi_h` and the new positions.
+        r"""Compute the hidden layer of :math:`\phi_h` and the new positions from the site terms.
 
         Args:
-            terms: (K, s, 3 hidden).
-            x: positions in Å, (K, s, 3).
-            edges: indices of source and target, (2, m).
-            shift: from the source's cell to the target's in Å, (m, 3); all in one cell without it.
+            terms: Products of ``site_terms`` and h, (K, s, 3 hidden).
+            x: Positions in Å, (K, s, 3).
+            edges: Indices of sources and targets, (2, m).
+            shift: Vectors from the cell of the source to the cell of the target in Å, (m, 3)
+                (default: all edges are inside one cell).
 
         Returns:
-            (K, s, hidden) and x.
+            The hidden layer, (K, s, hidden), and x, (K, s, 3).
         """
         source, target = edges
         n_sites = x.shape[-2]
         of_target, of_source, of_update = terms.chunk(3, -1)
-        apart = x.index_select(1, target) - x.index_select(1, source)
+        vectors = x.index_select(1, target) - x.index_select(1, source)
         if shift is not None:
-            apart = apart + shift
+            vectors = vectors + shift
         sites = of_target.index_select(1, target) + of_source.index_select(1, source)
-        # The distance enters by no matrix product: mixed precision would take it in 16 bits.
-        square = apart.square().sum(-1, keepdim=True)
+        # No matrix product, because mixed precision would round the distances to 16 bits.
+        square = vectors.square().sum(-1, keepdim=True)
         by_distance = _linear(self.phi_e, 0).weight[:, -1]
         message = self.phi_e[1:](torch.addcmul(sites, square, by_distance))
-        move = sum_at(apart * self.phi_x_last(self.phi_x(message)), target, n_sites, 1)
+        move = sum_at(vectors * self.phi_x_last(self.phi_x(message)), target, n_sites, 1)
         x = x + move / torch.bincount(target, minlength=n_sites).clamp_min(1)[:, None]
         gathered = sum_at(message, target, n_sites, 1)
         update = F.linear(gathered, _linear(self.phi_h, 0).weight[:, self.size_in :])
@@ -107,20 +111,23 @@ class EGNNConv(nn.Module):
 
 
 class EGNNPaper(Encoder):
-    """Four equivariant layers, hidden 256, output 128, on the edges inside the cell.
+    """The paper's network: four ``EGNNConv`` layers on the edges inside the cell.
 
-    The last three settings depart from the paper, one thing each.
+    Each of the settings ``periodic``, ``coordinates`` and ``focus_as_index`` is one change to the
+    paper's network.
 
     Args:
-        n_elements: V; sites are one-hot over V + 1 (0: empty).
-        hidden: channels of the inner layers and of all messages.
-        size_h: channels of h behind the last layer.
-        layers: number of layers.
-        periodic: messages also pass along the edges that cross the cell's faces.
-        coordinates: the readout sees x beside h.
-        focus_as_index: the readout is told the focus as a number; see ``GraphReadout``.
+        n_elements: V; sites are one-hot over V + 1 codes, 0 for an empty site.
+        hidden: Channels of the inner layers and of all messages.
+        size_h: Channels of h in the output of the last layer.
+        layers: Number of layers.
+        periodic: Also pass messages along the edges that cross faces of the cell.
+        coordinates: Concatenate the positions x to h for the readout.
+        focus_as_index: Give the readout the focus as one number; see ``GraphReadout``.
 
-    Shapes: codes (K, s) to embeddings [h, x] (K, s, size_h + 3), x in Å; without coordinates h.
+    Shapes:
+        - **input:** codes (K, s)
+        - **output:** embeddings [h, x] (K, s, size_h + 3), x in Å; h alone without ``coordinates``
     """
 
     Readout = GraphReadout
@@ -149,17 +156,17 @@ class EGNNPaper(Encoder):
         return GraphReadout(self.size, n_elements, max_sites, focus_as_index=self.focus_as_index)
 
     def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
-        # One site more, at which the edges end that are there for their number alone.
+        # One additional site, at which the padding edges start and end.
         elements = F.pad(elements, (0, 1))
         x = F.pad(batch.positions, (0, 0, 0, 1)).expand(len(elements), -1, -1)
         edges, shift = self._edges(batch)
         first, *others = cast(list[EGNNConv], list(self.layers))
         weight, bias = first.site_terms()
-        # A product with one-hot rows picks columns of the weight.
+        # The product with one-hot rows selects columns of the weight.
         inner, x = first.pass_messages(F.embedding(elements, weight.T) + bias, x, edges, shift)
         last = _linear(first.phi_h, 2)
         for layer in others:
-            # Two linear layers on end are one: h itself is needed behind the last layer alone.
+            # Two consecutive linear layers are merged: only the last layer needs h itself.
             weight, bias = layer.site_terms()
             terms = F.linear(inner, weight @ last.weight, bias + weight @ last.bias)
             inner, x = layer.pass_messages(terms, x, edges, shift)
@@ -168,11 +175,11 @@ class EGNNPaper(Encoder):
         return torch.cat([h, x[:, :-1]], -1) if self.coordinates else h
 
     def _edges(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor | None]:
-        """Those that messages pass along, (2, m), and their shifts in Å, (m, 3).
+        """Return the edges of the messages, (2, m), and their shifts in Å, (m, 3).
 
-        Padded by edges from site s, behind the last, to itself: training batches, whose edges
-        differ by a few in number, would ask for memory of another size at each step, and the heap
-        of a long training on the CPU would break into pieces until it is four times as large.
+        Edges from the additional site s to itself pad them to one of a few sizes. Without padding,
+        training batches would allocate tensors of slightly different sizes at each step, which
+        fragments the heap: it grows to four times its size in a long training on the CPU.
         """
         edges, shift = batch.in_cell_edges, None
         if self.periodic:

@@ -1,4 +1,4 @@
-"""What every network is."""
+"""The interface of all networks."""
 
 import abc
 from typing import ClassVar
@@ -10,27 +10,36 @@ from crystal_agents.networks.readouts import GraphReadout, SiteReadout
 
 
 class Encoder(nn.Module, abc.ABC):
-    """A network from fillings of skeletons to embeddings of their sites.
+    """A network that maps fillings of skeletons to embeddings of their sites.
 
-    Its keyword arguments are its settings; a subclass is made known in ``ENCODERS``.
+    The keyword arguments of a subclass are its settings. To use a new subclass by name, add it to
+    ``crystal_agents.networks.registry.ENCODERS``.
 
     Attributes:
-        size: channels D of the embeddings.
-        Readout: the kind of what stands behind it.
+        size: Channels D of the embeddings.
+        Readout: Class of the readout that follows the encoder.
     """
 
     size: int
     Readout: ClassVar[type[GraphReadout] | type[SiteReadout]]
 
     def make_readout(self, n_elements: int, max_sites: int) -> GraphReadout | SiteReadout:
-        """What stands behind it, with fresh weights; settings may have a say in it.
+        """Return a new readout for the embeddings of this encoder.
 
         Args:
             n_elements: V.
-            max_sites: N, sites of the largest cell.
+            max_sites: N, the number of sites of the largest cell.
         """
         return self.Readout(self.size, n_elements, max_sites)
 
     @abc.abstractmethod
     def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
-        """Embeddings (K, s, D) of K fillings (K, s), in codes: 0 empty, 1 to V."""
+        """Embed the sites of K fillings.
+
+        Args:
+            batch: The skeletons, with s sites in total.
+            elements: Codes, int64 (K, s): 0 for an empty site, 1 to V for an element.
+
+        Returns:
+            Embeddings, (K, s, D).
+        """

@@ -1,4 +1,4 @@
-"""The paper's comparison: graph convolutions in the place of the equivariant network."""
+"""The network ``gcn``: graph convolutions, with which the paper compares its network."""
 
 import itertools
 from typing import cast
@@ -14,18 +14,25 @@ from crystal_agents.networks.readouts import GraphReadout
 
 
 class GCN(Encoder):
-    """Graph convolutions (Kipf & Welling, 2017) on the edges inside the cell.
+    r"""Graph convolutions (Kipf & Welling, 2017) on the edges inside the cell.
 
-    The site positions stand beside the embeddings as in the equivariant network, but no layer moves
-    or reads them.
+    .. math::
+        h_i \leftarrow \text{ReLU}\Big(b + \sum_{j \in \mathcal N(i) \cup \{i\}}
+            \frac{W h_j}{\sqrt{d_i d_j}}\Big)
+
+    where :math:`d_i = 1 + |\mathcal N(i)|`; the last layer has no ReLU. The site positions are
+    concatenated to the embeddings as in the equivariant network, but the layers neither change nor
+    read them.
 
     Args:
-        n_elements: V; sites are one-hot over V + 1 (0: empty).
-        hidden: channels of the inner layers.
-        size_h: channels of the last layer.
-        layers: number of convolutions.
+        n_elements: V; sites are one-hot over V + 1 codes, 0 for an empty site.
+        hidden: Channels of the inner layers.
+        size_h: Channels of the last layer.
+        layers: Number of convolutions.
 
-    Shapes: codes (K, s) to embeddings (K, s, size_h + 3).
+    Shapes:
+        - **input:** codes (K, s)
+        - **output:** embeddings [h, x] (K, s, size_h + 3), x in Å
     """
 
     Readout = GraphReadout
@@ -36,7 +43,7 @@ class GCN(Encoder):
         super().__init__()
         self.n_codes = n_elements + 1
         sizes = [self.n_codes, *[hidden] * (layers - 1), size_h]
-        # PyG's layers hold the weights; the convolution itself is written out below.
+        # PyG's layers only store the weights; the convolution is computed below for K fillings.
         self.layers = nn.ModuleList([GCNConv(a, b) for a, b in itertools.pairwise(sizes)])
         self.size = size_h + 3
 
@@ -44,17 +51,17 @@ class GCN(Encoder):
         positions = batch.positions.expand(len(elements), -1, -1)
         n_sites = positions.shape[1]
         source, target = batch.in_cell_edges
-        # The normalisation is the same for all layers, and a product of two sites' factors.
+        # The normalization is the same in all layers: a product of factors of the two sites.
         scale = (1 + torch.bincount(target, minlength=n_sites)).to(positions.dtype).rsqrt()[:, None]
         first, *others = cast(list[GCNConv], list(self.layers))
 
         def convolve(h: Tensor, layer: GCNConv) -> Tensor:
             h = h * scale
-            # A site is its own neighbor: the sum over the others is added to it.
+            # Each site is its own neighbor, so the sum over the others is added to it.
             h = h.index_add(1, target, h.index_select(1, source))
             return h * scale + cast(Tensor, layer.bias)
 
-        # A product with one-hot rows picks columns of the weight.
+        # The product with one-hot rows selects columns of the weight.
         h = convolve(F.embedding(elements, first.lin.weight.T), first)
         for layer in others:
             h = convolve(layer.lin(F.relu(h)), layer)

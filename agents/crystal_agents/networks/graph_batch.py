@@ -1,7 +1,7 @@
-"""Skeletons as tensors: one store for a data set, and flat batches gathered from it.
+"""Skeletons as tensors: a store of all skeletons, and batches gathered from it.
 
-A batch holds S skeletons with all their sites and edges laid end to end: no padding, no Python per
-graph. States of the same skeletons are a leading axis K on top: fillings are ``(K, sites)``.
+A batch has the sites and edges of S skeletons concatenated, without padding and without a Python
+loop over graphs. Several states of the same skeletons are a leading axis K: fillings are (K, s).
 """
 
 from collections.abc import Mapping
@@ -13,29 +13,45 @@ from torch import Tensor
 
 
 def sum_at(values: Tensor, index: Tensor, length: int, dim: int) -> Tensor:
-    """Sums of ``values`` with the same ``index`` along ``dim``, which becomes ``length`` long."""
+    """Sum the values that have the same index along a dimension.
+
+    Args:
+        values: Any shape.
+        index: Index in the result of each entry along ``dim``, int64.
+        length: Size of the result along ``dim``.
+        dim: The dimension.
+    """
     shape = list(values.shape)
     shape[dim] = length
     return values.new_zeros(shape).index_add(dim, index, values)
 
 
 def cartesian(frac: Tensor, lattice: Tensor) -> Tensor:
-    """Fractional (m, 3) to Cartesian (m, 3); lattices (m, 3, 3).
+    """Convert fractional to Cartesian coordinates.
 
-    Written without a matrix product: automatic mixed precision would take it in 16 bits, and what
-    tells elements apart are hundredths of an Å.
+    There is no matrix product, because automatic mixed precision would round it to 16 bits, and
+    differences of 0.01 Å distinguish elements.
+
+    Args:
+        frac: Fractional coordinates, (m, 3).
+        lattice: Row vectors in Å, (m, 3, 3).
+
+    Returns:
+        Cartesian coordinates in Å, (m, 3).
     """
     return (frac[:, :, None] * lattice).sum(1)
 
 
 def lattice_vectors(parameters: Tensor) -> Tensor:
-    """Row vectors of cells in the standard orientation, as ``crystal_gym.crystals.skeleton.lattice_matrix``.
+    """Compute the row vectors of cells in the standard orientation.
+
+    The result equals that of ``crystal_gym.crystals.skeleton.lattice_matrix``.
 
     Args:
-        parameters: lengths in Å and angles in degrees, (..., 6).
+        parameters: Lengths in Å and angles in degrees, (..., 6).
 
     Returns:
-        (..., 3, 3) in Å.
+        Row vectors in Å, (..., 3, 3).
     """
     a, b, c = parameters[..., :3].unbind(-1)
     radians = torch.deg2rad(parameters[..., 3:])
@@ -56,21 +72,21 @@ def lattice_vectors(parameters: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class SkeletonBatch:
-    """S skeletons end to end: s sites and m edges in all.
+    """S skeletons, with s sites and m edges in total.
 
     Attributes:
-        n_sites: sites of each skeleton, int64 (S,).
-        first: index of each skeleton's first site, int64 (S,).
-        owner: the skeleton of each site, int64 (s,).
-        index: each site's number within its skeleton, int64 (s,).
-        parameters: lattice lengths in Å and angles in degrees, (S, 6).
-        lattice: row vectors in Å, (S, 3, 3).
-        frac_coords: fractional coordinates, (s, 3).
-        edge_source: index of each edge's source among all sites, int64 (m,); edges are ordered by
-            source and target.
-        edge_target: index of its target, int64 (m,).
-        edge_image: the target's cell relative to the source's, (m, 3).
-        max_sites: N, the padded size of the observations that the batch came from.
+        n_sites: Number of sites of each skeleton, int64 (S,).
+        first: Index of the first site of each skeleton among all sites, int64 (S,).
+        owner: Skeleton of each site, int64 (s,).
+        index: Index of each site within its skeleton, int64 (s,).
+        parameters: Lattice lengths in Å and angles in degrees, (S, 6).
+        lattice: Row vectors in Å, (S, 3, 3).
+        frac_coords: Fractional coordinates, (s, 3).
+        edge_source: Index of the source of each edge among all sites, int64 (m,). The edges are
+            ordered by source and target.
+        edge_target: Index of the target of each edge among all sites, int64 (m,).
+        edge_image: Cell of the target relative to that of the source, (m, 3).
+        max_sites: N, the padded number of sites in the store.
     """
 
     n_sites: Tensor
@@ -90,7 +106,7 @@ class SkeletonBatch:
 
     @property
     def edge_vectors(self) -> Tensor:
-        """From each edge's source to its target's image, in Å, (m, 3)."""
+        """The vector of each edge from its source to its target image in Å, (m, 3)."""
         shift = (
             self.frac_coords[self.edge_target]
             + self.edge_image
@@ -100,42 +116,42 @@ class SkeletonBatch:
 
     @property
     def in_cell_edges(self) -> Tensor:
-        """Indices of the edges that do not cross the cell's faces, (2, l): the paper's graph."""
+        """Sources and targets of the edges inside the cell, which are the paper's graph, (2, l)."""
         inside = (self.edge_image == 0).all(-1)
         return torch.stack([self.edge_source[inside], self.edge_target[inside]])
 
     @property
     def positions(self) -> Tensor:
-        """Cartesian site positions in Å, (s, 3)."""
+        """The positions of the sites in Å, (s, 3)."""
         return cartesian(self.frac_coords, self.lattice[self.owner])
 
     @property
     def volume(self) -> Tensor:
-        """Of each cell, in Å³, (S,)."""
+        """The volume of each cell in Å³, (S,)."""
         a, b, c = self.lattice.unbind(-2)
         return (torch.linalg.cross(a, b) * c).sum(-1).abs()
 
     def flat(self, padded: Tensor) -> Tensor:
-        """Per-site values (..., S, N) as (..., s), padding dropped."""
+        """Remove the padding of values of the sites, (..., S, N) to (..., s)."""
         return padded[..., self.owner, self.index]
 
     def flat_focus(self, focus: Tensor) -> Tensor:
-        """Site numbers (..., S) within their skeletons as indices among all sites."""
+        """Convert site indices within the skeletons, (..., S), to indices among all sites."""
         return self.first + focus
 
     def mean_over_sites(self, values: Tensor) -> Tensor:
-        """Mean over each skeleton's sites: (..., s, d) to (..., S, d)."""
+        """Average values over the sites of each skeleton, (..., s, d) to (..., S, d)."""
         return sum_at(values, self.owner, len(self), -2) / self.n_sites[:, None]
 
 
 class SkeletonStore:
-    """Skeletons of one data set on one device, from which batches are gathered.
+    """Skeletons on one device, from which batches are gathered.
 
     Args:
         arrays: ``n_sites`` (C,), ``frac_coords`` (C, N, 3), ``parameters`` (C, 6) and ``edges``
             (C, E, 5) padded with -1, as in a ``CrystalCollection`` or a batch of observations.
-        device: where the tensors live.
-        dtype: floating-point type of coordinates and lattices.
+        device: The device of the tensors.
+        dtype: Floating-point type of coordinates and lattices.
     """
 
     def __init__(
@@ -157,11 +173,15 @@ class SkeletonStore:
 
     @property
     def max_sites(self) -> int:
-        """N, the sites of the largest cell."""
+        """N, the padded number of sites."""
         return self.frac_coords.shape[1]
 
     def batch(self, rows: Tensor | None = None) -> SkeletonBatch:
-        """The skeletons of these rows (S,), in this order; all of them by default."""
+        """Gather skeletons in a batch.
+
+        Args:
+            rows: Rows of the store in the order of the batch, (S,) (default: all).
+        """
         rows = torch.arange(len(self), device=self.n_sites.device) if rows is None else rows
         n_sites = self.n_sites[rows]
         first = n_sites.cumsum(0) - n_sites

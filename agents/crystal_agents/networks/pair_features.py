@@ -1,4 +1,4 @@
-"""Pairs of sites, described by smooth averages over their periodic images."""
+"""Pairs of sites, described by smooth averages over periodic images."""
 
 import itertools
 from typing import NamedTuple
@@ -8,34 +8,34 @@ from torch import Tensor
 
 from crystal_agents.networks.graph_batch import SkeletonBatch, cartesian
 
-# All lengths below in units of the cube root of the volume per site.
-# Width of the Gaussian by which images count: an image as much nearer leads by e^(1/2).
+# Lengths are in units of the cube root of the volume per site.
+# Standard deviation of the Gaussian weight of an image.
 _WIDTH = 0.45
-# Mean distance from which a pair fades, and at which it ends.
-_FADES, _ENDS = 1.6, 2.0
-# Pairs whose images are laid out at once: 27 each, about 100 MB.
+# Mean distances at which a pair starts to fade and at which its fade is 0.
+_FADE_START, _FADE_END = 1.6, 2.0
+# Maximum number of pairs whose images are computed together; 27 images each, about 100 MB.
 _CHUNK = 2**18
-# Rounds of reduction of a cell; the most skew cells of databases need three.
-_SWEEPS = 8
+# Maximum number of rounds of cell reduction; the most skewed cells in databases need three.
+_ROUNDS = 8
 
 
 class Pairs(NamedTuple):
-    r"""The p pairs of different sites that lie near each other, each once, source before target.
+    r"""The p pairs of different sites that are close to each other, each once, source < target.
 
-    With the images :math:`r_k` of the target seen from the source, and
-    :math:`w_k \propto \exp(-|r_k|^2 / 2\sigma^2)` that sum to one, where :math:`\sigma` is a fixed
-    share of the distance between sites:
+    :math:`r_k` are the vectors from the source to the images k of the target. Their weights
+    :math:`w_k \propto \exp(-|r_k|^2 / 2\sigma^2)` have sum 1; :math:`\sigma` is proportional to the
+    cube root of the volume per site. All features change smoothly with the coordinates, because
+    images gain and lose weight gradually, whereas edges appear and disappear at once.
 
     Attributes:
-        source: site indices, int64 (p,).
-        target: site indices, int64 (p,).
-        offset: :math:`\sum_k w_k r_k` in Å, (p, 3): nought where the target is surrounded evenly.
-        distance: :math:`\sum_k w_k |r_k|` in Å, (p,).
-        spread: standard deviation of the :math:`|r_k|` in Å, (p,).
-        images: how many images count, :math:`1 / \sum_k w_k^2`, (p,).
-        fade: 1 for near pairs, 0 where they end, (p,).
-
-    All of it changes smoothly with the coordinates: no image enters or leaves at once, as edges do.
+        source: Site indices, int64 (p,).
+        target: Site indices, int64 (p,).
+        offset: Mean vector :math:`\sum_k w_k r_k` in Å, (p, 3); zero if the images of the target
+            surround the source symmetrically.
+        distance: Mean distance :math:`\sum_k w_k |r_k|` in Å, (p,).
+        spread: Standard deviation of the distances :math:`|r_k|` in Å, (p,).
+        images: Effective number of images, :math:`1 / \sum_k w_k^2`, (p,).
+        fade: 1 for close pairs, decreasing smoothly to 0 at the cutoff, (p,).
     """
 
     source: Tensor
@@ -49,18 +49,21 @@ class Pairs(NamedTuple):
 
 @torch.no_grad()
 def near_pairs(batch: SkeletonBatch) -> Pairs:
-    """The pairs of every skeleton of a batch, ordered by source and target.
+    """Compute the close pairs of all skeletons of a batch, ordered by source and target.
 
-    Images are sought in the 27 cells around the nearest by the fractional coordinates of a reduced
-    cell, in which all that count lie.
+    The images are those in the 27 cells around the nearest image in a reduced cell, which include
+    all images with a considerable weight.
+
+    Args:
+        batch: The skeletons.
     """
     device = batch.owner.device
     partners = batch.n_sites[batch.owner]
     source = torch.arange(len(batch.owner), device=device).repeat_interleave(partners)
     before = (partners.cumsum(0) - partners)[source]
     target = batch.first[batch.owner[source]] + torch.arange(len(source), device=device) - before
-    other = source < target
-    source, target = source[other], target[other]
+    ordered = source < target
+    source, target = source[ordered], target[ordered]
     cells = _reduced(batch)
     parts = [
         _describe(batch, cells, i, j)
@@ -72,16 +75,19 @@ def near_pairs(batch: SkeletonBatch) -> Pairs:
 class _Cells(NamedTuple):
     """Reduced cells.
 
-    ``lattice``: (S, 3, 3) in Å; ``into``: the change of fractional coordinates, (S, 3, 3);
-    ``unit``: cube root of the volume per site in Å, (S,).
+    Attributes:
+        lattice: Row vectors in Å, (S, 3, 3).
+        transform: Matrices from fractional coordinates to those of the reduced cell, (S, 3, 3).
+        unit: Cube root of the volume per site in Å, (S,).
     """
 
     lattice: Tensor
-    into: Tensor
+    transform: Tensor
     unit: Tensor
 
 
 def _reduced(batch: SkeletonBatch) -> _Cells:
+    """Reduce the cells of all skeletons."""
     change = _reduction(batch.lattice)
     return _Cells(
         _product(change, batch.lattice),
@@ -91,20 +97,20 @@ def _reduced(batch: SkeletonBatch) -> _Cells:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Products of small matrices, in full precision whatever automatic mixed precision says."""
+    """Multiply small matrices in full precision, also under automatic mixed precision."""
     return (a[..., None] * b[..., None, :, :]).sum(-2)
 
 
 def _reduction(lattice: Tensor) -> Tensor:
-    """Unimodular (S, 3, 3) that take lattices to others with short vectors at wide angles."""
+    """Compute unimodular matrices (S, 3, 3) that reduce lattices to short row vectors."""
     change = torch.eye(3, device=lattice.device, dtype=lattice.dtype).repeat(len(lattice), 1, 1)
-    for _ in range(_SWEEPS):
+    for _ in range(_ROUNDS):
         before = change.clone()
         for i, j in itertools.permutations(range(3), 2):
             vectors = _product(change, lattice)
-            along = (vectors[:, i] * vectors[:, j]).sum(-1) / vectors[:, j].square().sum(-1)
-            # A tie, as of a hexagonal cell, stays as it is.
-            times = torch.where(along.abs() > 0.5 + 1e-4, along.round(), 0.0)
+            projection = (vectors[:, i] * vectors[:, j]).sum(-1) / vectors[:, j].square().sum(-1)
+            # Ties, as in hexagonal cells, do not change the cell.
+            times = torch.where(projection.abs() > 0.5 + 1e-4, projection.round(), 0.0)
             change[:, i] -= times[:, None] * change[:, j]
         if torch.equal(change, before):
             break
@@ -112,10 +118,11 @@ def _reduction(lattice: Tensor) -> Tensor:
 
 
 def _describe(batch: SkeletonBatch, cells: _Cells, source: Tensor, target: Tensor) -> Pairs:
+    """Compute the features of pairs (q,), and keep those within the cutoff."""
     owner = batch.owner[source]
     unit = cells.unit[owner]
     shift = batch.frac_coords[target] - batch.frac_coords[source]
-    shift = cartesian(shift, cells.into[owner])
+    shift = cartesian(shift, cells.transform[owner])
     step = torch.tensor([-1.0, 0.0, 1.0], device=shift.device, dtype=shift.dtype)
     shift = (shift - shift.round())[:, None] + torch.cartesian_prod(step, step, step)
     vectors = cartesian(shift.flatten(0, 1), cells.lattice[owner].repeat_interleave(27, 0))
@@ -124,9 +131,9 @@ def _describe(batch: SkeletonBatch, cells: _Cells, source: Tensor, target: Tenso
     weight = (-squares / (2 * (_WIDTH * unit[:, None]).square())).softmax(1)
     lengths = squares.sqrt()
     distance = (weight * lengths).sum(1)
-    beyond = (distance / unit - _FADES) / (_ENDS - _FADES)
-    fade = (1 + torch.cos(torch.pi * beyond.clamp(0, 1))) / 2
-    near = beyond < 1
+    progress = (distance / unit - _FADE_START) / (_FADE_END - _FADE_START)
+    fade = (1 + torch.cos(torch.pi * progress.clamp(0, 1))) / 2
+    near = progress < 1
     variance = (weight * (lengths - distance[:, None]).square()).sum(1)
     return Pairs(
         source[near],

@@ -1,4 +1,4 @@
-"""The networks by name: one file each, every one an encoder of sites with its readout."""
+"""Networks by name. Each is an encoder of sites with its readout, in a module of its own."""
 
 import inspect
 from typing import Any
@@ -21,10 +21,13 @@ ENCODERS: dict[str, type[Encoder]] = {
 
 
 def encoder_settings(name: str) -> dict[str, Any]:
-    """The settings of a network with their default values.
+    """Return the settings of a network with their default values.
+
+    Args:
+        name: A name of ``ENCODERS``.
 
     Raises:
-        UnknownNameError: no such network.
+        UnknownNameError: If there is no network with this name.
     """
     if name not in ENCODERS:
         raise UnknownNameError("network", name, ENCODERS)
@@ -33,16 +36,22 @@ def encoder_settings(name: str) -> dict[str, Any]:
 
 
 def make_encoder(name: str, n_elements: int, settings: dict[str, Any]) -> Encoder:
-    """A network with fresh weights.
+    """Return a network with random weights.
+
+    Args:
+        name: A name of ``ENCODERS``.
+        n_elements: V.
+        settings: Settings that differ from their defaults.
 
     Raises:
-        UnknownNameError: no such network.
-        CrystalGymError: a setting that the network does not have.
+        UnknownNameError: If there is no network with this name.
+        CrystalGymError: If the network has no setting with a given name.
     """
     known = encoder_settings(name)
     for setting in settings:
         if setting not in known:
             raise CrystalGymError(
-                f"The network {name!r} has no setting {setting!r}; it has {', '.join(known)}."
+                f"Expected settings of the network {name!r} ({', '.join(known)}), got {setting!r}. "
+                "Remove the setting."
             )
     return ENCODERS[name](n_elements, **settings)

@@ -1,4 +1,4 @@
-"""Which fillings a prototype can have: the combinations of what its sites were seen with."""
+"""The design space of a prototype: combinations of the elements that its sites have."""
 
 from dataclasses import dataclass
 
@@ -6,24 +6,24 @@ import numpy as np
 
 from crystal_agents.synthetic.prototype import NoPrototypeError
 
-# Two sites are independent when this share of the pairs of their elements was seen.
-_SEEN = 0.9
-# More fillings than this are not enumerated.
+# Two sites are independent if at least this fraction of the pairs of their elements occurs.
+_INDEPENDENT_FRACTION = 0.9
+# Maximum number of fillings that are enumerated.
 LARGEST = 200_000
 
 
 @dataclass(frozen=True, eq=False)
 class DesignSpace:
-    """All fillings that count as possible, each alike.
+    """All possible fillings of a prototype, with equal prior probability.
 
-    Sites whose elements were seen in nearly all pairs are filled independently; the others keep
-    the combinations that they were seen with. Perov-5: any cation on A, any on B, and one of seven
-    sets of anions on X, X, X.
+    Sites whose elements occur in nearly all pairs are filled independently. Other sites keep the
+    combinations that occur. Example: in Perov-5, A and B have any cation, and X, X, X have one of
+    seven combinations of anions.
 
     Attributes:
-        fillings: codes 1 to V, int64 (G, n).
-        elements: for each site, the codes that it can carry, ascending.
-        choices: ``fillings`` as positions in ``elements``, int64 (G, n).
+        fillings: Codes 1 to V, int64 (G, n).
+        elements: The possible codes of each site, ascending, int64 (V_s,) for each of n sites.
+        choices: ``fillings`` as indices in ``elements``, int64 (G, n).
     """
 
     fillings: np.ndarray
@@ -32,22 +32,25 @@ class DesignSpace:
 
     @classmethod
     def of(cls, codes: np.ndarray) -> "DesignSpace":
-        """The space spanned by known fillings, codes (C, n).
+        """Return the design space of known fillings.
+
+        Args:
+            codes: Codes of C fillings, (C, n).
 
         Raises:
-            NoPrototypeError: it is too large to be enumerated.
+            NoPrototypeError: If the space is too large to be enumerated.
         """
         blocks = _blocks(codes)
-        seen = [np.unique(codes[:, block], axis=0) for block in blocks]
-        size = int(np.prod([float(len(rows)) for rows in seen]))
+        combinations = [np.unique(codes[:, block], axis=0) for block in blocks]
+        size = int(np.prod([float(len(rows)) for rows in combinations]))
         if size > LARGEST:
             raise NoPrototypeError(
-                f"The sites' elements can be combined in {size:,} ways; at most {LARGEST:,} are "
-                "enumerated."
+                f"Expected at most {LARGEST:,} combinations of the elements of the sites, got "
+                f"{size:,}. Use a collection with fewer elements."
             )
-        picks = np.indices([len(rows) for rows in seen]).reshape(len(seen), -1)
+        picks = np.indices([len(rows) for rows in combinations]).reshape(len(blocks), -1)
         fillings = np.empty((size, codes.shape[1]), np.int64)
-        for block, rows, pick in zip(blocks, seen, picks, strict=True):
+        for block, rows, pick in zip(blocks, combinations, picks, strict=True):
             fillings[:, block] = rows[pick]
         elements = tuple(np.unique(column) for column in fillings.T)
         choices = np.stack(
@@ -59,7 +62,7 @@ class DesignSpace:
         return len(self.fillings)
 
     def choices_of(self, codes: np.ndarray) -> np.ndarray:
-        """Fillings (C, n), codes, as positions in ``elements``."""
+        """Convert codes of fillings, (C, n), to indices in ``elements``, int64 (C, n)."""
         return np.stack(
             [np.searchsorted(e, column) for e, column in zip(self.elements, codes.T, strict=True)],
             1,
@@ -67,14 +70,14 @@ class DesignSpace:
 
 
 def _blocks(codes: np.ndarray) -> list[list[int]]:
-    """Sites that are not independent of each other, gathered."""
+    """Group the sites so that sites in different blocks are independent."""
     n = codes.shape[1]
     block = list(range(n))
     for i in range(n):
         for j in range(i):
             pairs = len(np.unique(codes[:, [i, j]], axis=0))
             possible = len(np.unique(codes[:, i])) * len(np.unique(codes[:, j]))
-            if pairs < _SEEN * possible:
+            if pairs < _INDEPENDENT_FRACTION * possible:
                 old, new = block[i], block[j]
                 block = [new if b == old else b for b in block]
     return [[site for site in range(n) if block[site] == b] for b in dict.fromkeys(block)]

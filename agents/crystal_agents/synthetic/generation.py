@@ -1,4 +1,4 @@
-"""Synthetic crystals: what a density of known ones makes, each with the fillings that fit it."""
+"""Synthetic crystals, sampled from a density of known crystals, with their posterior."""
 
 import dataclasses
 import hashlib
@@ -35,24 +35,24 @@ from crystal_gym.utils.progress import progress_bar
 if TYPE_CHECKING:
     from crystal_datasets.transitions import Transitions
 
-# Raise when the same settings would give other crystals.
+# Part of the cache keys; increase it when the same settings give different crystals.
 FORMAT = 1
-# Crystals whose posterior is computed together.
+# Number of crystals whose posteriors are computed together.
 _CHUNK = 32
-# Synthetic coordinates may leave the range of the known ones by this share of it.
+# Synthetic coordinates may exceed the range of the known ones by this fraction of the range.
 _MARGIN = 0.02
 
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """How synthetic crystals are made.
+    """Settings of synthetic crystals.
 
     Attributes:
-        members: density networks of different seeds, whose mean is the density.
-        steps: of the fit of each.
-        per_filling: crystals for each filling of the design space.
-        candidates: most probable fillings kept with each crystal.
-        seed: of the fits and of the crystals.
+        members: Number of density networks with different seeds, which are averaged.
+        steps: Number of training steps of each network.
+        per_filling: Number of crystals for each filling of the design space.
+        candidates: Number of most probable fillings that are stored with each crystal.
+        seed: Seed of the networks and of the crystals.
     """
 
     members: int = 2
@@ -64,13 +64,14 @@ class SyntheticConfig:
 
 @dataclass(frozen=True, eq=False)
 class SyntheticCrystals:
-    """C crystals that a density model made, with its posterior of their fillings.
+    """C synthetic crystals with the posterior of their fillings.
 
     Attributes:
-        collection: the crystals as a collection of their own, split ``train`` throughout.
-        fillings: the design space, codes int64 (G, n).
-        candidates: the most probable fillings of each crystal, rows of ``fillings``, int32 (C, L).
-        probability: theirs, float16 (C, L), their sum 1 but for what lies beyond the L.
+        collection: The crystals as a collection; all are in the split ``train``.
+        fillings: Codes of the design space, int64 (G, n).
+        candidates: The L most probable fillings of each crystal, rows of ``fillings``, int32
+            (C, L).
+        probability: Probabilities of the candidates, float16 (C, L). Their sum is at most 1.
     """
 
     collection: CrystalCollection
@@ -83,24 +84,29 @@ class SyntheticCrystals:
 
 
 class SyntheticGenerator:
-    """Known crystals of one prototype, and p(geometry | elements) fitted to them.
+    """A generator of synthetic crystals, fitted to known crystals of one prototype.
 
     Args:
-        data: transitions of an expert; crystals and fillings are taken from them alone.
-        synthesis: settings.
-        folder: where the fitted members are kept (default: in the cache folder).
+        data: Transitions of an expert, the only origin of the known crystals and their fillings.
+        config: Settings (default: those of ``SyntheticConfig``).
+        folder: Folder of the fitted networks (default: in the cache folder).
+
+    Attributes:
+        prototype: The prototype of the known crystals.
+        space: The fillings that the known crystals make possible.
+        fingerprint: Digest of the known crystals, part of the cache keys.
 
     Raises:
-        NoPrototypeError: the crystals are not variations of one prototype.
+        NoPrototypeError: If the crystals are not variations of one prototype.
     """
 
     def __init__(
         self,
         data: "Transitions",
-        synthesis: SyntheticConfig | None = None,
+        config: SyntheticConfig | None = None,
         folder: Path | None = None,
     ) -> None:
-        self.synthesis = synthesis or SyntheticConfig()
+        self.config = config or SyntheticConfig()
         self.vocabulary = data.vocabulary
         self.prototype = Prototype.of(data.n_sites, data.frac_coords, data.lattice)
         n = len(self.prototype.reference)
@@ -118,13 +124,16 @@ class SyntheticGenerator:
         self.folder = folder or settings.cache_folder() / "synthetic" / self.fingerprint
 
     def members(self, *, progress: bool = True) -> list[GeometryDensity]:
-        """The fitted networks, from the folder where they stand there, in parallel processes.
+        """Return the fitted networks; those missing in the folder are fitted in parallel.
+
+        Args:
+            progress: Show a progress bar.
 
         Raises:
-            DamagedFileError: a file in the folder is damaged.
-            StorageError: the folder cannot be written.
+            DamagedFileError: If a file in the folder is damaged.
+            StorageError: If the folder cannot be written.
         """
-        seeds = [self.synthesis.seed * 1000 + i for i in range(self.synthesis.members)]
+        seeds = [self.config.seed * 1000 + i for i in range(self.config.members)]
         missing = [seed for seed in seeds if not self._path(seed).is_file()]
         if missing:
             import joblib
@@ -139,24 +148,31 @@ class SyntheticGenerator:
         return [self._load(seed) for seed in seeds]
 
     def posterior(self, *, progress: bool = True) -> Posterior:
-        """p(filling | geometry) over the design space."""
+        """Return p(filling | geometry) over the design space.
+
+        Args:
+            progress: Show a progress bar.
+        """
         return Posterior(self.members(progress=progress), torch.as_tensor(self.space.choices))
 
     def crystals(self, *, progress: bool = True) -> SyntheticCrystals:
-        """The synthetic crystals, from the cache where they stand there.
+        """Return the synthetic crystals, from the cache if possible.
+
+        Args:
+            progress: Show progress bars.
 
         Raises:
-            DamagedFileError: a cached file is damaged.
-            StorageError: the cache folder cannot be written.
+            DamagedFileError: If a cached file is damaged.
+            StorageError: If the cache folder cannot be written.
         """
-        settings_key = json.dumps([FORMAT, dataclasses.asdict(self.synthesis)])
-        key = hashlib.sha256(f"{self.fingerprint}{settings_key}".encode()).hexdigest()[:16]
+        config_key = json.dumps([FORMAT, dataclasses.asdict(self.config)])
+        key = hashlib.sha256(f"{self.fingerprint}{config_key}".encode()).hexdigest()[:16]
         collection = prepared_collection(
             "synthetic",
             key,
             lambda: self._sample(progress=progress),
             order=file_order,
-            description="Crystals that a density model of known ones made.",
+            description="Crystals sampled from a density of known crystals.",
             progress=progress,
         )
         path = self.folder / f"posterior-{key}.npz"
@@ -165,9 +181,9 @@ class SyntheticGenerator:
         return SyntheticCrystals(collection, self.space.fillings, **load_arrays(path))
 
     def _path(self, seed: int) -> Path:
-        return self.folder / f"density-{self.synthesis.steps}-{seed}.safetensors"
+        return self.folder / f"density-{self.config.steps}-{seed}.safetensors"
 
-    def _fresh(self) -> GeometryDensity:
+    def _new_density(self) -> GeometryDensity:
         mirror = torch.as_tensor(self.prototype.mirror, dtype=torch.float32)
         return GeometryDensity(
             [len(elements) for elements in self.space.elements],
@@ -180,30 +196,34 @@ class SyntheticGenerator:
         torch.set_num_threads(1)
         torch.manual_seed(seed)
         density = fit_density(
-            self._fresh(), self._choices, self._coordinates, seed=seed, steps=self.synthesis.steps
+            self._new_density(),
+            self._choices,
+            self._coordinates,
+            seed=seed,
+            steps=self.config.steps,
         )
         torch.set_num_threads(threads)
-        with atomic_write(self._path(seed)) as beside:
-            save_file(density.state_dict(), beside)
+        with atomic_write(self._path(seed)) as temporary:
+            save_file(density.state_dict(), temporary)
 
     def _load(self, seed: int) -> GeometryDensity:
-        density = self._fresh()
+        density = self._new_density()
         try:
             density.load_state_dict(load_file(self._path(seed)))
         except (SafetensorError, RuntimeError) as error:
             raise DamagedFileError(
-                f"{self._path(seed)} is damaged: {error}. Delete it; it is made again."
+                f"{self._path(seed)} is damaged: {error}. Delete the file to fit it again."
             ) from error
         return density.eval()
 
     def _sample(self, *, progress: bool) -> list[RawCrystal]:
         members = self.members(progress=progress)
-        generator = torch.Generator().manual_seed(self.synthesis.seed)
+        generator = torch.Generator().manual_seed(self.config.seed)
         low, high = self._coordinates.amin(0), self._coordinates.amax(0)
         margin = _MARGIN * (high - low)
         raw = []
-        for turn in range(self.synthesis.per_filling):
-            density = members[turn % len(members)]
+        for repeat in range(self.config.per_filling):
+            density = members[repeat % len(members)]
             with torch.no_grad():
                 coordinates = density(torch.as_tensor(self.space.choices)).sample(generator)
             inside = ((coordinates > low - margin) & (coordinates < high + margin)).all(1)
@@ -212,7 +232,7 @@ class SyntheticGenerator:
             for row, frac, cell in zip(rows, frac_coords, parameters, strict=True):
                 symbols = [self.vocabulary[code - 1] for code in self.space.fillings[row]]
                 text = _poscar(lattice_matrix(cell), frac, symbols)
-                raw.append(RawCrystal(f"{turn}-{row}", "train", text, "poscar", "synthetic"))
+                raw.append(RawCrystal(f"{repeat}-{row}", "train", text, "poscar", "synthetic"))
         return raw
 
     def _candidates(
@@ -223,20 +243,21 @@ class SyntheticGenerator:
             self.prototype.coordinates(collection.frac_coords, collection.parameters),
             dtype=torch.float32,
         )
-        size = min(self.synthesis.candidates, len(self.space))
+        size = min(self.config.candidates, len(self.space))
 
-        def weigh(chunk: Tensor) -> tuple[Tensor, Tensor]:
+        def most_probable(chunk: Tensor) -> tuple[Tensor, Tensor]:
             best = posterior.log_probability(chunk).topk(size, dim=1)
             return best.indices.to(torch.int32), best.values.exp().half()
 
         import joblib
 
         found: list[tuple[Tensor, Tensor]] = []
-        with progress_bar("Weighing fillings", len(coordinates), shown=progress) as advance:
-            # PyTorch lets go of the interpreter: threads are enough.
+        with progress_bar("Computing posteriors", len(coordinates), shown=progress) as advance:
+            # Threads suffice, because PyTorch releases the interpreter lock.
             parallel = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")
-            weighed: Any = parallel(joblib.delayed(weigh)(c) for c in coordinates.split(_CHUNK))
-            for part in weighed:
+            chunks = coordinates.split(_CHUNK)
+            results: Any = parallel(joblib.delayed(most_probable)(chunk) for chunk in chunks)
+            for part in results:
                 found.append(part)
                 advance(len(part[0]))
         indices, probability = zip(*found, strict=True)
@@ -247,7 +268,7 @@ class SyntheticGenerator:
 
 
 def _poscar(lattice: np.ndarray, frac_coords: np.ndarray, symbols: list[str]) -> str:
-    """A crystal as POSCAR text, a hundredth of the memory of a ``Structure``."""
+    """Return a crystal as POSCAR text, which needs a hundredth of the memory of a ``Structure``."""
     rows = [" ".join(f"{x:.12f}" for x in row) for row in (*lattice, *frac_coords)]
     species = [" ".join(symbols), " ".join("1" for _ in symbols)]
     return "\n".join(["synthetic", "1.0", *rows[:3], *species, "Direct", *rows[3:], ""])

@@ -1,4 +1,4 @@
-"""p(geometry | elements) of a prototype: Gaussians whose parameters a network tells."""
+"""Mixture density networks for p(geometry | elements) of a prototype."""
 
 import itertools
 import math
@@ -8,15 +8,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-# A component is no narrower than this in any coordinate, e^-6 = 0.0025, and no wider than e^3.
-_NARROWEST, _WIDEST = -6.0, 3.0
+# Limits of the logarithm of a component's width in each coordinate.
+_MIN_LOG_WIDTH, _MAX_LOG_WIDTH = -6.0, 3.0
 
 
 class Mixture(NamedTuple):
-    """M Gaussians over d coordinates, for each of B fillings.
+    """Mixtures of M Gaussians over d coordinates, one mixture for each of B fillings.
 
-    ``log_weight``: normalised, (B, M); ``mean``: (B, M, d); ``whiten``: lower triangular
-    (B, M, d, d), so that ``whiten (g - mean)`` is a standard normal.
+    Attributes:
+        log_weight: Logarithms of the normalized weights, (B, M).
+        mean: Means, (B, M, d).
+        whiten: Lower triangular matrices W for which W (g - mean) has a standard normal
+            distribution, (B, M, d, d).
     """
 
     log_weight: Tensor
@@ -24,13 +27,20 @@ class Mixture(NamedTuple):
     whiten: Tensor
 
     def log_density(self, coordinates: Tensor) -> Tensor:
-        """Of coordinates (B, d), up to a constant: (B,)."""
+        """Compute the log density up to a constant.
+
+        Args:
+            coordinates: One geometry g for each filling, (B, d).
+
+        Returns:
+            Log densities, (B,).
+        """
         z = (self.whiten @ (coordinates[:, None] - self.mean)[..., None])[..., 0]
         log_volume = self.whiten.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return torch.logsumexp(self.log_weight + log_volume - 0.5 * z.square().sum(-1), -1)
 
     def sample(self, generator: torch.Generator) -> Tensor:
-        """One geometry for each filling, (B, d)."""
+        """Sample one geometry for each filling, (B, d)."""
         component = torch.multinomial(self.log_weight.exp(), 1, generator=generator)[:, 0]
         row = torch.arange(len(component))
         noise = torch.randn(self.mean[:, 0].shape, generator=generator)[..., None]
@@ -42,26 +52,28 @@ class Mixture(NamedTuple):
 
 
 class GeometryDensity(nn.Module):
-    r"""A mixture density network from a filling to the geometry.
+    r"""A mixture density network for the geometry given a filling.
 
     .. math::
         p(g \mid z) = \sum_m \pi_m(z)\, \mathcal N\big(g;\ \mu_m(z),\ (L_m^\top L_m)^{-1}(z)\big)
 
-    Each site has embeddings of its own; few channels and a shared network behind them let fillings
-    that were never seen borrow from those that share some of their elements.
+    Each site has its own embeddings of elements. The embeddings are small and share one network,
+    so that the density generalizes to unseen fillings from fillings with some of the same elements.
 
     Args:
-        elements: number of elements that each of the n sites can carry.
-        size: coordinates d.
-        mirror: signs (d,) that take a geometry to its inversion, or ``None``: the density is then
-            made the same for both.
-        hidden: channels.
-        layers: hidden layers.
-        components: Gaussians M.
-        embedding: channels of a site's element, at most as many as it can carry.
-        dropout: between the layers.
+        elements: Number of possible elements of each of the n sites.
+        size: Number of coordinates d.
+        mirror: Factors (d,) that convert a geometry to its inversion, which then has the same
+            density; ``None`` if the inversion is not equivalent.
+        hidden: Channels of the hidden layers.
+        layers: Number of hidden layers.
+        components: Number of Gaussians M.
+        embedding: Channels of the embedding of an element, at most its number of elements.
+        dropout: Dropout rate between the layers.
 
-    Shapes: choices (B, n), positions among each site's elements.
+    Shapes:
+        - **input:** choices (B, n), indices among the possible elements of each site
+        - **output:** mixtures of B fillings
     """
 
     def __init__(
@@ -90,20 +102,32 @@ class GeometryDensity(nn.Module):
         self.last = nn.Linear(hidden, components * (1 + 2 * size + self.below))
 
     def forward(self, choices: Tensor) -> Mixture:
-        """The mixture of each filling; choices int64 (B, n)."""
+        """Compute the mixture of each filling.
+
+        Args:
+            choices: Indices among the possible elements of each site, int64 (B, n).
+        """
         embedded = [e(column) for e, column in zip(self.embed, choices.T, strict=True)]
         raw = self.last(self.body(torch.cat(embedded, -1))).unflatten(-1, (self.components, -1))
         weight, mean, log_scale, below = raw.split([1, self.size, self.size, self.below], -1)
-        log_scale = log_scale.clamp(_NARROWEST, _WIDEST)
+        log_scale = log_scale.clamp(_MIN_LOG_WIDTH, _MAX_LOG_WIDTH)
         unit = torch.diag_embed(torch.ones_like(log_scale))
         row, column = torch.tril_indices(self.size, self.size, -1)
         unit[..., row, column] = below
-        # Off-diagonals in units of the coordinates' own scales.
+        # Off-diagonal entries are in units of the scales of the coordinates.
         whiten = unit * (-log_scale).exp()[..., None, :]
         return Mixture(weight[..., 0].log_softmax(-1), mean, whiten)
 
     def log_density(self, choices: Tensor, coordinates: Tensor) -> Tensor:
-        """Log of p(g | z) up to a constant, (B,), of coordinates (B, d) and choices (B, n)."""
+        """Compute the log density up to a constant, including the inversion.
+
+        Args:
+            choices: Indices among the possible elements of each site, int64 (B, n).
+            coordinates: One geometry g for each filling, (B, d).
+
+        Returns:
+            Log densities, (B,).
+        """
         mixture = self(choices)
         density = mixture.log_density(coordinates)
         if self.mirror is None:
@@ -126,22 +150,25 @@ def fit_density(
     average: float = 0.998,
     advance: Callable[[int], None] = lambda _: None,
 ) -> GeometryDensity:
-    """Maximise the likelihood of known crystals; the running average of the weights is returned.
+    """Fit a density to known crystals by maximum likelihood, in place.
 
     Args:
-        density: with fresh weights.
-        choices: fillings, int64 (C, n).
-        coordinates: geometries, (C, d).
-        seed: of batches, noise and dropout.
-        steps: of AdamW, with a cosine schedule.
-        batch_size: crystals a step.
-        learning_rate: highest.
-        weight_decay: of the linear layers.
-        embedding_decay: of the embeddings.
-        noise: standard deviation of the noise on the coordinates, which keeps components from
+        density: The density with random weights.
+        choices: Fillings of C crystals, as indices among the possible elements, int64 (C, n).
+        coordinates: Geometries of the crystals, (C, d).
+        seed: Seed of batches, noise and dropout.
+        steps: Number of steps of AdamW, with a cosine schedule.
+        batch_size: Crystals per step.
+        learning_rate: Maximum learning rate.
+        weight_decay: Weight decay of the linear layers.
+        embedding_decay: Weight decay of the embeddings.
+        noise: Standard deviation of noise on the coordinates, which prevents components from
             narrowing on single crystals.
-        average: decay of the running average.
-        advance: called after each step.
+        average: Decay of the running average of the weights.
+        advance: Called with 1 after each step.
+
+    Returns:
+        The density with the running average of its weights, in evaluation mode.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -182,11 +209,12 @@ def fit_density(
 
 
 class Posterior:
-    """p(filling | geometry) over a design space: Bayes' rule with densities and a flat prior.
+    """The posterior p(filling | geometry) over a design space, by Bayes' rule with a uniform prior.
 
     Args:
-        densities: whose mean is taken.
-        choices: the design space's fillings as choices, int64 (G, n).
+        densities: Densities, which are averaged.
+        choices: The G fillings of the design space, as indices among the possible elements,
+            int64 (G, n).
     """
 
     def __init__(self, densities: Sequence[GeometryDensity], choices: Tensor) -> None:
@@ -196,24 +224,34 @@ class Posterior:
 
     @torch.no_grad()
     def log_probability(self, coordinates: Tensor) -> Tensor:
-        """Of all fillings, normalised: coordinates (B, d) to (B, G)."""
+        """Compute the normalized log-probabilities of all fillings.
+
+        Args:
+            coordinates: Geometries, (B, d).
+
+        Returns:
+            Log-probabilities, (B, G).
+        """
         images = [coordinates]
         if self.mirror is not None:
             images.append(coordinates * self.mirror)
         logs = []
         for form in self._forms:
             for image in images:
-                each = (_monomials(image) @ form).float().unflatten(1, (self.components, -1))
-                logs.append(torch.logsumexp(each, 1))
+                components = (_monomials(image) @ form).float().unflatten(1, (self.components, -1))
+                logs.append(torch.logsumexp(components, 1))
         return torch.logsumexp(torch.stack(logs), 0).log_softmax(1)
 
 
 @torch.no_grad()
 def _quadratic_form(density: GeometryDensity, choices: Tensor) -> Tensor:
-    """Coefficients of ``_monomials`` in each component's log density, float64 (q, M G).
+    """Compute the coefficients of ``_monomials`` in the log densities of all components.
 
-    One matrix product then tells a geometry's density under every filling; large terms cancel in
-    it, which needs the longer floats.
+    One matrix product with the coefficients gives the density of a geometry under every filling.
+    Large terms cancel in it, so it needs 64 bits.
+
+    Returns:
+        Coefficients, float64 (q, M G).
     """
     log_weight, mean, whiten = (part.double() for part in density(choices))
     precision = whiten.mT @ whiten
@@ -227,7 +265,7 @@ def _quadratic_form(density: GeometryDensity, choices: Tensor) -> Tensor:
 
 
 def _monomials(coordinates: Tensor) -> Tensor:
-    """1, g_i and g_i g_j with i <= j of coordinates (B, d): float64 (B, q)."""
+    """Compute 1, g_i and g_i g_j with i <= j of coordinates (B, d), float64 (B, q)."""
     g = coordinates.double()
     row, column = torch.triu_indices(g.shape[1], g.shape[1])
     return torch.cat([torch.ones_like(g[:, :1]), g, g[:, row] * g[:, column]], 1)

@@ -1,4 +1,4 @@
-"""Batches of synthetic crystals in part filled, with the posterior of every empty site."""
+"""Batches of partly filled synthetic crystals with the posterior of every site."""
 
 from dataclasses import dataclass
 
@@ -8,8 +8,8 @@ from torch import Tensor
 from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
 from crystal_agents.synthetic.generation import SyntheticCrystals
 
-# Share of the guesses that are drawn by probability; the others are the most probable.
-_STRAY = 0.3
+# Fraction of the guesses that are sampled; the others are the most probable elements.
+_SAMPLED_FRACTION = 0.3
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class SyntheticBatch:
     """K states of each of S skeletons with n sites.
 
     Attributes:
-        skeletons: the graphs.
-        elements: codes, int64 (K, S n).
-        target: p(element | geometry, filled sites) at every site, (K, S n, V).
+        skeletons: The skeletons.
+        elements: Codes, int64 (K, S n).
+        target: p(element | geometry, filled sites) of every site, (K, S n, V).
     """
 
     skeletons: SkeletonBatch
@@ -31,9 +31,9 @@ class SyntheticStore:
     """Synthetic crystals on one device, from which batches are gathered.
 
     Args:
-        crystals: all with the same number n of sites.
+        crystals: Synthetic crystals with n sites each.
         n_elements: V.
-        device: where the tensors live.
+        device: The device of the tensors.
     """
 
     def __init__(
@@ -61,30 +61,30 @@ class SyntheticStore:
 
     @property
     def n_draws(self) -> int:
-        """Random numbers of a state: two for each site, four for the whole."""
+        """The number of random numbers per state: two for each site and four others."""
         return 2 * self.n_sites + 4
 
     def batch(self, rows: Tensor, draws: Tensor) -> SyntheticBatch:
-        """States of S crystals, each with what to put on its empty sites.
+        """Return states of S crystals, each with the posterior of its sites.
 
-        Of the K states of a crystal the first is empty. Half of the others are filled in part as
-        one of its probable fillings; there the elements tell more than the geometry alone. The
-        other half are filled by guesses from the geometry, most of them the most probable element
-        of a site, as a policy's own are when it fills a crystal; they tell nothing, and what
-        belongs on the empty sites is the same as in the empty crystal. A policy that has not seen
-        such states takes its own guesses for evidence.
+        The first of the K states of a crystal is empty. Half of the others are parts of one of its
+        probable fillings, so their elements are evidence in addition to the geometry. The other
+        half are filled with guesses from the geometry, mostly the most probable element of each
+        site, as a policy does when it fills a crystal. Such guesses are no evidence, so the target
+        is that of the empty crystal. A policy that is not trained on such states treats its own
+        guesses as evidence.
 
-        Half of the states are filled in breadth-first order, half on random sites; the numbers of
-        filled sites are spread evenly over each kind.
+        Half of the states are filled in breadth-first order, the other half on random sites. The
+        numbers of filled sites are evenly distributed in each half.
 
         Args:
-            rows: crystals, (S,).
-            draws: uniform random numbers in [0, 1), (K, S, n_draws).
+            rows: Rows of the crystals, (S,).
+            draws: Uniform random numbers in [0, 1), (K, S, n_draws).
         """
         device = self._candidates.device
         rows, draws = rows.to(device), draws.to(device)
         n = self.n_sites
-        keys, strays, (amount, kept, start_site, pick) = (
+        keys, guess_draws, (amount, order_draw, start_site, pick) = (
             draws[..., :n],
             draws[..., n : 2 * n],
             draws[..., 2 * n :].unbind(-1),
@@ -96,39 +96,44 @@ class SyntheticStore:
         n_guessed = (len(draws) - 1) // 2
         filling = torch.cat(
             [
-                _guesses(by_geometry[0], strays[: 1 + n_guessed]),
+                _guesses(by_geometry[0], guess_draws[: 1 + n_guessed]),
                 _probable(candidates, weight, pick[1 + n_guessed :]),
             ]
         )
         order = self._traversals[rows, (start_site * n).long()].long()
-        rank = torch.where((kept < 0.5)[..., None], order.argsort(-1), keys.argsort(-1).argsort(-1))
+        rank = torch.where(
+            (order_draw < 0.5)[..., None], order.argsort(-1), keys.argsort(-1).argsort(-1)
+        )
         filled = torch.cat(
             [
                 torch.zeros_like(amount[:1]),
-                _spread(amount[1 : 1 + n_guessed], n),
-                _spread(amount[1 + n_guessed :], n),
+                _filled_counts(amount[1 : 1 + n_guessed], n),
+                _filled_counts(amount[1 + n_guessed :], n),
             ]
         )
         elements = torch.where(rank < filled[..., None], filling, 0)
-        seen = elements[1 + n_guessed :]
+        evidence = elements[1 + n_guessed :]
         target = [
             by_geometry.expand(1 + n_guessed, -1, -1, -1),
-            self._conditional(seen, candidates, weight),
+            self._conditional(evidence, candidates, weight),
         ]
         return SyntheticBatch(
             self.skeletons.batch(rows), elements.flatten(1), torch.cat(target).flatten(1, 2)
         )
 
     def _conditional(self, elements: Tensor, candidates: Tensor, weight: Tensor) -> Tensor:
-        """p(element) at each site (K, S, n, V) among the candidates that agree with a filling.
+        """Compute p(element) of each site among the candidates that agree with a state.
 
         Args:
-            elements: codes (K, S, n).
-            candidates: codes (S, L, n).
-            weight: probabilities (S, L).
+            elements: Codes of the states, (K, S, n).
+            candidates: Codes of L fillings of each crystal, (S, L, n).
+            weight: Probabilities of the candidates, (S, L).
+
+        Returns:
+            Probabilities, (K, S, n, V).
         """
-        seen = elements[:, :, None]
-        agrees = ((seen == 0) | (seen == candidates)).all(-1) * weight
+        assigned = elements[:, :, None]
+        agrees = ((assigned == 0) | (assigned == candidates)).all(-1) * weight
         agrees = agrees / agrees.sum(-1, keepdim=True)
         target = weight.new_zeros(*elements.shape, self.n_elements)
         for site in range(self.n_sites):
@@ -137,8 +142,13 @@ class SyntheticStore:
         return target
 
 
-def _spread(amount: Tensor, n: int) -> Tensor:
-    """Numbers of filled sites from 1 to n - 1, evenly over the states (k, S)."""
+def _filled_counts(amount: Tensor, n: int) -> Tensor:
+    """Distribute numbers of filled sites from 1 to n - 1 evenly over k states, (k, S).
+
+    Args:
+        amount: Uniform random numbers, (k, S).
+        n: Number of sites.
+    """
     if n == 1:
         return torch.zeros_like(amount)
     state = torch.arange(len(amount), device=amount.device)[:, None]
@@ -147,7 +157,16 @@ def _spread(amount: Tensor, n: int) -> Tensor:
 
 
 def _probable(candidates: Tensor, weight: Tensor, pick: Tensor) -> Tensor:
-    """Fillings (k, S, n) drawn by probability; candidates (S, L, n), weights (S, L)."""
+    """Sample fillings by their probability.
+
+    Args:
+        candidates: Codes of L fillings of each crystal, (S, L, n).
+        weight: Probabilities of the candidates, (S, L).
+        pick: Uniform random numbers, (k, S).
+
+    Returns:
+        Codes, (k, S, n).
+    """
     chosen = torch.searchsorted(
         weight.cumsum(1), (pick * weight.sum(1)).T.contiguous(), right=True
     ).clamp_max(weight.shape[1] - 1)
@@ -155,15 +174,18 @@ def _probable(candidates: Tensor, weight: Tensor, pick: Tensor) -> Tensor:
     return candidates[crystal, chosen].transpose(0, 1)
 
 
-def _guesses(by_geometry: Tensor, strays: Tensor) -> Tensor:
-    """Codes (k, S, n): the most probable, or a draw by probability where a number is small.
+def _guesses(by_geometry: Tensor, draws: Tensor) -> Tensor:
+    """Guess the element of each site: the most probable, or a sample where a draw is small.
 
     Args:
-        by_geometry: probabilities of the elements, (S, n, V).
-        strays: uniform numbers, (k, S, n).
+        by_geometry: Probabilities of the elements, (S, n, V).
+        draws: Uniform random numbers, (k, S, n).
+
+    Returns:
+        Codes, (k, S, n).
     """
     steps = by_geometry.cumsum(-1)
-    level = (strays / _STRAY).movedim(0, -1) * steps[..., -1:]
-    drawn = torch.searchsorted(steps, level.contiguous(), right=True).movedim(-1, 0)
-    drawn = drawn.clamp_max(by_geometry.shape[-1] - 1)
-    return torch.where(strays < _STRAY, drawn, by_geometry.argmax(-1)) + 1
+    level = (draws / _SAMPLED_FRACTION).movedim(0, -1) * steps[..., -1:]
+    sampled = torch.searchsorted(steps, level.contiguous(), right=True).movedim(-1, 0)
+    sampled = sampled.clamp_max(by_geometry.shape[-1] - 1)
+    return torch.where(draws < _SAMPLED_FRACTION, sampled, by_geometry.argmax(-1)) + 1

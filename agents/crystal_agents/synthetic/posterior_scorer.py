@@ -1,4 +1,4 @@
-"""Filling by Bayes' rule: the posterior of a prototype's fillings as a rule of its own."""
+"""Posterior scorer: fills crystals by Bayes' rule, without a policy."""
 
 import numpy as np
 import torch
@@ -8,37 +8,40 @@ from crystal_agents.rollouts.rollout import crystals_of
 from crystal_agents.synthetic.generation import SyntheticGenerator
 from crystal_gym.episode import EpisodeState, EpisodeTable
 
-# Crystals whose posterior is computed together.
+# Number of crystals whose posteriors are computed together.
 _CHUNK = 32
-# Least probability of an element: the logarithm stays finite.
-_LEAST = 1e-12
+# Minimum probability of an element, so that its logarithm is finite.
+_MIN_PROBABILITY = 1e-12
 
 
 class PosteriorScorer:
-    """Log p(element at the focus | geometry, filled sites) over the whole design space.
+    """A scorer with log p(element of the focus | geometry, filled sites).
+
+    The probability is over all fillings of the design space.
 
     Args:
-        model: of known crystals, with the vocabulary of the table.
-        table: crystals of the same prototype.
+        generator: A generator with the vocabulary of the table.
+        table: Crystals of the same prototype.
     """
 
-    def __init__(self, model: SyntheticGenerator, table: EpisodeTable) -> None:
-        self._posterior = model.posterior()
-        self._fillings = torch.as_tensor(model.space.fillings)
-        self._n_elements = len(model.vocabulary)
-        sites = len(model.prototype.reference)
+    def __init__(self, generator: SyntheticGenerator, table: EpisodeTable) -> None:
+        self._posterior = generator.posterior()
+        self._fillings = torch.as_tensor(generator.space.fillings)
+        self._n_elements = len(generator.vocabulary)
+        sites = len(generator.prototype.reference)
         self._coordinates = torch.as_tensor(
-            model.prototype.coordinates(table.frac_coords[:, :sites], table.lattice),
+            generator.prototype.coordinates(table.frac_coords[:, :sites], table.lattice),
             dtype=torch.float32,
         )
+        # The posterior of a batch serves all steps of its episodes.
         self._last: tuple[bytes, Tensor] = (b"", torch.empty(0))
 
     @torch.no_grad()
     def __call__(self, state: EpisodeState) -> np.ndarray:
-        """Scores (B, V) in a group's states; the first S of the B rows name its crystals."""
+        """Return log-probabilities in a batch of K x S episodes, float32 (B, V)."""
         crystals = crystals_of(state)
         repeats = len(state.crystal) // len(crystals)
-        probability = self._of(crystals)
+        probability = self._posterior_of(crystals)
         elements = torch.as_tensor(state.elements).view(repeats, len(crystals), -1)
         focus = torch.as_tensor(state.focus).view(repeats, -1)
         scores = torch.zeros(repeats, len(crystals), self._n_elements)
@@ -52,10 +55,10 @@ class PosteriorScorer:
                 rows = focus[k] == site
                 index = self._fillings[:, site] - 1
                 scores[k, rows] = scores[k, rows].index_add(1, index, weight[rows])
-        return scores.clamp_min(_LEAST).log().flatten(0, 1).numpy()
+        return scores.clamp_min(_MIN_PROBABILITY).log().flatten(0, 1).numpy()
 
-    def _of(self, crystals: np.ndarray) -> Tensor:
-        """Posterior of these crystals, (S, G); that of the last group is kept for its next step."""
+    def _posterior_of(self, crystals: np.ndarray) -> Tensor:
+        """Return the probabilities of all fillings of the given crystals, (S, G)."""
         key = crystals.tobytes()
         if self._last[0] != key:
             chunks = self._coordinates[crystals].split(_CHUNK)

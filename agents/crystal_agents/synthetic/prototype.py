@@ -1,4 +1,4 @@
-"""The arrangement that all crystals of a family share, and the coordinates that are left free."""
+"""The prototype of a family of crystals: their common arrangement and free coordinates."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,46 +6,49 @@ from typing import Any
 import numpy as np
 from scipy.linalg import qr
 
+from crystal_gym.crystals.skeleton import lattice_matrix
 from crystal_gym.errors import CrystalGymError
 
-# Smallest mean resultant length of a site's coordinates for which they count as one place.
+# Minimum mean resultant length of a site's coordinates for which they count as one position.
 _CONCENTRATION = 0.5
-# A reference coordinate this close to a multiple of 1/24, where the special positions of the space
-# groups lie, is put there.
+# Reference coordinates within _SNAP of a multiple of 1/24 are rounded to it: special positions of
+# the space groups are such multiples.
 _SPECIAL, _SNAP = 24, 0.01
-# Spread in Å (or degrees) below which a coordinate is a copy of others.
+# Spread in Å or degrees below which a coordinate depends on the others.
 _NEGLIGIBLE = 1e-4
-# Å; smaller displacements enter linearly, larger ones by their logarithm.
+# Displacements in Å enter linearly below this value, and by their logarithm above.
 _FINEST = 0.01
 
 
 class NoPrototypeError(CrystalGymError):
-    """The crystals of a collection are not variations of one arrangement."""
+    """Raised when the crystals are not variations of one prototype."""
 
 
 def _wrap(frac: np.ndarray) -> np.ndarray:
-    """Fractional differences into [-1/2, 1/2)."""
+    """Move differences of fractional coordinates into [-1/2, 1/2)."""
     return (frac + 0.5) % 1 - 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Prototype:
-    """Crystals of n sites that differ by elements, lattice parameters and small displacements.
+    """A family of crystals with n sites that differ in elements, cells and small displacements.
 
-    The parameters and displacements of such a family depend on each other (b = c = a, nothing
-    moves along y, ...); d of them tell all. A crystal's *coordinates* g are these d, lattice
-    parameters standardised, displacements by ``asinh(u / 0.01 Å) / 3``.
+    The lattice parameters and displacements of a family depend on each other, for example b = c = a
+    or no displacements along y; d of them determine the others. The *coordinates* g of a crystal
+    are these d values: standardized lattice parameters, and ``asinh(u / 0.01 Å) / 3`` of
+    displacements u.
 
     Attributes:
-        anchor: the site that displacements are relative to.
-        reference: fractional coordinates relative to the anchor, (n, 3).
-        free: which of the 6 lattice parameters and 3n displacements are free, int (d,).
-        decoder: from the free ones to all, (d, 6 + 3n).
-        offset: of the decoder, (6 + 3n,).
-        centre: mean of the free lattice parameters, 0 for displacements, (d,).
-        scale: their standard deviation, 1 for displacements, (d,).
-        inverts: whether each site is a centre of inversion of the reference, so that a crystal and
-            the one with all displacements reversed are the same.
+        anchor: The site to which displacements are relative.
+        reference: Fractional coordinates relative to the anchor, (n, 3).
+        free: Indices of the d free values among the 6 lattice parameters and 3n displacements,
+            int64 (d,).
+        decoder: Linear map from the free values to all values, (d, 6 + 3n).
+        offset: Offset of the linear map, (6 + 3n,).
+        center: Means of the free lattice parameters, 0 for displacements, (d,).
+        scale: Standard deviations of the free lattice parameters, 1 for displacements, (d,).
+        inverts: Whether each site of the reference is a center of inversion. Then a crystal and
+            the crystal with all displacements reversed are equivalent.
     """
 
     anchor: int
@@ -53,39 +56,39 @@ class Prototype:
     free: np.ndarray
     decoder: np.ndarray
     offset: np.ndarray
-    centre: np.ndarray
+    center: np.ndarray
     scale: np.ndarray
     inverts: bool
 
     @property
     def moves(self) -> np.ndarray:
-        """Which free coordinates are displacements, bool (d,)."""
+        """Whether each coordinate is a displacement, bool (d,)."""
         return self.free >= 6
 
     @property
     def mirror(self) -> np.ndarray:
-        """Signs that take a crystal's coordinates to those of its inversion, (d,)."""
+        """Factors that convert the coordinates of a crystal to those of its inversion, (d,)."""
         return np.where(self.moves, -1.0, 1.0)
 
     @classmethod
     def of(
         cls, n_sites: np.ndarray, frac_coords: np.ndarray, parameters: np.ndarray
     ) -> "Prototype":
-        """The prototype of C crystals whose sites come in one order.
+        """Return the prototype of C crystals whose sites have the same order.
 
         Args:
-            n_sites: (C,).
-            frac_coords: fractional coordinates, (C, N, 3).
-            parameters: lattice lengths in Å and angles in degrees, (C, 6).
+            n_sites: Numbers of sites, (C,).
+            frac_coords: Fractional coordinates, (C, N, 3).
+            parameters: Lattice lengths in Å and angles in degrees, (C, 6).
 
         Raises:
-            NoPrototypeError: numbers of sites differ, or the sites are not in the same places.
+            NoPrototypeError: If the numbers of sites or the positions of the sites differ.
         """
         n = int(n_sites[0])
         if (n_sites != n).any():
             raise NoPrototypeError(
-                f"The crystals have {n_sites.min()} to {n_sites.max()} sites; those of one "
-                "prototype have all the same number."
+                f"Expected crystals with the same number of sites, got {n_sites.min()} to "
+                f"{n_sites.max()} sites. Use a collection of one prototype."
             )
         frac = np.asarray(frac_coords[:, :n], np.float64)
         parameters = np.asarray(parameters, np.float64)
@@ -95,8 +98,8 @@ class Prototype:
         if concentration.min() < _CONCENTRATION:
             site = int(concentration.min(1).argmin())
             raise NoPrototypeError(
-                f"Site {site} lies in another place in each crystal; the crystals are not "
-                "variations of one prototype with its sites in one order."
+                f"Expected similar positions of site {site} in all crystals, got different ones. "
+                "Use a collection of one prototype whose sites have the same order."
             )
         full = np.concatenate(
             [parameters, _displacements(frac, parameters, anchor, reference)], axis=1
@@ -110,26 +113,42 @@ class Prototype:
             free=free,
             decoder=decoder,
             offset=offset,
-            centre=np.where(moves, 0.0, chosen.mean(0)),
+            center=np.where(moves, 0.0, chosen.mean(0)),
             scale=np.where(moves, 1.0, chosen.std(0)),
             inverts=bool((np.abs(_wrap(2 * reference)) < 1e-9).all()),
         )
 
     def coordinates(self, frac_coords: np.ndarray, parameters: np.ndarray) -> np.ndarray:
-        """Coordinates g (C, d) of skeletons with fractional coordinates (C, n, 3)."""
+        """Compute the coordinates of skeletons.
+
+        Args:
+            frac_coords: Fractional coordinates, (C, N, 3).
+            parameters: Lattice lengths in Å and angles in degrees, (C, 6).
+
+        Returns:
+            Coordinates g, float64 (C, d).
+        """
         frac = np.asarray(frac_coords, np.float64)[:, : len(self.reference)]
         parameters = np.asarray(parameters, np.float64)
         moved = _displacements(frac, parameters, self.anchor, self.reference)
         chosen = np.concatenate([parameters, moved], axis=1)[:, self.free]
         return np.where(
-            self.moves, np.arcsinh(chosen / _FINEST) / 3, (chosen - self.centre) / self.scale
+            self.moves, np.arcsinh(chosen / _FINEST) / 3, (chosen - self.center) / self.scale
         )
 
     def geometry(self, coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Fractional coordinates (C, n, 3) and lattice parameters (C, 6) of coordinates (C, d)."""
+        """Compute the skeletons of coordinates, the inverse of ``coordinates``.
+
+        Args:
+            coordinates: Coordinates g, (C, d).
+
+        Returns:
+            Fractional coordinates, (C, n, 3), and lattice lengths in Å and angles in degrees,
+            (C, 6).
+        """
         g = np.asarray(coordinates, np.float64)
         chosen = np.where(
-            self.moves, np.sinh(np.clip(3 * g, -50, 50)) * _FINEST, g * self.scale + self.centre
+            self.moves, np.sinh(np.clip(3 * g, -50, 50)) * _FINEST, g * self.scale + self.center
         )
         full = chosen @ self.decoder + self.offset
         parameters = full[:, :6]
@@ -139,31 +158,46 @@ class Prototype:
 
 
 def _lattices(parameters: np.ndarray) -> np.ndarray:
-    from crystal_gym.crystals.skeleton import lattice_matrix
-
+    """Compute the row vectors of cells in Å, (C, 3, 3)."""
+    # Row by row: vectorized functions round differently, and cached crystals depend on the result.
     return np.stack([lattice_matrix(row) for row in parameters])
 
 
 def _displacements(
     frac: np.ndarray, parameters: np.ndarray, anchor: int, reference: np.ndarray
 ) -> np.ndarray:
-    """Cartesian displacements from the reference in Å, (C, 3n)."""
+    """Compute the Cartesian displacements from the reference in Å, (C, 3n)."""
     moved = _wrap(frac - frac[:, [anchor]] - reference)
     return (moved @ _lattices(parameters)).reshape(len(frac), -1)
 
 
 def _concentration(frac: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How closely coordinates (C, n, 3) gather, from 0 to 1 (n, 3), and where, (n, 3)."""
+    """Compute the concentration and the center of periodic coordinates.
+
+    Args:
+        frac: Fractional coordinates, (C, n, 3).
+
+    Returns:
+        Mean resultant lengths from 0 to 1, (n, 3), and centers, (n, 3).
+    """
     mean = np.exp(2j * np.pi * frac).mean(0)
-    place = np.angle(mean) / (2 * np.pi)
-    # Most displacements are small, a few are large: the median is the undisplaced place.
-    place += np.median(_wrap(frac - place), axis=0)
-    special = np.round(place * _SPECIAL) / _SPECIAL
-    return np.abs(mean), np.where(np.abs(place - special) < _SNAP, special, place) % 1
+    center = np.angle(mean) / (2 * np.pi)
+    # Few displacements are large, so the median is the undisplaced position.
+    center += np.median(_wrap(frac - center), axis=0)
+    special = np.round(center * _SPECIAL) / _SPECIAL
+    return np.abs(mean), np.where(np.abs(center - special) < _SNAP, special, center) % 1
 
 
 def _independent(full: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Columns of (C, q) that tell the others, their linear map to all (d, q), and its offset."""
+    """Select columns that determine all columns linearly.
+
+    Args:
+        full: All lattice parameters and displacements, (C, q).
+
+    Returns:
+        Indices of the d selected columns, their linear map to all columns, (d, q), and its offset,
+        (q,).
+    """
     mean = full.mean(0)
     parts: Any = qr(full - mean, mode="economic", pivoting=True)
     _, triangle, order = parts

@@ -1,4 +1,4 @@
-"""DimeNet++ on periodic edges: its bases, its triplets, its symmetries, and that it learns."""
+"""DimeNet++ on periodic edges: bases, triplets, symmetries and training."""
 
 import csv
 import dataclasses
@@ -9,7 +9,7 @@ import torch
 from torch_geometric.nn.models.dimenet import SphericalBasisLayer
 
 from crystal_agents.networks.dimenet import SphericalBasis, bessel_zeros, triplets
-from crystal_agents.networks.graph_batch import SkeletonStore
+from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
 from crystal_agents.networks.registry import make_encoder
 from crystal_agents.training.behavioral_cloning import train
 from crystal_agents.training.config import TrainingConfig
@@ -29,13 +29,13 @@ def store_of(collection):
     return SkeletonStore(arrays, dtype=torch.float64)
 
 
-def test_the_zeros_are_those_of_the_tables():
+def test_zeros_equal_those_of_published_tables():
     # Abramowitz and Stegun, table 10.6.
     expected = [[3.141593, 6.283185], [4.493409, 7.725252], [5.763459, 9.095011]]
     np.testing.assert_allclose(bessel_zeros(3, 2), expected, atol=1e-6)
 
 
-def test_the_basis_is_that_of_pyg():
+def test_basis_equals_that_of_pyg():
     ours, theirs = SphericalBasis(3, 2, 6.0).double(), SphericalBasisLayer(3, 2, 6.0)
     rng = np.random.default_rng(0)
     lengths = torch.as_tensor(rng.uniform(1.4, 6.5, 40))
@@ -46,7 +46,7 @@ def test_the_basis_is_that_of_pyg():
     )
 
 
-def test_the_basis_in_float32_is_close_to_that_in_float64():
+def test_basis_in_float32_is_close_to_that_in_float64():
     basis = SphericalBasis(7, 6, 6.0)
     lengths, cosines = torch.linspace(1.4, 6.5, 500), torch.linspace(-1, 1, 500)
     edge = torch.arange(500)
@@ -55,7 +55,7 @@ def test_the_basis_in_float32_is_close_to_that_in_float64():
     torch.testing.assert_close(single.double(), double, rtol=0, atol=1e-3)
 
 
-def test_triplets_are_the_walks_of_two_edges_that_do_not_turn_straight_back(toy):
+def test_triplets_are_all_pairs_of_consecutive_edges_except_reversals(toy):
     batch = store_of(toy).batch(torch.tensor([3, 0, 8]))
     edges = [
         (int(source), int(target), *map(int, image))
@@ -65,9 +65,9 @@ def test_triplets_are_the_walks_of_two_edges_that_do_not_turn_straight_back(toy)
     ]
     expected = {
         (a, b)
-        for a, (k, j, *there) in enumerate(edges)
-        for b, (j_too, i, *back) in enumerate(edges)
-        if j == j_too and not (k == i and there == [-x for x in back])
+        for a, (k, j, *first_image) in enumerate(edges)
+        for b, (source, i, *second_image) in enumerate(edges)
+        if j == source and not (k == i and first_image == [-x for x in second_image])
     }
     first, second = triplets(batch)
     found = list(zip(first.tolist(), second.tolist(), strict=True))
@@ -82,32 +82,29 @@ def embed(collection, row, elements, **settings):
         return encoder(store_of(collection).batch(torch.tensor([row])), elements)
 
 
-def test_fillings_do_not_see_each_other(toy):
+def test_fillings_do_not_affect_each_other(toy):
     elements = torch.tensor([[0, 1, 2, 3, 4], [5, 0, 0, 0, 0], [1, 1, 1, 1, 1]])
-    together = embed(toy, 4, elements)
-    assert together.shape == (3, 5, 64)
+    batched = embed(toy, 4, elements)
+    assert batched.shape == (3, 5, 64)
     for row in range(3):
-        torch.testing.assert_close(together[[row]], embed(toy, 4, elements[[row]]))
-    assert (together[0] - together[2]).abs().max() > 1e-3
+        torch.testing.assert_close(batched[[row]], embed(toy, 4, elements[[row]]))
+    assert (batched[0] - batched[2]).abs().max() > 1e-3
 
 
-def test_edges_beyond_the_cutoff_carry_nothing(toy):
-    elements = torch.zeros(1, 5, dtype=torch.int64)
-    other = torch.tensor([[0, 3, 3, 3, 3]])
-    near, far = embed(toy, 4, elements, cutoff=0.5), embed(toy, 4, other, cutoff=0.5)
-    torch.testing.assert_close(near, far)
-    assert (embed(toy, 4, elements)[0, 0] - embed(toy, 4, other)[0, 0]).abs().max() > 1e-3
+def test_edges_beyond_the_cutoff_have_no_effect(toy):
+    empty = torch.zeros(1, 5, dtype=torch.int64)
+    filled = torch.tensor([[0, 3, 3, 3, 3]])
+    torch.testing.assert_close(embed(toy, 4, empty, cutoff=0.5), embed(toy, 4, filled, cutoff=0.5))
+    assert (embed(toy, 4, empty)[0, 0] - embed(toy, 4, filled)[0, 0]).abs().max() > 1e-3
 
 
-def test_angles_are_seen(toy):
-    """Four neighbors at equal distances: in a plane, or as a tetrahedron."""
-    from crystal_agents.networks.graph_batch import SkeletonBatch
-
+def test_embeddings_depend_on_angles():
+    # Four neighbors at equal distances, in a plane or as a tetrahedron.
     plane = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]]) * 2.0
     corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 2 / np.sqrt(3)
     out = []
-    for around in (plane, corners):
-        positions = np.concatenate([np.zeros((1, 3)), around])
+    for neighbors in (plane, corners):
+        positions = np.concatenate([np.zeros((1, 3)), neighbors])
         pairs = [(0, s) for s in range(1, 5)] + [(s, 0) for s in range(1, 5)]
         source, target = torch.tensor(pairs).T
         batch = SkeletonBatch(
@@ -130,7 +127,7 @@ def test_angles_are_seen(toy):
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_it_learns(toy, tmp_path, monkeypatch, precision):
+def test_training_lowers_the_loss(toy, tmp_path, monkeypatch, precision):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     data = load_transitions(build_dataset(toy, "all", progress=False), progress=False)
     recipe = dataclasses.replace(

@@ -1,4 +1,4 @@
-"""The networks of the paper against the same networks as one would first write them with PyG."""
+"""The networks of the paper, compared with straightforward implementations in PyG."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch_geometric.data import Batch
 
-from crystal_agents.networks.egnn_paper import padded_size
+from crystal_agents.networks.egnn_paper import EGNNConv, padded_size
 from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy
 from crystal_agents.training.transition_batches import TransitionStore
 from crystal_datasets import build_dataset, load_transitions
@@ -34,7 +34,7 @@ def data(toy, tmp_path, monkeypatch):
 
 
 def networks(plain_pyg, name, data):
-    """Both with the same weights, none of them small."""
+    """Return both implementations with the same weights, which are not small."""
     torch.manual_seed(0)
     n_elements, max_sites = len(data.vocabulary), data.frac_coords.shape[1]
     ours = SkeletonPolicy(PolicyConfig(name, data.vocabulary, max_sites, SMALL))
@@ -56,7 +56,7 @@ def gradients(policy, loss):
 
 
 @pytest.mark.parametrize("name", ["egnn-paper", "gcn"])
-def test_loss_and_gradients_are_those_of_plain_pyg(name, data, plain_pyg):
+def test_loss_and_gradients_equal_those_of_plain_pyg(name, data, plain_pyg):
     ours, plain = networks(plain_pyg, name, data)
     store = TransitionStore(data)
     order = np.random.default_rng(0).permutation(len(data))
@@ -72,7 +72,7 @@ def test_loss_and_gradients_are_those_of_plain_pyg(name, data, plain_pyg):
 
 
 @pytest.mark.parametrize("name", ["egnn-paper", "gcn"])
-def test_states_of_one_skeleton_together_are_as_each_alone(name, data, plain_pyg):
+def test_logits_of_grouped_states_equal_those_of_single_states(name, data, plain_pyg):
     ours, plain = networks(plain_pyg, name, data)
     store = TransitionStore(data)
     groups = store.groups(3, torch.Generator().manual_seed(0))
@@ -85,7 +85,7 @@ def test_states_of_one_skeleton_together_are_as_each_alone(name, data, plain_pyg
 
 
 @given(st.integers(0, 10**7))
-def test_padded_sizes_are_few_and_near(n):
+def test_padded_sizes_are_close_to_the_number(n):
     size = padded_size(n)
     assert n <= size <= n * (1 + 1 / 64)
     assert padded_size(size) == size
@@ -93,7 +93,7 @@ def test_padded_sizes_are_few_and_near(n):
 
 
 @pytest.mark.parametrize("periodic", [False, True])
-def test_the_edges_that_pad_a_batch_change_nothing(periodic, data):
+def test_padding_edges_do_not_change_the_logits(periodic, data):
     torch.manual_seed(0)
     settings = {**SMALL, "periodic": periodic}
     sites = data.frac_coords.shape[1]
@@ -102,29 +102,29 @@ def test_the_edges_that_pad_a_batch_change_nothing(periodic, data):
         torch.nn.init.normal_(weight, std=0.3)
     store = TransitionStore(data)
     rows = torch.arange(66)[:, None] % len(data)
-    together = store.batch(rows)
-    edges = together.skeletons.edge_source if periodic else together.skeletons.in_cell_edges[0]
+    batch = store.batch(rows)
+    edges = batch.skeletons.edge_source if periodic else batch.skeletons.in_cell_edges[0]
     assert padded_size(len(edges)) > len(edges)
     with torch.no_grad():
-        logits = policy(together.skeletons, together.elements, together.focus)
+        logits = policy(batch.skeletons, batch.elements, batch.focus)
         for i, row in enumerate(rows):
-            alone = store.batch(row[None])
-            expected = policy(alone.skeletons, alone.elements, alone.focus)
+            single = store.batch(row[None])
+            expected = policy(single.skeletons, single.elements, single.focus)
             torch.testing.assert_close(logits[:, i], expected[:, 0], rtol=1e-4, atol=1e-4)
 
 
-def test_distances_are_not_rounded_by_mixed_precision(data, plain_pyg):
-    from crystal_agents.networks.egnn_paper import EGNNConv
-
+def test_mixed_precision_does_not_round_distances():
     torch.manual_seed(0)
     layer = EGNNConv(4, 8, 5)
     edges = torch.tensor([[0, 1], [1, 0]])
-    # 16 bits hold 16.0 and 16.06 Å² as the same number.
+    # 16.0 and 16.06 Å² are equal in 16 bits.
     near, far = torch.tensor([[[0, 0, 0], [0, 0, 4.0]]]), torch.tensor([[[0, 0, 0], [0, 0, 4.007]]])
-    seen = []
-    layer.phi_e[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    inputs_of_layer = []
+    layer.phi_e[1].register_forward_pre_hook(lambda _, inputs: inputs_of_layer.append(inputs[0]))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         for x in (near, far):
             layer.pass_messages(torch.zeros(1, 2, 24), x, edges)
     expected = (4.007**2 - 16) * layer.phi_e[0].weight[:, -1]
-    torch.testing.assert_close((seen[1] - seen[0])[0, 0], expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(
+        (inputs_of_layer[1] - inputs_of_layer[0])[0, 0], expected, rtol=1e-3, atol=1e-5
+    )

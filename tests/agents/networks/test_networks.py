@@ -1,9 +1,10 @@
-"""Symmetries of the networks, in float64, and their shapes."""
+"""Symmetries of all networks in float64, and their sizes."""
 
 import numpy as np
 import pytest
 import torch
 
+from crystal_agents.networks.egnn_paper import EGNNConv
 from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore, lattice_vectors
 from crystal_agents.networks.readouts import SiteReadout
 from crystal_agents.networks.registry import ENCODERS, encoder_settings, make_encoder
@@ -17,7 +18,7 @@ INVARIANT = [name for name, encoder in ENCODERS.items() if encoder.Readout is Si
 
 
 def batch_of(lattice, frac_coords, edges, index=None):
-    """One skeleton by lattice vectors, so that it can also be rotated; its sites' numbers."""
+    """Return one skeleton from lattice vectors, which may have any orientation."""
     edges = torch.as_tensor(edges.astype(np.int64))
     n = len(frac_coords)
     return SkeletonBatch(
@@ -65,22 +66,20 @@ def random_rotation(*, reflect):
 
 @pytest.mark.parametrize("reflect", [False, True])
 @pytest.mark.parametrize("name", ENCODERS)
-def test_rotations_and_reflections_turn_positions_and_leave_scalars(
-    name, reflect, crystal, elements
-):
+def test_rotations_and_reflections_apply_to_positions_only(name, reflect, crystal, elements):
     lattice, frac_coords, edges = crystal
-    turn = random_rotation(reflect=reflect)
+    rotation = random_rotation(reflect=reflect)
     before = embed(name, lattice, frac_coords, edges, elements)
-    after = embed(name, lattice @ turn, frac_coords, edges, elements)
+    after = embed(name, lattice @ rotation, frac_coords, edges, elements)
     if name in INVARIANT:
         torch.testing.assert_close(after, before)
     else:
         torch.testing.assert_close(after[..., :-3], before[..., :-3])
-        torch.testing.assert_close(after[..., -3:], before[..., -3:] @ torch.as_tensor(turn))
+        torch.testing.assert_close(after[..., -3:], before[..., -3:] @ torch.as_tensor(rotation))
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_translations_shift_positions_and_leave_scalars(name, crystal, elements):
+def test_translations_apply_to_positions_only(name, crystal, elements):
     lattice, frac_coords, edges = crystal
     shift = np.array([0.3, -1.2, 0.7])
     before = embed(name, lattice, frac_coords, edges, elements)
@@ -93,7 +92,7 @@ def test_translations_shift_positions_and_leave_scalars(name, crystal, elements)
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_a_permutation_of_sites_permutes_embeddings(name, crystal, elements):
+def test_permutations_of_sites_permute_embeddings(name, crystal, elements):
     lattice, frac_coords, edges = crystal
     order = np.array([4, 2, 0, 5, 1, 3])
     place = np.argsort(order)
@@ -101,7 +100,7 @@ def test_a_permutation_of_sites_permutes_embeddings(name, crystal, elements):
     moved[:, :2] = place[edges[:, :2]]
     moved = moved[np.lexsort(moved.T[::-1])]
     before = embed(name, lattice, frac_coords, edges, elements)
-    # The sites keep their numbers: only egnn-indexed reads them.
+    # The sites keep their indices, which only egnn-indexed reads.
     after = embed(name, lattice, frac_coords[order], moved, elements[:, order], index=order)
     torch.testing.assert_close(after, before[:, order])
     renumbered = embed(name, lattice, frac_coords[order], moved, elements[:, order])
@@ -109,9 +108,7 @@ def test_a_permutation_of_sites_permutes_embeddings(name, crystal, elements):
 
 
 @pytest.mark.parametrize("name", INVARIANT)
-def test_an_invariant_network_does_not_see_which_image_of_a_site_is_written(
-    name, crystal, elements
-):
+def test_invariant_networks_do_not_depend_on_the_images_of_the_sites(name, crystal, elements):
     lattice, frac_coords, edges = crystal
     vectors = np.random.default_rng(2).integers(-2, 3, (6, 3))
     moved = edges.copy()
@@ -123,7 +120,7 @@ def test_an_invariant_network_does_not_see_which_image_of_a_site_is_written(
 
 
 @pytest.mark.parametrize("name", INVARIANT)
-def test_an_invariant_network_does_not_see_the_choice_of_the_cell(name, crystal, elements):
+def test_invariant_networks_do_not_depend_on_the_choice_of_the_cell(name, crystal, elements):
     lattice, frac_coords, edges = crystal
     # Unimodular: the new vectors span the same lattice.
     change = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 1]])
@@ -136,7 +133,7 @@ def test_an_invariant_network_does_not_see_the_choice_of_the_cell(name, crystal,
     torch.testing.assert_close(after, before)
 
 
-def test_egnn_gives_equal_sites_equal_embeddings():
+def test_egnn_gives_equivalent_sites_equal_embeddings():
     lattice = 4.0 * np.eye(3)
     frac_coords = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0], [0.5] * 3])
     edges = neighbor_edges(lattice, frac_coords)
@@ -147,7 +144,7 @@ def test_egnn_gives_equal_sites_equal_embeddings():
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-def test_crystals_of_a_batch_do_not_see_each_other(name, toy):
+def test_crystals_of_a_batch_do_not_affect_each_other(name, toy):
     torch.manual_seed(0)
     policy = SkeletonPolicy(PolicyConfig(name, SYMBOLS, toy.max_sites)).double().eval()
     arrays = {
@@ -159,16 +156,16 @@ def test_crystals_of_a_batch_do_not_see_each_other(name, toy):
     store = SkeletonStore(arrays, dtype=torch.float64)
     codes = torch.as_tensor(np.maximum(toy.codes(), 0), dtype=torch.int64)
     focus = torch.as_tensor(toy.n_sites - 1, dtype=torch.int64)
-    together = store.batch()
-    logits = policy(together, together.flat(codes)[None], focus[None])
+    batch = store.batch()
+    logits = policy(batch, batch.flat(codes)[None], focus[None])
     assert logits.shape == (1, len(toy), len(SYMBOLS))
     for row in range(len(toy)):
-        alone = store.batch(torch.tensor([row]))
-        expected = policy(alone, codes[row, : toy.n_sites[row]][None, :], focus[None, [row]])
+        single = store.batch(torch.tensor([row]))
+        expected = policy(single, codes[row, : toy.n_sites[row]][None, :], focus[None, [row]])
         torch.testing.assert_close(logits[:, [row]], expected)
 
 
-def test_the_paper_networks_have_the_paper_sizes():
+def test_egnn_paper_has_the_sizes_of_the_paper():
     policy = SkeletonPolicy(PolicyConfig("egnn-paper", SYMBOLS, 5))
     assert len(policy.encoder.layers) == 4
     assert policy.encoder.size == 128 + 3
@@ -177,9 +174,7 @@ def test_the_paper_networks_have_the_paper_sizes():
     assert policy.readout.action.weight.shape == (len(SYMBOLS), 128 + 3 + 8)
 
 
-def test_egnn_paper_layer_matches_its_equations(crystal):
-    from crystal_agents.networks.egnn_paper import EGNNConv
-
+def test_layer_of_egnn_paper_matches_its_equations():
     torch.manual_seed(0)
     layer = EGNNConv(4, 6, 5).double()
     torch.nn.init.normal_(layer.phi_x_last.weight)
@@ -187,14 +182,14 @@ def test_egnn_paper_layer_matches_its_equations(crystal):
     edges = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
     new_h, new_x = layer(h, x, edges)
     for i in range(3):
-        near = [int(s) for s, t in edges.T if t == i]
+        neighbors = [int(s) for s, t in edges.T if t == i]
         messages = []
         move = torch.zeros(3).double()
-        for j in near:
-            apart = x[0, i] - x[0, j]
-            message = layer.phi_e(torch.cat([h[0, i], h[0, j], (apart**2).sum()[None]]))
+        for j in neighbors:
+            vector = x[0, i] - x[0, j]
+            message = layer.phi_e(torch.cat([h[0, i], h[0, j], (vector**2).sum()[None]]))
             messages.append(message)
-            move += apart * layer.phi_x_last(layer.phi_x(message)) / len(near)
+            move += vector * layer.phi_x_last(layer.phi_x(message)) / len(neighbors)
         torch.testing.assert_close(new_x[0, i], x[0, i] + move)
         expected = layer.phi_h(torch.cat([h[0, i], torch.stack(messages).sum(0)]))
         torch.testing.assert_close(new_h[0, i], expected)
@@ -209,7 +204,7 @@ def test_lattice_vectors_equal_those_of_the_skeletons():
     assert (ours[0] == torch.diag(ours[0].diagonal())).all()
 
 
-def test_a_batch_gathers_the_skeletons_it_was_asked_for(toy):
+def test_a_batch_contains_the_requested_skeletons(toy):
     arrays = {
         "n_sites": toy.n_sites,
         "frac_coords": toy.frac_coords,
@@ -226,9 +221,9 @@ def test_a_batch_gathers_the_skeletons_it_was_asked_for(toy):
     assert batch.in_cell_edges.shape == (2, inside)
 
 
-def test_unknown_networks_and_settings_are_told():
+def test_unknown_networks_and_settings_raise():
     with pytest.raises(UnknownNameError, match="Did you mean 'egnn'"):
         make_encoder("egn", 5, {})
-    with pytest.raises(CrystalGymError, match=r"no setting .depth.*hidden"):
+    with pytest.raises(CrystalGymError, match=r"'egnn' \(hidden, .*got 'depth'"):
         make_encoder("egnn", 5, {"depth": 3})
     assert encoder_settings("gcn") == {"hidden": 256, "size_h": 128, "layers": 4}

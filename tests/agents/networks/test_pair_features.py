@@ -1,4 +1,4 @@
-"""Pairs of sites: averages over images that change smoothly and do not depend on the cell."""
+"""Features of pairs: smooth in the coordinates and independent of the choice of the cell."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ PEROVSKITE = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0, 0.5, 0.5], [0.5, 0, 0.5],
 
 
 def skeletons(*cells):
-    """A batch of cells: fractional coordinates (n, 3) and lattice parameters (6,)."""
+    """Return a batch of cells, given as fractional coordinates and lattice parameters."""
     n_sites = np.array([len(frac) for frac, _ in cells])
     frac_coords = np.zeros((len(cells), n_sites.max(), 3))
     for row, (frac, _) in zip(frac_coords, cells, strict=True):
@@ -36,33 +36,33 @@ def cubic(a):
     return np.array([a, a, a, 90, 90, 90.0])
 
 
-def test_the_pairs_of_an_ideal_perovskite_have_the_images_of_its_shells():
+def test_pairs_of_an_ideal_perovskite_match_its_coordination_shells():
     found = near_pairs(skeletons((PEROVSKITE, cubic(4.0))))
     assert found.source.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 2, 3]
     assert found.target.tolist() == [1, 2, 3, 4, 2, 3, 4, 3, 4, 4]
-    # A-B along the body diagonals, A-X along those of the faces, B-X along the edges, X-X.
+    # A-B along body diagonals, A-X along face diagonals, B-X along edges, X-X.
     images = [8, 4, 4, 4, 2, 2, 2, 4, 4, 4]
     lengths = [12**0.5, *[8**0.5] * 3, *[2.0] * 3, *[8**0.5] * 3]
     np.testing.assert_allclose(found.images, images, rtol=0.02)
     np.testing.assert_allclose(found.distance, lengths, rtol=0.01)
-    # The 27 cells do not lie evenly around a site on their border; what is missing is far away.
+    # The 27 cells are not symmetric around a site on their border, but only far images are missing.
     np.testing.assert_allclose(found.offset, 0, atol=1e-5)
     assert (found.fade == 1).all()
 
 
-def test_a_site_that_leaves_its_place_is_met_by_an_offset_along_its_move():
+def test_displacement_of_a_site_gives_offsets_along_the_displacement():
     moved = PEROVSKITE.copy()
     moved[1, 0] += 0.01 / 4
     ideal, found = (near_pairs(skeletons((frac, cubic(4.0)))) for frac in (PEROVSKITE, moved))
     change = (found.offset - ideal.offset).numpy()
-    touches = ((found.source == 1) | (found.target == 1)).numpy()
-    assert (np.abs(change[touches, 0]) > 0.001).all()
-    np.testing.assert_allclose(change[~touches], 0, atol=1e-12)
+    has_moved_site = ((found.source == 1) | (found.target == 1)).numpy()
+    assert (np.abs(change[has_moved_site, 0]) > 0.001).all()
+    np.testing.assert_allclose(change[~has_moved_site], 0, atol=1e-12)
     np.testing.assert_allclose(change[:, 1:], 0, atol=1e-9)
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_all_of_it_changes_smoothly(seed):
+def test_features_change_smoothly_with_the_coordinates(seed):
     rng = np.random.default_rng(seed)
     frac = rng.random((4, 3))
     parameters = np.array([*rng.uniform(3.5, 6, 3), *rng.uniform(70, 110, 3)])
@@ -79,14 +79,14 @@ def test_all_of_it_changes_smoothly(seed):
             ],
             -1,
         )
-        # What has faded away counts for nothing.
+        # Features are only used times the fade.
         table[found.source, found.target] = rows * found.fade[:, None]
         tables.append(table)
     np.testing.assert_allclose(*tables, atol=1e4 * step)
 
 
 @given(st.integers(0, 2**32 - 1))
-def test_nothing_depends_on_which_cell_spans_the_lattice(seed):
+def test_features_do_not_depend_on_the_choice_of_the_cell(seed):
     rng = np.random.default_rng(seed)
     frac = rng.random((3, 3))
     lattice = lattice_matrix(np.array([*rng.uniform(3.5, 6, 3), *rng.uniform(75, 105, 3)]))
@@ -97,36 +97,36 @@ def test_nothing_depends_on_which_cell_spans_the_lattice(seed):
     batches = []
     for basis in (np.eye(3), change):
         batch = skeletons((frac @ np.linalg.inv(basis), cubic(4.0)))
-        # Put the lattice in as it is: another cell need not stand in the standard orientation.
+        # Set the lattice directly, because it may differ from the standard orientation.
         object.__setattr__(batch, "lattice", torch.as_tensor(basis @ lattice)[None])
         batches.append(batch)
-    one, other = (near_pairs(batch) for batch in batches)
-    for first, second in zip(one, other, strict=True):
+    pairs = [near_pairs(batch) for batch in batches]
+    for first, second in zip(*pairs, strict=True):
         torch.testing.assert_close(first, second, atol=2e-3, rtol=2e-3)
 
 
-def test_pairs_do_not_depend_on_the_batch_nor_on_how_it_is_cut(monkeypatch):
+def test_pairs_do_not_depend_on_the_batch_or_the_chunks(monkeypatch):
     rng = np.random.default_rng(0)
     cells = [(rng.random((n, 3)), cubic(3.0 + n)) for n in (1, 5, 3)]
-    whole = near_pairs(skeletons(*cells))
+    batched = near_pairs(skeletons(*cells))
     monkeypatch.setattr(module, "_CHUNK", 4)
-    cut = near_pairs(skeletons(*cells))
-    alone = near_pairs(skeletons(cells[2]))
-    last = whole.source >= 6
-    for one, other, single in zip(whole, cut, alone, strict=True):
-        torch.testing.assert_close(one, other)
-        expected = single + 6 if single.dtype == torch.int64 else single
-        torch.testing.assert_close(one[last], expected)
-    assert not (whole.source == 0).any()
+    chunked = near_pairs(skeletons(*cells))
+    single = near_pairs(skeletons(cells[2]))
+    last = batched.source >= 6
+    for values, chunked_values, single_values in zip(batched, chunked, single, strict=True):
+        torch.testing.assert_close(values, chunked_values)
+        shift = 6 if single_values.dtype == torch.int64 else 0
+        torch.testing.assert_close(values[last], single_values + shift)
+    assert not (batched.source == 0).any()
 
 
 @pytest.mark.parametrize("n_sites", [1, 40])
-def test_far_pairs_are_left_out(n_sites):
+def test_distant_pairs_are_left_out(n_sites):
     frac = np.zeros((n_sites, 3))
     frac[:, 0] = np.arange(n_sites) / n_sites
     parameters = np.array([2.5 * n_sites, 2.5, 2.5, 90, 90, 90.0])
     found = near_pairs(skeletons((frac, parameters)))
-    # A chain of cubes: the next two sites on one side, at 2.5 and nearly at 5 Å.
-    apart = (found.target - found.source) % n_sites
-    assert set(torch.minimum(apart, n_sites - apart).tolist()) <= {1}
+    # A chain of cubes: only next neighbors, at 2.5 Å, are within the cutoff.
+    separation = (found.target - found.source) % n_sites
+    assert set(torch.minimum(separation, n_sites - separation).tolist()) <= {1}
     assert len(found.source) == (n_sites if n_sites > 1 else 0)

@@ -174,7 +174,7 @@ def test_another_vocabulary_or_too_many_sites_raise(toy):
     policy = make(toy, "egnn-paper")
     with pytest.raises(CrystalGymError, match="vocabulary of 5 elements"):
         policy.require(Vocabulary(("H", "O")))
-    with pytest.raises(CrystalGymError, match="up to 6 sites, .* got up to 9"):
+    with pytest.raises(CrystalGymError, match=r"up to 6 sites, .* got up to 9"):
         policy.require(max_sites=9)
     # egnn does not read the index of the focus, so it has no limit.
     assert make(toy).require(toy.vocabulary, max_sites=9)

@@ -246,5 +246,5 @@ def test_invalid_crystals_raise(policy, perovskite, tmp_path):
 
 
 def test_a_network_with_a_limit_on_sites_rejects_larger_cells():
-    with pytest.raises(CrystalGymError, match="up to 5 sites, .* got up to 8"):
+    with pytest.raises(CrystalGymError, match=r"up to 5 sites, .* got up to 8"):
         make_policy("egnn-paper").fill(crystals()["NaCl"])
