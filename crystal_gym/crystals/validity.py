@@ -70,7 +70,7 @@ def _sorted_is_valid(numbers: tuple[int, ...], rule: str) -> bool:
     """
     counts = {number: numbers.count(number) for number in numbers if number > 0}
     metals = RULES[rule].metals
-    # For SMACT, single elements are valid even if alloys are not.
+    # SMACT always accepts single elements; a rule without metals rejects them.
     if len(counts) <= 1:
         return bool(counts) and metals
     if metals and all(_is_metal(number) for number in counts):
