@@ -196,7 +196,7 @@ def report_table(report: "Report") -> "Group":
         )
     table = Table(
         f"{report.collection}, {report.split}",
-        title=f"{report.n_crystals:,} crystals, up to {report.n_start_sites} start sites, means in %",
+        title=f"{report.n_crystals:,} crystals, {report.n_start_sites} start sites at most, in %",
         caption=caption,
     )
     shown = [name for name in _HEADINGS if any(name in row.metrics for row in report.rows.values())]

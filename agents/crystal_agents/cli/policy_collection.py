@@ -71,8 +71,8 @@ class PolicyCollection:
         trained_by = policy.config.learned_from.get(self.canonical, self.split_by)
         if trained_by != self.split_by:
             raise CrystalGymError(
-                f"Expected splits by {trained_by}, got splits by {self.split_by}: {name} was trained "
-                f"on {self.canonical} split by {trained_by} and has seen crystals that splits by "
-                f"{self.split_by} hold out. Pass --split-by {trained_by}, or use a policy trained "
-                f"with --split-by {self.split_by}."
+                f"Expected splits by {trained_by}, got splits by {self.split_by}: {name} was "
+                f"trained on {self.canonical} split by {trained_by} and has seen crystals that "
+                f"splits by {self.split_by} hold out. Pass --split-by {trained_by}, or use a "
+                f"policy trained with --split-by {self.split_by}."
             )
