@@ -1,6 +1,6 @@
-"""Put a trained policy into the package: its weights, its description, its card, its checksums.
+"""Add a trained policy to the package: weights, configuration, model card and checksums.
 
-The card's figures are read from what ``crystal-gym evaluate --json`` wrote:
+The metrics of the model card are read from reports of ``crystal-gym evaluate --json``:
 
     crystal-gym evaluate runs/perov-5-egnn-seed-0 --json > test.json
     crystal-gym evaluate runs/perov-5-egnn-seed-0 --split val --json > val.json
@@ -25,75 +25,67 @@ from crystal_gym.collections import COLLECTIONS, describe_collection
 from crystal_gym.errors import CrystalGymError, DamagedFileError
 from crystal_gym.utils.files import atomic_write, sha256
 
-# Of all shipped files together.
+# Maximum size of all pretrained policies together.
 MOST_BYTES = 16_000_000
 
 
 @dataclass(frozen=True)
-class Args:
-    """Put a trained policy into the package, under the name <collection>/<network>."""
+class PublishArgs:
+    """Add a trained policy to the package under the name <collection>/<network>."""
 
     run: tyro.conf.Positional[Path]
     """Folder of the trained policy."""
 
     reports: tyro.conf.Positional[tuple[Path, ...]]
-    """What `crystal-gym evaluate RUN --json` wrote, of one split or several."""
+    """Outputs of `crystal-gym evaluate RUN --json`, one for each split."""
 
     hardware: str
-    """What it was trained on, for the card."""
+    """Hardware of the training, for the model card."""
 
     row: str | None = None
-    """The policy's row in the reports (default: the name of its network)."""
+    """Row of the policy in the reports (default: the name of its network)."""
 
     command: str | None = None
-    """How it was trained (default: told from its record)."""
+    """Command of the training (default: derived from the training record)."""
 
     package: Path = PACKAGE
-    """The folder of shipped policies."""
+    """Folder of the pretrained policies."""
 
 
-def ship(args: Args) -> str:
-    """Put a trained policy into the package and return its name.
+def publish(args: PublishArgs) -> str:
+    """Add a trained policy to the package and return its name.
 
-    Files are replaced one by one and the checksums last: where this was stopped, loading the
-    policy says so.
+    Files are replaced one by one, and the checksums last. After an interruption, loading the policy
+    raises an error about its checksums.
+
+    Args:
+        args: The policy, its reports and the package.
 
     Raises:
-        CrystalGymError: the policy is not of a named collection and its own splits or was
-            fine-tuned, the reports are of another one or lack the row, the training cannot be told
-            as a command, or the package becomes too large.
-        DamagedFileError: a report cannot be read.
-        StorageError: the package cannot be written.
+        CrystalGymError: If the policy was not trained on the splits of a named collection, or was
+            fine-tuned; if a report is of another collection or lacks the row; if the command cannot
+            be derived from the training record; or if the package becomes too large.
+        DamagedFileError: If a report cannot be read.
+        StorageError: If the package cannot be written.
     """
     policy = load_policy(args.run)
+    _check_training(policy, args.run)
     training = policy.config.training
-    collection = training.get("collection")
-    if collection not in COLLECTIONS:
-        raise CrystalGymError(
-            f"{args.run} was trained on {collection!r}; only policies of a named collection are "
-            f"shipped: {', '.join(COLLECTIONS)}."
-        )
-    if training.get("split_by", "origin") != "origin":
-        raise CrystalGymError(
-            f"{args.run} was trained on {collection!r} split by {training['split_by']}; only "
-            "policies of a collection's own splits are shipped."
-        )
-    if training.get("finetuning"):
-        raise CrystalGymError(f"{args.run} was fine-tuned; cards tell only of cloned policies.")
-    name = f"{collection}/{policy.config.network}"
+    name = f"{training['collection']}/{policy.config.network}"
     row = args.row or policy.config.network
-    reports = [_report(path, collection, row) for path in args.reports]
+    reports = [_read_report(path, training["collection"], row) for path in args.reports]
     command = args.command or training_command(training)
-    card = _card(name, policy, reports, row=row, command=command, hardware=args.hardware)
+    card = model_card(name, policy, reports, row=row, command=command, hardware=args.hardware)
     checksums = read_checksums(args.package)
     args.package.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=args.package) as fresh:
-        # Half the bytes; the loaded policy computes in 32 bits again.
-        folder = policy.half().save(fresh)
+    with tempfile.TemporaryDirectory(dir=args.package) as temporary:
+        # 16 bits halve the files; a loaded policy computes in 32 bits.
+        folder = policy.half().save(temporary)
         (folder / CARD_FILE).write_text(card, "utf-8")
         files = (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE)
-        _refuse_excess(
-            sum((folder / file).stat().st_size for file in files)
+        new_size = sum((folder / file).stat().st_size for file in files)
+        _check_size(
+            new_size
             + sum(
                 (args.package / other / file).stat().st_size
                 for other, listed in checksums.items()
@@ -105,28 +97,36 @@ def ship(args: Args) -> str:
         (args.package / name).mkdir(parents=True, exist_ok=True)
         for file in files:
             (folder / file).replace(args.package / name / file)
-    with atomic_write(args.package / CHECKSUMS_FILE) as beside:
-        beside.write_text(json.dumps(checksums, indent=2, sort_keys=True) + "\n")
+    with atomic_write(args.package / CHECKSUMS_FILE) as path:
+        path.write_text(json.dumps(checksums, indent=2, sort_keys=True) + "\n")
     return name
 
 
 def training_command(training: Mapping[str, Any]) -> str:
-    """The ``crystal-gym train`` that gives such a training record.
+    """Return the ``crystal-gym train`` command that reproduces a training.
+
+    Args:
+        training: The training record of a policy.
 
     Raises:
-        CrystalGymError: no recipe of the package was used.
+        CrystalGymError: If the recipe is not one of the package.
     """
-    recorded = Recipe(**training["recipe"])
-    free = {"epochs": recorded.epochs, "learning_rate": recorded.learning_rate}
-    same = [name for name, recipe in RECIPES.items() if replace(recipe, **free) == recorded]
-    if not same:
+    remedy = "Give the command with --command."
+    try:
+        recorded = Recipe(**training["recipe"])
+    except TypeError as error:
         raise CrystalGymError(
-            "The policy was trained by no recipe of the package, so the card cannot tell the "
-            "command: give it with --command."
+            f"Expected a recipe of this version in the training record: {error}. {remedy}"
+        ) from error
+    options = {"epochs": recorded.epochs, "learning_rate": recorded.learning_rate}
+    names = [name for name, recipe in RECIPES.items() if replace(recipe, **options) == recorded]
+    if not names:
+        raise CrystalGymError(
+            f"Expected a recipe of the package in the training record, got {recorded}. {remedy}"
         )
-    words = ["crystal-gym train", training["collection"], "--recipe", same[0]]
-    for key, value in free.items():
-        if value != getattr(RECIPES[same[0]], key):
+    words = ["crystal-gym train", training["collection"], "--recipe", names[0]]
+    for key, value in options.items():
+        if value != getattr(RECIPES[names[0]], key):
             words += [f"--{key.replace('_', '-')}", str(value)]
     words += ["--trajectories", str(training["trajectories"]), "--seed", str(training["seed"])]
     if training["precision"] != "32-true":
@@ -134,32 +134,7 @@ def training_command(training: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def _refuse_excess(size: int) -> None:
-    if size > MOST_BYTES:
-        raise CrystalGymError(
-            f"The shipped policies would take {size / 1e6:.1f} MB together; "
-            f"{MOST_BYTES / 1e6:.0f} MB is the most. Take a smaller network."
-        )
-
-
-def _report(path: Path, collection: str, row: str) -> dict[str, Any]:
-    """A report of the evaluation, if it is one of this collection with this row."""
-    try:
-        report = json.loads(path.read_text("utf-8"))
-        found, rows = report["collection"], report["rows"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedFileError(
-            f"{path} is no report of `crystal-gym evaluate --json`: {error!r}."
-        ) from error
-    if found != collection or row not in rows:
-        raise CrystalGymError(
-            f"{path} reports {', '.join(map(repr, rows))} on {found!r}, not {row!r} on "
-            f"{collection!r}. Evaluate this policy, or name its row with --row."
-        )
-    return report
-
-
-def _card(
+def model_card(
     name: str,
     policy: SkeletonPolicy,
     reports: Sequence[Mapping[str, Any]],
@@ -168,94 +143,161 @@ def _card(
     command: str,
     hardware: str,
 ) -> str:
+    """Return the model card of a policy as Markdown.
+
+    Args:
+        name: Name of the policy.
+        policy: The policy.
+        reports: Reports of ``crystal-gym evaluate --json``, one for each split.
+        row: Row of the policy in the reports.
+        command: Command of the training.
+        hardware: Hardware of the training.
+    """
     config, training = policy.config, policy.config.training
     parameters = sum(tensor.numel() for tensor in policy.parameters())
     settings = ", ".join(f"{key} {value}" for key, value in config.settings.items())
-    facts = {
+    synthetic = (
+        "; the policy was trained on synthetic crystals sampled from a density of these crystals"
+        if training["recipe"]["synthetic"]
+        else ""
+    )
+    properties = {
         "network": f"`{config.network}`, {parameters:,} parameters; "
         f"{settings or 'default settings'}",
-        "elements": f"{len(config.symbols)}: {' '.join(config.symbols)}",
+        "vocabulary": f"{len(config.symbols)} elements: {' '.join(config.symbols)}",
         "collection": describe_collection(training["collection"]),
-        "data": f"`{training['data']}`, split train: {training['transitions']:,} transitions, "
-        f"{training['trajectories']} expert trajectories of each crystal"
-        + ("; through synthetic crystals" if training["recipe"]["synthetic"] else ""),
-        "training": f"{training['epochs']} epochs, {training['steps']:,} steps, seed "
-        f"{training['seed']}, precision {training['precision']}, "
+        "dataset": f"`{training['data']}`, split train: {training['transitions']:,} transitions, "
+        f"{training['trajectories']} expert trajectories per crystal{synthetic}",
+        "training": f"behavioral cloning, {training['epochs']} epochs, {training['steps']:,} "
+        f"steps, seed {training['seed']}, precision {training['precision']}, "
         f"{training['seconds'] / 60:.1f} minutes on {hardware}",
         "command": f"`{command}`",
-        "weights": "rounded to 16 bits; the scores below were measured before",
-        "licence": "MIT, as crystal-gym",
+        "weights": "rounded to 16 bits after the evaluation below",
+        "license": "MIT, as crystal-gym",
     }
     lines = [f"# {name}", "", "| | |", "|---|---|"]
-    lines += [f"| {key} | {value} |" for key, value in facts.items()]
+    lines += [f"| {key} | {value} |" for key, value in properties.items()]
     lines += ["", "```python", "from crystal_agents import load_policy", ""]
-    lines += [f'policy = load_policy("{name}")', "```", "", "## Scores", ""]
+    lines += [f'policy = load_policy("{name}")', "```", "", "## Evaluation", ""]
     for report in reports:
-        lines += [*_scores(name, report, row, training["seed"]), ""]
-    lines += ["## Use and limits", "", _limits(policy)]
-    return "\n".join(lines) + "\n"
+        lines += [*_split_section(name, report, row, training["seed"]), ""]
+    return "\n".join([*lines, _use_and_limitations(policy)]) + "\n"
 
 
-def _scores(name: str, report: Mapping[str, Any], row: str, seed: int) -> list[str]:
+def _check_training(policy: SkeletonPolicy, run: Path) -> None:
+    """Check that a policy was cloned from the splits of a named collection."""
+    training = policy.config.training
+    collection = training.get("collection")
+    if collection not in COLLECTIONS:
+        raise CrystalGymError(
+            f"Expected {run} to be trained on a named collection ({', '.join(COLLECTIONS)}), got "
+            f"{collection!r}."
+        )
+    split_by = training.get("split_by", "origin")
+    if split_by != "origin":
+        raise CrystalGymError(
+            f"Expected {run} to be trained on the splits of the collection's origin, got splits by "
+            f"{split_by}."
+        )
+    if training.get("finetuning"):
+        raise CrystalGymError(
+            f"Expected {run} to be a cloned policy, got a fine-tuned policy, which the model card "
+            "does not describe."
+        )
+
+
+def _check_size(size: int) -> None:
+    if size > MOST_BYTES:
+        raise CrystalGymError(
+            f"Expected at most {MOST_BYTES / 1e6:.0f} MB of pretrained policies, got "
+            f"{size / 1e6:.1f} MB. Use a smaller network."
+        )
+
+
+def _read_report(path: Path, collection: str, row: str) -> dict[str, Any]:
+    """Read a report, and check that it has the row of a policy of the collection."""
+    try:
+        report = json.loads(path.read_text("utf-8"))
+        found, rows = report["collection"], report["rows"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedFileError(
+            f"Expected a report of `crystal-gym evaluate --json` in {path}, got {error!r}."
+        ) from error
+    if found != collection or row not in rows:
+        raise CrystalGymError(
+            f"Expected the row {row!r} of {collection!r} in {path}, got "
+            f"{', '.join(map(repr, rows))} of {found!r}. Evaluate this policy, or give its row "
+            "with --row."
+        )
+    return report
+
+
+def _split_section(name: str, report: Mapping[str, Any], row: str, seed: int) -> list[str]:
+    """Return the lines of the card with the metrics of one split."""
     own = report["rows"][row]
-    over = (
-        "over crystals"
+    runs = (
+        "over the crystals"
         if own["runs"] == 1
-        else f"over {own['runs']} runs that differ in their seed; the weights here are of seed "
-        f"{seed}"
+        else f"over {own['runs']} runs with different seeds; these weights are those of seed {seed}"
+    )
+    introduction = (
+        f"{report['n_crystals']:,} crystals, up to {report['n_start_sites']} start sites each. "
+        f"Metrics are in percent, with 95 % bootstrap intervals {runs}. "
+        f"`crystal-gym evaluate {name} --split {report['split']}` evaluates these weights."
     )
     others = [other for other in report["rows"] if other != row]
-    what = (
-        f"{report['n_crystals']:,} crystals, up to {report['n_start_sites']} start sites each, in "
-        f"percent; 95 % bootstrap interval {over}. "
-        f"`crystal-gym evaluate {name} --split {report['split']}` gives the figures of these "
-        "weights."
-    )
     lines = [
         f"### {report['split'].capitalize()}",
         "",
-        what,
+        introduction,
         "",
-        f"| figure | {' | '.join(['this policy', '95 %', *others, 'meaning'])} |",
+        f"| metric | {' | '.join(['this policy', '95 %', *others, 'definition'])} |",
         f"|---|{'---:|' * (2 + len(others))}---|",
     ]
-    for figure, value in own["figures"].items():
+    for metric, value in own["metrics"].items():
         low, high = _percent(value["low"]), _percent(value["high"])
         interval = f"{low} to {high}" if low != high else ""
-        beside = [
-            _percent(report["rows"][other]["figures"].get(figure, {}).get("mean"))
+        other_values = [
+            _percent(report["rows"][other]["metrics"].get(metric, {}).get("mean"))
             for other in others
         ]
-        cells = [_percent(value["mean"]), interval, *beside, METRICS.get(figure, "")]
-        lines.append(f"| {figure} | {' | '.join(cells)} |")
-    by_site = ", ".join(_percent(site) for site in own["per_site"])
+        cells = [_percent(value["mean"]), interval, *other_values, METRICS.get(metric, "")]
+        lines.append(f"| {metric} | {' | '.join(cells)} |")
+    by_site = ", ".join(_percent(accuracy) for accuracy in own["per_site"])
     return [*lines, "", f"Accuracy by site: {by_site}."]
 
 
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.2f}"
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:.2f}"
 
 
-def _limits(policy: SkeletonPolicy) -> str:
+def _use_and_limitations(policy: SkeletonPolicy) -> str:
     collection = policy.config.training["collection"]
+    n_elements = len(policy.vocabulary)
     return f"""\
-- For proposing elements on the sites of crystals like those of `{collection}`
-  (cells of up to {policy.config.max_sites} sites), and as a start or a yardstick for other agents.
-- It chooses among its {len(policy.vocabulary)} elements alone.
-  On other kinds of crystals nothing was measured.
-- It clones crystals that are in the data: a probable filling need not be a stable compound, nor is
-  a valid composition the proof of one. Energies were not learned.
-- The geometry must be at hand, and it tells much of what the elements are: a guessed cell misleads
-  the policy."""
+## Intended use
+
+The policy proposes elements for the sites of crystals similar to those of `{collection}`, in cells
+of up to {policy.config.max_sites} sites. It can also initialize other agents or serve as a
+baseline.
+
+## Limitations
+
+- The policy chooses only among the {n_elements} elements of its vocabulary. It was not evaluated on
+  other kinds of crystals.
+- The policy imitates crystals of the dataset. A probable filling may be unstable, and a valid
+  composition does not imply stability. Energies were not used in the training.
+- The geometry must be known. It contains much information on the elements, so a guessed cell
+  misleads the policy."""
 
 
 def main() -> None:
-    """Ship what the command line names."""
+    """Publish the policy given on the command line."""
     try:
-        name = ship(tyro.cli(Args))
+        name = publish(tyro.cli(PublishArgs))
     except CrystalGymError as error:
         raise SystemExit(str(error)) from error
-    print(f"Shipped as {name}.")
+    print(f"Published as {name}.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Prototypes, densities of their geometry, and the crystals drawn from them."""
+"""Prototypes, densities of their geometry, and synthetic crystals."""
 
 import dataclasses
 
@@ -15,8 +15,8 @@ from crystal_agents.synthetic import (
     Prototype,
     SyntheticConfig,
     SyntheticGenerator,
+    generation,
 )
-from crystal_agents.synthetic import generation as crystals_module
 from crystal_agents.synthetic.design_space import DesignSpace
 from crystal_agents.synthetic.mixture_density import GeometryDensity, Posterior, fit_density
 from crystal_agents.synthetic.posterior_batches import SyntheticStore
@@ -35,7 +35,7 @@ TINY = SyntheticConfig(members=1, steps=30, per_filling=1, candidates=20)
 
 
 def family(rng, n=40):
-    """Cubic perovskites at random origins whose sites are displaced along x."""
+    """Return cubic perovskites with random origins, half of them with displacements along x."""
     edge = rng.uniform(3.5, 5, n)
     moved = rng.normal(0, 0.05, (n, 5)) * rng.integers(0, 2, (n, 1))
     frac = np.tile(IDEAL, (n, 1, 1))
@@ -45,13 +45,13 @@ def family(rng, n=40):
 
 
 @given(st.integers(0, 2**16))
-def test_coordinates_tell_the_geometry_but_for_the_origin(seed):
+def test_coordinates_determine_the_geometry_except_the_origin(seed):
     n_sites, frac, parameters = family(np.random.default_rng(seed))
     prototype = Prototype.of(n_sites, frac, parameters)
-    again, cells = prototype.geometry(prototype.coordinates(frac, parameters))
+    rebuilt, cells = prototype.geometry(prototype.coordinates(frac, parameters))
     np.testing.assert_allclose(cells, parameters, atol=1e-9)
-    apart = again - again[:, :1] - (frac - frac[:, :1])
-    np.testing.assert_allclose((apart + 0.5) % 1 - 0.5, 0, atol=1e-9)
+    difference = rebuilt - rebuilt[:, :1] - (frac - frac[:, :1])
+    np.testing.assert_allclose((difference + 0.5) % 1 - 0.5, 0, atol=1e-9)
     assert len(prototype.free) == 5  # a, and four displacements along x
     np.testing.assert_allclose(prototype.reference, (IDEAL - IDEAL[prototype.anchor]) % 1)
 
@@ -61,21 +61,21 @@ def test_an_inverted_crystal_has_mirrored_coordinates(seed):
     n_sites, frac, parameters = family(np.random.default_rng(seed))
     prototype = Prototype.of(n_sites, frac, parameters)
     assert prototype.inverts
-    there = prototype.coordinates(-frac % 1, parameters)
-    here = prototype.coordinates(frac, parameters)
-    np.testing.assert_allclose(there, here * prototype.mirror, atol=1e-6)
+    inverted = prototype.coordinates(-frac % 1, parameters)
+    original = prototype.coordinates(frac, parameters)
+    np.testing.assert_allclose(inverted, original * prototype.mirror, atol=1e-6)
 
 
-def test_a_prototype_needs_the_same_sites_in_the_same_places(toy):
+def test_different_sites_or_positions_have_no_prototype(toy):
     with pytest.raises(NoPrototypeError, match="1 to 6 sites"):
         Prototype.of(toy.n_sites, toy.frac_coords, toy.parameters)
     rng = np.random.default_rng(0)
     n_sites, frac, parameters = family(rng)
-    with pytest.raises(NoPrototypeError, match="another place in each crystal"):
+    with pytest.raises(NoPrototypeError, match=r"similar positions of site \d in all crystals"):
         Prototype.of(n_sites, rng.permuted(frac, axis=1), parameters)
 
 
-def test_sites_seen_in_all_pairs_are_combined_freely_others_as_they_were_seen():
+def test_design_space_combines_independent_sites_and_keeps_other_combinations():
     rng = np.random.default_rng(0)
     triples = np.array([[1, 1, 1], [2, 2, 2], [3, 1, 1], [3, 2, 2]])
     codes = np.column_stack([rng.integers(4, 7, (300, 2)), triples[rng.integers(0, 4, 300)]])
@@ -87,9 +87,9 @@ def test_sites_seen_in_all_pairs_are_combined_freely_others_as_they_were_seen():
     np.testing.assert_array_equal(space.choices_of(space.fillings), space.choices)
 
 
-def test_a_design_space_too_large_to_enumerate_is_refused():
+def test_a_design_space_that_is_too_large_raises():
     codes = np.stack(np.meshgrid(np.arange(1, 500), np.arange(1, 500)), -1).reshape(-1, 2)
-    with pytest.raises(NoPrototypeError, match="249,001 ways"):
+    with pytest.raises(NoPrototypeError, match=r"at most 200,000 combinations .* got 249,001"):
         DesignSpace.of(codes)
 
 
@@ -100,7 +100,7 @@ def density():
     return GeometryDensity([3, 4], 3, mirror, hidden=16, layers=2, components=4).eval()
 
 
-def test_the_mixture_is_that_of_torch_distributions(density):
+def test_mixture_equals_that_of_torch_distributions(density):
     choices = torch.tensor([[0, 1], [2, 3], [1, 0]])
     mixture = density(choices)
     whiten = mixture.whiten.double()
@@ -114,20 +114,20 @@ def test_the_mixture_is_that_of_torch_distributions(density):
         rtol=1e-4,
         atol=1e-4,
     )
-    many = density(choices[:1].expand(20000, 2))
-    drawn = many.sample(torch.Generator().manual_seed(0))
+    repeated = density(choices[:1].expand(20000, 2))
+    samples = repeated.sample(torch.Generator().manual_seed(0))
     spread = reference.variance[0].sqrt()
-    assert ((drawn.mean(0) - reference.mean[0]).abs() < 0.05 * spread).all()
+    assert ((samples.mean(0) - reference.mean[0]).abs() < 0.05 * spread).all()
 
 
-def test_a_density_with_a_mirror_does_not_tell_a_crystal_from_its_inversion(density):
+def test_a_density_with_a_mirror_is_equal_for_a_crystal_and_its_inversion(density):
     choices, g = torch.tensor([[0, 1], [2, 3]]), torch.randn(2, 3)
     torch.testing.assert_close(
         density.log_density(choices, g), density.log_density(choices, g * density.mirror)
     )
 
 
-def test_the_posterior_is_bayes_rule_over_all_fillings(density):
+def test_posterior_equals_bayes_rule_over_all_fillings(density):
     torch.manual_seed(1)
     other = GeometryDensity([3, 4], 3, density.mirror, hidden=16, layers=2, components=4).eval()
     fillings = torch.cartesian_prod(torch.arange(3), torch.arange(4))
@@ -145,8 +145,8 @@ def test_the_posterior_is_bayes_rule_over_all_fillings(density):
     torch.testing.assert_close(found, logs.log_softmax(1), rtol=1e-4, atol=1e-3)
 
 
-def test_a_fitted_density_knows_fillings_that_it_never_saw():
-    """One coordinate that is the sum of two radii: 40 % of the pairs are held out."""
+def test_a_fitted_density_generalizes_to_unseen_fillings():
+    # One coordinate, the weighted sum of two radii; 40 % of the pairs are held out.
     generator = torch.Generator().manual_seed(0)
     pairs = torch.cartesian_prod(torch.arange(10), torch.arange(10))
     first, second = torch.rand(2, 10, generator=generator)
@@ -172,7 +172,7 @@ def data(perov5, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def few(data):
-    """Transitions of the oxides and nitrides of few cations: a design space of a few hundred."""
+    """Return transitions of crystals with few cations, for a design space of a few hundred."""
     codes = np.zeros((len(data.n_sites), 5), np.int64)
     codes[data.skeleton, data.focus] = data.action + 1
     smallest = [np.isin(codes[:, site], np.unique(codes[:, site])[:12]) for site in (0, 1)]
@@ -184,7 +184,7 @@ def few(data):
 
 
 @pytest.mark.real
-def test_perovskites_are_one_prototype_of_five_coordinates(perov5):
+def test_perovskites_have_one_prototype_with_five_coordinates(perov5):
     prototype = Prototype.of(perov5.n_sites, perov5.frac_coords, perov5.parameters)
     assert prototype.inverts
     assert prototype.free.tolist()[0] < 3
@@ -192,30 +192,30 @@ def test_perovskites_are_one_prototype_of_five_coordinates(perov5):
 
 
 @pytest.mark.real
-def test_synthetic_crystals_are_made_once_and_carry_their_fillings(few, cache, monkeypatch):
-    model = SyntheticGenerator(few, TINY)
-    made = model.crystals(progress=False)
-    assert 0.2 * len(model.space) < len(made) <= len(model.space)
+def test_synthetic_crystals_have_fillings_and_are_cached(few, cache, monkeypatch):
+    generator = SyntheticGenerator(few, TINY)
+    made = generator.crystals(progress=False)
+    assert 0.2 * len(generator.space) < len(made) <= len(generator.space)
     assert made.candidates.shape == made.probability.shape == (len(made), 20)
     sums = made.probability.astype(np.float64).sum(1)
     assert (sums <= 1.01).all()
     assert (np.diff(made.probability.astype(np.float64), axis=1) <= 0).all()
-    known = {made.fillings[row].tobytes() for row in range(len(made.fillings))}
+    possible = {filling.tobytes() for filling in made.fillings}
     vocabulary = Vocabulary(few.vocabulary)
     codes = vocabulary.encode(made.collection.atomic_numbers)
-    assert all(row.astype(np.int64).tobytes() in known for row in codes)
-    monkeypatch.setattr(crystals_module, "fit_density", None)
-    again = SyntheticGenerator(few, TINY).crystals(progress=False)
-    np.testing.assert_array_equal(again.probability, made.probability)
-    assert again.collection.fingerprint() == made.collection.fingerprint()
-    damaged = next(model.folder.glob("density-*.safetensors"))
+    assert all(row.astype(np.int64).tobytes() in possible for row in codes)
+    monkeypatch.setattr(generation, "fit_density", None)
+    cached = SyntheticGenerator(few, TINY).crystals(progress=False)
+    np.testing.assert_array_equal(cached.probability, made.probability)
+    assert cached.collection.fingerprint() == made.collection.fingerprint()
+    damaged = next(generator.folder.glob("density-*.safetensors"))
     damaged.write_bytes(damaged.read_bytes()[:-9])
     with pytest.raises(DamagedFileError, match="is damaged"):
         SyntheticGenerator(few, TINY).members(progress=False)
 
 
 def expected_target(made, row, state, n_elements):
-    """p(element) at each site among the probable fillings that agree with a state."""
+    """Return p(element) of each site among the candidates that agree with a state."""
     fillings = made.fillings[made.candidates[row]]
     weight = made.probability[row].astype(np.float64)
     weight = weight * ((state == 0) | (state == fillings)).all(1)
@@ -225,7 +225,7 @@ def expected_target(made, row, state, n_elements):
 
 
 @pytest.mark.real
-def test_batches_hold_part_of_a_probable_filling_or_guesses_and_what_follows(few, cache):
+def test_batches_have_parts_of_probable_fillings_or_guesses_with_their_posterior(few, cache):
     made = SyntheticGenerator(few, TINY).crystals(progress=False)
     n_elements = len(few.vocabulary)
     store = SyntheticStore(made, n_elements)
@@ -238,7 +238,7 @@ def test_batches_hold_part_of_a_probable_filling_or_guesses_and_what_follows(few
     for first, second in (filled[1:3], filled[3:5]):
         assert set(first) == {1, 2}
         assert set(second) == {3, 4}
-    likeliest = 0
+    n_most_probable = 0
     for row in range(40):
         by_geometry = expected_target(made, row, np.zeros(5, int), n_elements)
         for k in range(5):
@@ -248,8 +248,8 @@ def test_batches_hold_part_of_a_probable_filling_or_guesses_and_what_follows(few
         for state in elements[1:3, row]:
             (sites,) = state.nonzero()
             assert (by_geometry[sites, state[sites] - 1] > 0).all()
-            likeliest += (by_geometry.argmax(-1) + 1 == state).sum()
-    assert 0.7 < likeliest / filled[1:3].sum() < 1
+            n_most_probable += (by_geometry.argmax(-1) + 1 == state).sum()
+    assert 0.7 < n_most_probable / filled[1:3].sum() < 1
 
 
 @pytest.mark.real
@@ -284,22 +284,26 @@ def test_a_policy_learns_from_synthetic_crystals_and_resumes(few, cache, tmp_pat
 
 
 @pytest.mark.real
-def test_bayes_rule_fills_sites_by_the_posterior_of_what_is_filled(few, perov5, cache):
-    model = SyntheticGenerator(few, TINY)
+def test_posterior_scorer_equals_bayes_rule_given_the_filled_sites(few, perov5, cache):
+    generator = SyntheticGenerator(few, TINY)
     table = EpisodeTable(perov5, Vocabulary(few.vocabulary))
-    scorer = PosteriorScorer(model, table)
-    known = [code[:5].tolist() in model.space.fillings.tolist() for code in table.true_elements]
-    crystals = np.flatnonzero(known)[:4]
+    scorer = PosteriorScorer(generator, table)
+    possible = [
+        code[:5].tolist() in generator.space.fillings.tolist() for code in table.true_elements
+    ]
+    crystals = np.flatnonzero(possible)[:4]
     order = table.traversals[np.tile(crystals, 2), np.repeat([0, 3], 4)]
     state = start(table, np.tile(crystals, 2), order)
-    coordinates = model.prototype.coordinates(table.frac_coords[crystals], table.lattice[crystals])
-    joint = model.posterior().log_probability(torch.tensor(coordinates).float()).exp().numpy()
+    coordinates = generator.prototype.coordinates(
+        table.frac_coords[crystals], table.lattice[crystals]
+    )
+    joint = generator.posterior().log_probability(torch.tensor(coordinates).float()).exp().numpy()
     for _ in range(3):
-        probability = softmax(scorer(table, state, 2), axis=1)
+        probability = softmax(scorer(state), axis=1)
         for row in range(8):
             filled = state.elements[row]
-            weight = joint[row % 4] * ((filled == 0) | (filled == model.space.fillings)).all(1)
-            element = model.space.fillings[:, state.focus[row]] - 1
+            weight = joint[row % 4] * ((filled == 0) | (filled == generator.space.fillings)).all(1)
+            element = generator.space.fillings[:, state.focus[row]] - 1
             expected = np.bincount(element, weight, len(few.vocabulary)) / weight.sum()
             np.testing.assert_allclose(probability[row], expected, atol=1e-4)
         fill(state, table.true_elements[state.crystal, state.focus] - 1)
