@@ -75,9 +75,13 @@ class RewardError(CrystalGymError):
     """Raised when a reward fails on a crystal; the message gives the crystal."""
 
 
-class ParserWarning(UserWarning):
+class CrystalGymWarning(UserWarning):
+    """Issued when the package continues with a doubt; the base of its warnings."""
+
+
+class ParserWarning(CrystalGymWarning):
     """Issued when a parser reports a problem with a crystal that it reads nevertheless."""
 
 
-class SymmetryWarning(UserWarning):
+class SymmetryWarning(CrystalGymWarning):
     """Issued when skeletons count as asymmetric because no space group was found."""

@@ -5,7 +5,9 @@ import contextlib
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from crystal_agents.cli.benchmark import Benchmark
 from crystal_agents.cli.build_dataset import BuildDataset
@@ -18,7 +20,7 @@ from crystal_agents.cli.prepare import Prepare
 from crystal_agents.cli.reproduce import Reproduce
 from crystal_agents.cli.train import Train
 from crystal_agents.cli.train_offline import TrainOffline
-from crystal_gym.errors import CrystalGymError, DownloadError, StorageError
+from crystal_gym.errors import CrystalGymError, CrystalGymWarning, DownloadError, StorageError
 
 # Commands by name, in the order of --help.
 COMMANDS: dict[str, type[Command]] = {
@@ -83,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # tyro has printed the help or the usage error
         return end.code if isinstance(end.code, int) else BAD_INPUT
     try:
-        with _keep_interrupts():
+        with _keep_interrupts(), _plain_warnings():
             command.run()
         sys.stdout.flush()
     except (StorageError, DownloadError) as error:
@@ -130,6 +132,24 @@ def _keep_interrupts() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = default_hook
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Print the warnings of this package like its errors, without a line of source code."""
+    default = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, CrystalGymWarning):
+            print(f"crystal-gym: warning: {message}", file=sys.stderr)
+        else:
+            default(message, category, *place)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = default
 
 
 def _report(message: str, code: int) -> int:

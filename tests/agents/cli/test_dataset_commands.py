@@ -1,7 +1,10 @@
 """Commands on collections and datasets: prepare, list, build-dataset."""
 
+import re
 import shutil
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +28,20 @@ def test_prepare_reads_a_folder_of_cif_files(run, cif_folder):
     code, out, _ = run("prepare", cif_folder)
     assert code == 0
     assert "3 crystals" in out
+
+
+def test_prepare_prints_the_warnings_of_the_parser(cif_folder):
+    path = cif_folder / "crystal-3.cif"
+    text = re.sub(r"(_chemical_formula_sum +).*", r"\1'Na7 O1'", path.read_text())
+    path.write_text(text)
+    # In a process of its own, since pytest turns warnings into errors.
+    command = [str(Path(sys.executable).with_name("crystal-gym")), "prepare", str(cif_folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("crystal-gym:")]
+    assert "warning: pymatgen reports problems with 1 of 3 crystals" in line
+    assert "crystal-3.cif" in done.stderr
+    assert "warnings.warn" not in done.stderr
 
 
 def test_list_shows_collections_and_built_datasets(run, monkeypatch, tmp_path):
