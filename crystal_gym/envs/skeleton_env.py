@@ -113,7 +113,7 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
     | `heat`             | () float    | end    | `perov5-dft`: heat of formation, eV/atom or NaN |
     | `strain`           | () float    | end    | `perov5-dft`: strain energy, eV/atom or NaN     |
     | `gap`              | () float    | end    | `perov5-gap`: band gap, eV or NaN               |
-    | `labelled`         | () float    | end    | `perov5-…`: 1 if the label is known, else 0     |
+    | `labeled`         | () float    | end    | `perov5-…`: 1 if the label is known, else 0     |
     | `regret`           | () float    | end    | `perov5-…`: best known reward minus this one    |
     | `score`            | () float    | end    | function: its value                             |
     | `failed`           | () float    | end    | function, energy: 1 if NaN or infinite, else 0  |

@@ -87,7 +87,7 @@ class LabelTable:
 class LabelReward(Reward):
     """Base class of rewards that look up a label of the finished crystal.
 
-    Components: those of ``score``, NaN where the label is missing; ``labelled``, 1 where the label
+    Components: those of ``score``, NaN where the label is missing; ``labeled``, 1 where the label
     is known, else 0; and ``regret``, the best reward of any labeled crystal on this skeleton minus
     the reward.
 
@@ -200,7 +200,7 @@ class LabelReward(Reward):
                 values = np.where(labeled, values, self.worst_reward(labels))
         return values, {
             **components,
-            "labelled": labeled.astype(np.float64),
+            "labeled": labeled.astype(np.float64),
             "regret": self.best_rewards(labels)[crystal] - values,
         }
 

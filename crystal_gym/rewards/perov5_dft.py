@@ -25,7 +25,7 @@ class Perov5DftReward(LabelReward):
     not contain have no label: anions on A or B, cations on X, other sets of anions, and mixed
     anions in another order than in CDVAE's files, where the odd anion is on X1.
 
-    Components: ``heat`` and ``strain`` in eV/atom, ``labelled`` and ``regret``, see
+    Components: ``heat`` and ``strain`` in eV/atom, ``labeled`` and ``regret``, see
     ``LabelReward``.
 
     Args:

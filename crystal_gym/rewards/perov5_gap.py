@@ -17,7 +17,7 @@ class Perov5GapReward(LabelReward):
     labels are Castelli's DFT values of each crystal in its own lattice; the lattice of the skeleton
     has no effect. Crystals that Perov-5 does not contain have no label, see ``Perov5DftReward``.
 
-    Components: ``gap`` in eV, ``labelled`` and ``regret``, see ``LabelReward``.
+    Components: ``gap`` in eV, ``labeled`` and ``regret``, see ``LabelReward``.
 
     Args:
         target: Target gap in eV (default: the gap of silicon, as in CrystalGym).

@@ -60,10 +60,10 @@ def test_splits_partition_the_collection(toy):
 
 def test_take_selects_rows_of_every_array_and_label(toy):
     rows = [7, 2]
-    labelled = CrystalCollection(
-        "labelled", **{name: getattr(toy, name) for name in ARRAYS}, labels={"row": np.arange(12.0)}
+    labeled = CrystalCollection(
+        "labeled", **{name: getattr(toy, name) for name in ARRAYS}, labels={"row": np.arange(12.0)}
     )
-    taken = labelled.take(rows)
+    taken = labeled.take(rows)
     assert taken.ids.tolist() == ["toy-7", "toy-2"]
     assert taken.labels["row"].tolist() == [7.0, 2.0]
     assert taken.skeleton(0) == toy.skeleton(7)

@@ -83,7 +83,7 @@ def test_rewards_regrets_and_components_agree_with_a_loop_over_pairs(crystals, t
     energy = np.array([energy_of_pair(crystals, *pair, 90.0) for pair in pairs.tolist()])
     known = ~np.isnan(energy)
     assert known.sum() == 60 * 54
-    assert np.array_equal(info["labelled"], known)
+    assert np.array_equal(info["labeled"], known)
     assert np.allclose(rewards[known], -energy[known], atol=1e-12)
     assert np.allclose((info["heat"] + info["strain"])[known], energy[known])
     assert np.isnan(info["heat"][~known]).all()
@@ -105,7 +105,7 @@ def test_missing_labels_follow_the_policy(crystals, table):
     crystal, elements = assign_elements(table, [3, 3], [1, 10])
     worst = -np.nanmax(crystals.labels["heat_all"])
     rewards, info = Perov5DftReward().on_finish(table, crystal, elements)
-    assert info["labelled"].tolist() == [1, 0]
+    assert info["labeled"].tolist() == [1, 0]
     assert rewards[1] == worst
     assert info["regret"][1] == Perov5DftReward().best(table, crystal)[1] - worst
     rewards, info = Perov5DftReward(missing="nan").on_finish(table, crystal, elements)
@@ -130,7 +130,7 @@ def test_labels_depend_on_the_order_of_elements_on_the_sites(crystals):
     )
     known = (orders == numbers[1]).all(axis=1)
     assert len(orders) == 60
-    assert np.array_equal(info["labelled"], known)
+    assert np.array_equal(info["labeled"], known)
     assert rewards[known] == -collection.labels["heat_all"][1]
     assert np.isnan(info["strain"][~known]).all()
     with pytest.raises(RewardError, match=r"labeled contains no crystal .* Use the policy"):
@@ -216,7 +216,7 @@ def test_single_and_vector_environment_agree(crystals):
     for _ in range(5):
         _, rewards, terminations, _, infos = vector.step(vector.expert_action())
     assert terminations.all()
-    known = infos["labelled"] == 1
+    known = infos["labeled"] == 1
     assert known.sum() == 54
     assert np.array_equal(rewards[known], -crystals.labels["heat_all"][known])
     assert (infos["strain"] == 0).all()
@@ -224,7 +224,7 @@ def test_single_and_vector_environment_agree(crystals):
     for _ in range(5):
         _, reward, _, _, info = single.step(single.expert_action())
     assert reward == rewards[7]
-    assert {"heat", "strain", "labelled", "regret"} <= set(info)
+    assert {"heat", "strain", "labeled", "regret"} <= set(info)
     for key in set(info) - {"action_mask"}:
         assert info[key] == infos[key][7]
         assert f"| `{key}` " in CrystalSkeletonEnv.__doc__
@@ -262,7 +262,7 @@ def test_labeled_crystal_is_preferred_among_those_with_equal_elements(crystals):
     table = EpisodeTable(collection)
     rewards, info = Perov5DftReward().on_finish(table, np.array([2]), table.true_elements[[1]])
     assert rewards == [-0.5]
-    assert info["labelled"] == [1]
+    assert info["labeled"] == [1]
     collection.labels["heat_all"][1] = 0.7
     with pytest.raises(CrystalGymError, match=r"got two, of the crystals 'b' and 'c'.*Keep one"):
         Perov5DftReward().prepare(EpisodeTable(collection))
@@ -297,7 +297,7 @@ def test_rewards_of_real_crystals_are_minus_their_heat(labeled_perov5):
         _, rewards, _, _, infos = env.step(env.unwrapped.expert_action())
     assert np.array_equal(rewards, -labeled_perov5.labels["heat_all"][200:])
     assert (infos["strain"] == 0).all()
-    assert (infos["labelled"] == 1).all()
+    assert (infos["labeled"] == 1).all()
     assert (infos["regret"] >= 0).all()
     assert 1 < infos["regret"].mean() < 2.5
 
@@ -309,7 +309,7 @@ def test_real_crystals_without_their_file_are_unlabeled_and_gaps_are_consistent(
     table = EpisodeTable(labeled_perov5)
     train = np.arange(200)
     rewards, info = Perov5DftReward().on_finish(table, train, table.true_elements[train])
-    assert not info["labelled"].any()
+    assert not info["labeled"].any()
     assert (rewards == -np.nanmax(labeled_perov5.labels["heat_all"])).all()
     assert Perov5DftReward().coverage(table) == pytest.approx(2 / 3)
     # An indirect gap is at most the direct gap, and nearly all of these crystals are metals.

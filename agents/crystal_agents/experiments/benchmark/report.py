@@ -23,7 +23,7 @@ _FRACTIONS = {
     "validity_strict": "valid strict",
     "unique": "unique",
     "novel": "novel",
-    "labelled": "labelled",
+    "labeled": "labeled",
 }
 _METRICS_NOTE = (
     "Greedy fillings from one start site: interquartile means over the runs, ± half the width of "
