@@ -3,7 +3,7 @@
     python tools/behavior_snapshot.py --write tools/behavior.json    # before the change
     python tools/behavior_snapshot.py --compare tools/behavior.json  # after it
 
-The record holds SHA-256 digests and exact numbers: fillings by all shipped policies, the first 50
+The record holds SHA-256 digests and exact numbers: fillings by all pretrained policies, the first 50
 training losses of each recipe, the bytes of built datasets, and episodes of the environments.
 Numbers of a policy depend on the processor and PyTorch's version: compare on one machine.
 """

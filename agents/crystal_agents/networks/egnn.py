@@ -80,7 +80,7 @@ class Neighbors(NamedTuple):
         scalars: Features of the undirected pairs, (p, H).
         offset: Mean offset from source to target on the scale of ``log_scaled``, (2p, 3).
         direction: Its direction: a unit vector, or shorter for offsets near zero, (2p, 3).
-        fade: 1 for close pairs, decreasing smoothly to 0 at the cutoff, (2p, 1).
+        fade: 1 for near pairs, decreasing smoothly to 0 at the cutoff, (2p, 1).
     """
 
     source: Tensor
@@ -91,7 +91,7 @@ class Neighbors(NamedTuple):
     fade: Tensor
 
     def gather(self, message: Tensor, n_sites: int) -> Tensor:
-        """Sum faded messages at their source sites.
+        """Sum faded messages at the sources of their edges.
 
         Args:
             message: (..., 2p, H).
@@ -222,6 +222,7 @@ class FillingLayer(nn.Module):
 
     def __init__(self, hidden: int, crystal: int, dropout: float) -> None:
         super().__init__()
+        # The names of the layers are the keys of saved weights.
         self.norm = nn.LayerNorm(hidden)
         self.here = nn.Linear(hidden, hidden)
         self.there = nn.Linear(hidden, hidden, bias=False)
@@ -367,8 +368,8 @@ class EGNN(Encoder):
             direction=torch.cat([direction, -direction]),
             fade=fade.repeat(2, 1),
         )
-        around = near.gather(scalars.repeat(2, 1), len(batch.owner))
-        sites = self.site(torch.cat([scale.index_select(0, batch.owner), around, index], -1))
+        gathered = near.gather(scalars.repeat(2, 1), len(batch.owner))
+        sites = self.site(torch.cat([scale.index_select(0, batch.owner), gathered, index], -1))
         vectors = offset.new_zeros(len(batch.owner), self.vectors, 3)
         for layer in self.trunk:
             sites, vectors = layer(sites, vectors, near)

@@ -14,7 +14,7 @@ from crystal_gym.rewards import REWARDS
 LISTS = ("rewards", "methods", "seeds")
 
 # Configs that are part of the package.
-_FOLDER = Path(__file__).parent / "configs"
+_FOLDER = Path(__file__).parent / "presets"
 
 
 @dataclass(frozen=True)
