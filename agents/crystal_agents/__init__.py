@@ -1,6 +1,7 @@
-"""Agents that fill crystal skeletons: networks, behavioral cloning, evaluation.
+"""Agents that fill crystal skeletons: networks, policies, training, evaluation and online RL.
 
-Names load when they are first used, so that ``import crystal_agents`` needs no PyTorch.
+Names are imported when they are first used, so that ``import crystal_agents`` does not load
+PyTorch.
 """
 
 from typing import TYPE_CHECKING

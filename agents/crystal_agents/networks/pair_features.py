@@ -20,7 +20,7 @@ _ROUNDS = 8
 
 
 class Pairs(NamedTuple):
-    r"""The p pairs of different sites that are close to each other, each once, source < target.
+    r"""The p pairs of different sites that are near each other, each once, source < target.
 
     :math:`r_k` are the vectors from the source to the images k of the target. Their weights
     :math:`w_k \propto \exp(-|r_k|^2 / 2\sigma^2)` have sum 1; :math:`\sigma` is proportional to the
@@ -35,7 +35,7 @@ class Pairs(NamedTuple):
         distance: Mean distance :math:`\sum_k w_k |r_k|` in Å, (p,).
         spread: Standard deviation of the distances :math:`|r_k|` in Å, (p,).
         images: Effective number of images, :math:`1 / \sum_k w_k^2`, (p,).
-        fade: 1 for close pairs, decreasing smoothly to 0 at the cutoff, (p,).
+        fade: 1 for near pairs, decreasing smoothly to 0 at the cutoff, (p,).
     """
 
     source: Tensor
@@ -49,7 +49,7 @@ class Pairs(NamedTuple):
 
 @torch.no_grad()
 def near_pairs(batch: SkeletonBatch) -> Pairs:
-    """Compute the close pairs of all skeletons of a batch, ordered by source and target.
+    """Compute the near pairs of all skeletons of a batch, ordered by source and target.
 
     The images are those in the 27 cells around the nearest image in a reduced cell, which include
     all images with a considerable weight.

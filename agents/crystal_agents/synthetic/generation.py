@@ -71,7 +71,8 @@ class SyntheticCrystals:
         fillings: Codes of the design space, int64 (G, n).
         candidates: The L most probable fillings of each crystal, rows of ``fillings``, int32
             (C, L).
-        probability: Probabilities of the candidates, float16 (C, L). Their sum is at most 1.
+        probability: Probabilities of the candidates, float16 (C, L). Their sum is at most 1,
+            except for rounding.
     """
 
     collection: CrystalCollection

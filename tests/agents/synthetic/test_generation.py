@@ -1,24 +1,13 @@
-"""Prototypes, densities of their geometry, and synthetic crystals."""
+"""Synthetic crystals of Perov-5: generation, batches, training and the posterior scorer."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.special import softmax
-from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from crystal_agents.synthetic import (
-    NoPrototypeError,
-    Prototype,
-    SyntheticConfig,
-    SyntheticGenerator,
-    generation,
-)
-from crystal_agents.synthetic.design_space import DesignSpace
-from crystal_agents.synthetic.mixture_density import GeometryDensity, Posterior, fit_density
+from crystal_agents.synthetic import SyntheticConfig, SyntheticGenerator, generation
 from crystal_agents.synthetic.posterior_batches import SyntheticStore
 from crystal_agents.synthetic.posterior_scorer import PosteriorScorer
 from crystal_agents.training.behavioral_cloning import train
@@ -30,136 +19,7 @@ from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.episode import EpisodeTable, fill, start
 from crystal_gym.errors import DamagedFileError
 
-IDEAL = np.array([[0, 0, 0], [1, 1, 1], [1, 0, 1], [1, 1, 0], [0, 1, 1]]) / 2
 TINY = SyntheticConfig(members=1, steps=30, per_filling=1, candidates=20)
-
-
-def family(rng, n=40):
-    """Return cubic perovskites with random origins, half of them with displacements along x."""
-    edge = rng.uniform(3.5, 5, n)
-    moved = rng.normal(0, 0.05, (n, 5)) * rng.integers(0, 2, (n, 1))
-    frac = np.tile(IDEAL, (n, 1, 1))
-    frac[..., 0] += moved / edge[:, None]
-    parameters = np.concatenate([np.tile(edge[:, None], 3), np.full((n, 3), 90.0)], 1)
-    return np.full(n, 5), (frac + rng.uniform(size=(n, 1, 3))) % 1, parameters
-
-
-@given(st.integers(0, 2**16))
-def test_coordinates_determine_the_geometry_except_the_origin(seed):
-    n_sites, frac, parameters = family(np.random.default_rng(seed))
-    prototype = Prototype.of(n_sites, frac, parameters)
-    rebuilt, cells = prototype.geometry(prototype.coordinates(frac, parameters))
-    np.testing.assert_allclose(cells, parameters, atol=1e-9)
-    difference = rebuilt - rebuilt[:, :1] - (frac - frac[:, :1])
-    np.testing.assert_allclose((difference + 0.5) % 1 - 0.5, 0, atol=1e-9)
-    assert len(prototype.free) == 5  # a, and four displacements along x
-    np.testing.assert_allclose(prototype.reference, (IDEAL - IDEAL[prototype.anchor]) % 1)
-
-
-@given(st.integers(0, 2**16))
-def test_an_inverted_crystal_has_mirrored_coordinates(seed):
-    n_sites, frac, parameters = family(np.random.default_rng(seed))
-    prototype = Prototype.of(n_sites, frac, parameters)
-    assert prototype.inverts
-    inverted = prototype.coordinates(-frac % 1, parameters)
-    original = prototype.coordinates(frac, parameters)
-    np.testing.assert_allclose(inverted, original * prototype.mirror, atol=1e-6)
-
-
-def test_different_sites_or_positions_have_no_prototype(toy):
-    with pytest.raises(NoPrototypeError, match="1 to 6 sites"):
-        Prototype.of(toy.n_sites, toy.frac_coords, toy.parameters)
-    rng = np.random.default_rng(0)
-    n_sites, frac, parameters = family(rng)
-    with pytest.raises(NoPrototypeError, match=r"similar positions of site \d in all crystals"):
-        Prototype.of(n_sites, rng.permuted(frac, axis=1), parameters)
-
-
-def test_design_space_combines_independent_sites_and_keeps_other_combinations():
-    rng = np.random.default_rng(0)
-    triples = np.array([[1, 1, 1], [2, 2, 2], [3, 1, 1], [3, 2, 2]])
-    codes = np.column_stack([rng.integers(4, 7, (300, 2)), triples[rng.integers(0, 4, 300)]])
-    space = DesignSpace.of(codes)
-    assert len(space) == 3 * 3 * 4
-    assert {tuple(row) for row in codes} <= {tuple(row) for row in space.fillings}
-    rebuilt = [e[column] for e, column in zip(space.elements, space.choices.T, strict=True)]
-    np.testing.assert_array_equal(np.stack(rebuilt, 1), space.fillings)
-    np.testing.assert_array_equal(space.choices_of(space.fillings), space.choices)
-
-
-def test_a_design_space_that_is_too_large_raises():
-    codes = np.stack(np.meshgrid(np.arange(1, 500), np.arange(1, 500)), -1).reshape(-1, 2)
-    with pytest.raises(NoPrototypeError, match=r"at most 200,000 combinations .* got 249,001"):
-        DesignSpace.of(codes)
-
-
-@pytest.fixture
-def density():
-    torch.manual_seed(0)
-    mirror = torch.tensor([1.0, -1.0, -1.0])
-    return GeometryDensity([3, 4], 3, mirror, hidden=16, layers=2, components=4).eval()
-
-
-def test_mixture_equals_that_of_torch_distributions(density):
-    choices = torch.tensor([[0, 1], [2, 3], [1, 0]])
-    mixture = density(choices)
-    whiten = mixture.whiten.double()
-    gaussians = MultivariateNormal(mixture.mean.double(), precision_matrix=whiten.mT @ whiten)
-    reference = MixtureSameFamily(Categorical(logits=mixture.log_weight.double()), gaussians)
-    g = torch.randn(3, 3, generator=torch.Generator().manual_seed(1))
-    constant = 1.5 * np.log(2 * np.pi)
-    torch.testing.assert_close(
-        mixture.log_density(g).double() - constant,
-        reference.log_prob(g.double()),
-        rtol=1e-4,
-        atol=1e-4,
-    )
-    repeated = density(choices[:1].expand(20000, 2))
-    samples = repeated.sample(torch.Generator().manual_seed(0))
-    spread = reference.variance[0].sqrt()
-    assert ((samples.mean(0) - reference.mean[0]).abs() < 0.05 * spread).all()
-
-
-def test_a_density_with_a_mirror_is_equal_for_a_crystal_and_its_inversion(density):
-    choices, g = torch.tensor([[0, 1], [2, 3]]), torch.randn(2, 3)
-    torch.testing.assert_close(
-        density.log_density(choices, g), density.log_density(choices, g * density.mirror)
-    )
-
-
-def test_posterior_equals_bayes_rule_over_all_fillings(density):
-    torch.manual_seed(1)
-    other = GeometryDensity([3, 4], 3, density.mirror, hidden=16, layers=2, components=4).eval()
-    fillings = torch.cartesian_prod(torch.arange(3), torch.arange(4))
-    g = torch.randn(5, 3)
-    found = Posterior([density, other], fillings).log_probability(g)
-    with torch.no_grad():
-        logs = torch.stack(
-            [
-                torch.logaddexp(
-                    *(d.log_density(fillings, row.expand(12, 3)) for d in (density, other))
-                )
-                for row in g
-            ]
-        )
-    torch.testing.assert_close(found, logs.log_softmax(1), rtol=1e-4, atol=1e-3)
-
-
-def test_a_fitted_density_generalizes_to_unseen_fillings():
-    # One coordinate, the weighted sum of two radii; 40 % of the pairs are held out.
-    generator = torch.Generator().manual_seed(0)
-    pairs = torch.cartesian_prod(torch.arange(10), torch.arange(10))
-    first, second = torch.rand(2, 10, generator=generator)
-    size = (first[pairs[:, 0]] + 3 * second[pairs[:, 1]])[:, None]
-    order = torch.randperm(100, generator=generator)
-    seen, unseen = order[:60], order[60:]
-    torch.manual_seed(0)
-    density = GeometryDensity([10, 10], 1, None, hidden=32, layers=2, components=2, dropout=0.0)
-    fit_density(density, pairs[seen], size[seen], steps=400, batch_size=60)
-    with torch.no_grad():
-        mixture = density(pairs[unseen])
-    mean = (mixture.log_weight.exp()[..., None] * mixture.mean).sum(1)
-    assert (mean - size[unseen]).std() < 0.5 * size[unseen].std()
 
 
 @pytest.fixture(scope="module")
@@ -181,14 +41,6 @@ def few(data):
     return dataclasses.replace(
         data, **{name: getattr(data, name)[kept] for name in (*columns, "reward", "done")}
     )
-
-
-@pytest.mark.real
-def test_perovskites_have_one_prototype_with_five_coordinates(perov5):
-    prototype = Prototype.of(perov5.n_sites, perov5.frac_coords, perov5.parameters)
-    assert prototype.inverts
-    assert prototype.free.tolist()[0] < 3
-    assert prototype.moves.sum() == 4
 
 
 @pytest.mark.real
