@@ -22,7 +22,7 @@ class SkeletonEnvSetup:
     Attributes:
         generator: Draws a crystal and an order of its sites for each episode.
         table: The crystals, as arrays.
-        reward: Pays for the steps and the ends of episodes.
+        reward: Computes the rewards of steps and of the ends of episodes.
         mask: Selects the elements that may be assigned to the site in focus.
         render_mode: One of ``metadata["render_modes"]`` or ``None``.
     """

@@ -28,7 +28,7 @@ class FailureHandler:
 
     Args:
         fallback: The reward of a crystal whose value is NaN or infinite. Choose it below all
-            regular rewards; otherwise failing pays off.
+            regular rewards; otherwise an agent may prefer to fail.
 
     Attributes:
         count: Number of failures so far.
@@ -54,13 +54,13 @@ class FailureHandler:
 
         Returns:
             Finite rewards, float64 (k,), and the components ``failed`` (1 where the fallback is
-            paid, else 0) and ``failures`` (number of failures so far), float64 (k,).
+            used, else 0) and ``failures`` (number of failures so far), float64 (k,).
         """
         failed = ~np.isfinite(values)
         if failed.any() and not self.count:
             first = int(np.argmax(failed))
             _log.warning(
-                "The reward of %s is %s, so the fallback %s is paid. Later failures are counted in "
+                "The reward of %s is %s, so the fallback %s is used. Later failures are counted in "
                 "the info keys `failed` and `failures` without a message.",
                 describe_crystal(table, crystal[first], elements[first]),
                 values[first],

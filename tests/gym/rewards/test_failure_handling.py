@@ -72,7 +72,7 @@ def test_failures_are_replaced_counted_and_logged_once(toy, failure, caplog):
             assert np.isfinite(rewards).all()
     assert infos["final_info"]["failures"].max() == 2
     (record,) = caplog.records
-    message = f"{toy.formula(5)} on skeleton 'toy-5' is {failure}, so the fallback -3.0 is paid"
+    message = f"{toy.formula(5)} on skeleton 'toy-5' is {failure}, so the fallback -3.0 is used"
     assert message in record.getMessage()
 
 

@@ -83,7 +83,7 @@ def test_function_reward_gets_the_finished_structure(toy):
     assert structures == [expected]
 
 
-def test_reward_can_pay_for_steps_and_for_the_end(toy):
+def test_rewards_of_steps_and_of_the_end_are_added(toy):
     class StepAndEndReward(Reward):
         def on_fill(self, table, crystal, site, element):
             return 0.25

@@ -38,14 +38,14 @@ def test_sum_weighs_the_rewards_of_steps_and_ends(toy):
     assert not np.array_equal(strict, default)
 
 
-def test_steps_are_summed_over_parts_that_pay_for_steps(toy):
+def test_step_rewards_of_the_parts_are_added(toy):
     table, rows = EpisodeTable(toy), np.arange(12)
     reward = WeightedSum({"a": (2.0, MatchReward()), "b": (-0.5, MatchReward())})
     arguments = table, rows, np.zeros(12, int), table.true_elements[:, 0]
     assert np.allclose(reward.on_fill(*arguments), 1.5 / table.n_sites)
 
 
-def test_single_and_vector_environment_pay_the_same_sum(toy):
+def test_single_and_vector_environment_return_the_same_sum(toy):
     total, info = play_constant(CrystalSkeletonEnv(collection=toy, reward=WEIGHTS), 2, crystal=5)
     expected = 2.0 * info["match"] - 0.5 * info["validity-strict/validity"]
     assert total == pytest.approx(expected)

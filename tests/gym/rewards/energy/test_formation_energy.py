@@ -174,5 +174,5 @@ def test_vector_continues_after_failed_calculations(mode, caplog):
     # The three failing fillings are computed once; the first exception and the first fallback are
     # logged.
     assert "SCFError: the density oscillates" in caplog.text
-    assert "so the fallback -7.0 is paid" in caplog.text
+    assert "so the fallback -7.0 is used" in caplog.text
     assert len(caplog.records) == 2
