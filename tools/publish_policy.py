@@ -234,11 +234,12 @@ def _read_report(path: Path, collection: str, row: str) -> dict[str, Any]:
 
 def _split_section(name: str, report: Mapping[str, Any], row: str, seed: int) -> list[str]:
     """Return the lines of the card with the metrics of one split."""
-    own = report["rows"][row]
+    policy_row = report["rows"][row]
+    n_runs = policy_row["runs"]
     runs = (
         "over the crystals"
-        if own["runs"] == 1
-        else f"over {own['runs']} runs with different seeds; these weights are those of seed {seed}"
+        if n_runs == 1
+        else f"over {n_runs} runs with different seeds; these weights are those of seed {seed}"
     )
     introduction = (
         f"{report['n_crystals']:,} crystals, up to {report['n_start_sites']} start sites each. "
@@ -254,7 +255,7 @@ def _split_section(name: str, report: Mapping[str, Any], row: str, seed: int) ->
         f"| metric | {' | '.join(['this policy', '95 %', *others, 'definition'])} |",
         f"|---|{'---:|' * (2 + len(others))}---|",
     ]
-    for metric, value in own["metrics"].items():
+    for metric, value in policy_row["metrics"].items():
         low, high = _percent(value["low"]), _percent(value["high"])
         interval = f"{low} to {high}" if low != high else ""
         other_values = [
@@ -263,7 +264,7 @@ def _split_section(name: str, report: Mapping[str, Any], row: str, seed: int) ->
         ]
         cells = [_percent(value["mean"]), interval, *other_values, METRICS.get(metric, "")]
         lines.append(f"| {metric} | {' | '.join(cells)} |")
-    by_site = ", ".join(_percent(accuracy) for accuracy in own["per_site"])
+    by_site = ", ".join(_percent(accuracy) for accuracy in policy_row["per_site"])
     return [*lines, "", f"Accuracy by site: {by_site}."]
 
 

@@ -41,7 +41,7 @@ def test_the_package_has_pretrained_policies():
     assert len(pretrained_policies()) >= 4
 
 
-# The names of an empty list would skip the test without an error, so they are fixed here.
+# The names are constants: an empty list of parameters would skip the test.
 @pytest.mark.parametrize(
     "name", ["goldschmidt/egnn", "perov-5/egnn", "perov-5/egnn-indexed", "perov-5/egnn-paper"]
 )

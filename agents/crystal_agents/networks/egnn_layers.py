@@ -1,0 +1,269 @@
+"""Layers of the network ``egnn``."""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from crystal_agents.networks.graph_batch import SkeletonBatch, sum_at
+
+# Displacements in Å below this value are numerical noise; larger ones enter by their logarithm.
+FINEST = 0.01
+
+
+def mlp(*sizes: int) -> nn.Sequential:
+    """Return linear layers with SiLU between them.
+
+    Args:
+        sizes: Channels of the input, the hidden layers and the output.
+    """
+    layers: list[nn.Module] = []
+    for i, (size, following) in enumerate(itertools.pairwise(sizes)):
+        layers += (
+            [nn.Linear(size, following)] if i == 0 else [nn.SiLU(), nn.Linear(size, following)]
+        )
+    return nn.Sequential(*layers)
+
+
+class FourierFeatures(nn.Module):
+    r"""Sines and cosines of a number at wavelengths in geometric progression.
+
+    .. math:: \gamma(x) = [x / \lambda_1,\ \sin(2\pi x/\lambda_k),\ \cos(2\pi x/\lambda_k)]_k
+
+    Args:
+        longest: Longest wavelength :math:`\lambda_1`.
+        shortest: Shortest wavelength, which sets the resolution.
+        count: Number of wavelengths.
+
+    Shapes:
+        - **input:** numbers (...,)
+        - **output:** features (..., 2 count + 1)
+    """
+
+    def __init__(self, longest: float, shortest: float, count: int) -> None:
+        super().__init__()
+        self.longest = longest
+        waves = torch.logspace(math.log10(longest), math.log10(shortest), count)
+        self.frequency: Tensor
+        self.register_buffer("frequency", 2 * math.pi / waves, persistent=False)
+        self.size = 2 * count + 1
+
+    def forward(self, number: Tensor) -> Tensor:
+        phase = number[..., None] * self.frequency
+        return torch.cat([number[..., None] / self.longest, phase.sin(), phase.cos()], -1)
+
+
+def log_scaled(length: Tensor) -> Tensor:
+    """Scale a displacement in Å linearly below 0.01 Å and logarithmically above.
+
+    Args:
+        length: In Å, any shape.
+
+    Returns:
+        asinh(length / 0.01 Å) / 3, same shape.
+    """
+    return torch.asinh(length / FINEST) / 3
+
+
+class Neighbors(NamedTuple):
+    """The p pairs of a batch in both directions: all from source to target, then all reversed.
+
+    Attributes:
+        source: Site indices, int64 (2p,).
+        target: Site indices, int64 (2p,).
+        scalars: Features of the undirected pairs, (p, H).
+        offset: Mean offset from source to target on the scale of ``log_scaled``, (2p, 3).
+        direction: Its direction: a unit vector, or shorter for offsets near zero, (2p, 3).
+        fade: 1 for near pairs, decreasing smoothly to 0 at the cutoff, (2p, 1).
+    """
+
+    source: Tensor
+    target: Tensor
+    scalars: Tensor
+    offset: Tensor
+    direction: Tensor
+    fade: Tensor
+
+    def gather(self, message: Tensor, n_sites: int) -> Tensor:
+        """Sum faded messages at the sources of their edges.
+
+        Args:
+            message: (..., 2p, H).
+            n_sites: s.
+
+        Returns:
+            Sums, (..., s, H).
+        """
+        return sum_at(message * self.fade.to(message.dtype), self.source, n_sites, -2)
+
+
+class GeometryLayer(nn.Module):
+    r"""An equivariant message-passing layer on the empty skeleton.
+
+    Each site i has scalars :math:`z_i` and vectors :math:`V_i`.
+
+    .. math::
+        s_{ij} &= \gamma(V_i \cdot \hat p_{ij}),\ \gamma(V_j \cdot \hat p_{ij}) \\
+        m_{ij} &= \phi_m(z_i, z_j, g_{ij}, s_{ij}) \\
+        V_i &\leftarrow V_i + \textstyle\sum_j \phi_v(m_{ij})\, p_{ij} \\
+        z_i &\leftarrow z_i + \phi_z(z_i, \textstyle\sum_j m_{ij}, \gamma(|V_i|))
+
+    where :math:`p_{ij}` is the offset of a pair on the logarithmic scale, :math:`\hat p_{ij}` its
+    direction, :math:`g_{ij}` its scalars and :math:`\gamma` are Fourier features.
+
+    Args:
+        hidden: Scalar channels H.
+        vectors: Vector channels C.
+
+    Shapes:
+        - **input:** scalars (s, H), vectors (s, C, 3), p pairs
+        - **output:** scalars (s, H), vectors (s, C, 3)
+    """
+
+    def __init__(self, hidden: int, vectors: int) -> None:
+        super().__init__()
+        self.waves = FourierFeatures(4.0, 0.2, 6)
+        self.message = mlp(3 * hidden + 2 * vectors * self.waves.size, hidden, hidden)
+        self.weigh = nn.Linear(hidden, vectors)
+        self.update = mlp(2 * hidden + vectors * self.waves.size, hidden, hidden)
+        self.norm = nn.LayerNorm(hidden)
+
+    def forward(
+        self,
+        sites: Tensor,
+        vectors: Tensor,
+        near: Neighbors,
+    ) -> tuple[Tensor, Tensor]:
+        # No matrix product, because mixed precision would round these lengths to 16 bits.
+        source_projection = (vectors.index_select(0, near.source) * near.direction[:, None]).sum(-1)
+        target_projection = (vectors.index_select(0, near.target) * near.direction[:, None]).sum(-1)
+        normed = self.norm(sites)
+        message = F.silu(
+            self.message(
+                torch.cat(
+                    [
+                        normed.index_select(0, near.source),
+                        normed.index_select(0, near.target),
+                        near.scalars.repeat(2, 1),
+                        self.waves(source_projection).flatten(1),
+                        self.waves(target_projection).flatten(1),
+                    ],
+                    -1,
+                )
+            )
+        )
+        gathered = near.gather(message, len(sites))
+        weight = (self.weigh(message) * near.fade)[..., None].to(vectors.dtype)
+        vectors = vectors.index_add(0, near.source, weight * near.offset[:, None])
+        lengths = self.waves((vectors.square().sum(-1) + 1e-12).sqrt()).flatten(1)
+        return sites + self.update(torch.cat([normed, gathered, lengths], -1)), vectors
+
+
+class ResidualMLP(nn.Module):
+    r"""Blocks of two linear layers with a skip connection.
+
+    .. math:: x \leftarrow x + W_2\, \text{SiLU}(W_1\, \text{LayerNorm}(x))
+
+    Args:
+        size: Channels.
+        blocks: Number of blocks.
+        dropout: Dropout rate before the second linear layer.
+
+    Shapes:
+        - **input:** (..., size)
+        - **output:** (..., size)
+    """
+
+    def __init__(self, size: int, blocks: int, dropout: float) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            nn.Sequential(
+                nn.LayerNorm(size),
+                nn.Linear(size, size),
+                nn.SiLU(),
+                nn.Dropout(dropout),
+                nn.Linear(size, size),
+            )
+            for _ in range(blocks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = x + block(x)
+        return x
+
+
+class FillingLayer(nn.Module):
+    r"""A message-passing layer over the sites of a filling.
+
+    .. math::
+        m_{ij} &= \text{SiLU}(W_1 h_i + W_2 h_j + W_3 g_{ij}) \\
+        h_i &\leftarrow h_i + \phi_h(h_i, \textstyle\sum_j m_{ij}, c)
+
+    where :math:`c` is the embedding of the whole crystal and :math:`g_{ij}` are the scalars of a
+    pair. A linear layer over several inputs is a sum of terms, so that the terms of a site are
+    computed once per site instead of once per pair.
+
+    Args:
+        hidden: Channels H of sites and pairs.
+        crystal: Channels G of the crystal.
+        dropout: Dropout rate of the update.
+
+    Shapes:
+        - **input:** sites (K, s, H), crystals (K, S, G), p pairs
+        - **output:** sites (K, s, H)
+    """
+
+    def __init__(self, hidden: int, crystal: int, dropout: float) -> None:
+        super().__init__()
+        # The names of the layers are the keys of saved weights.
+        self.norm = nn.LayerNorm(hidden)
+        self.here = nn.Linear(hidden, hidden)
+        self.there = nn.Linear(hidden, hidden, bias=False)
+        self.pair = nn.Linear(hidden, hidden, bias=False)
+        self.own = nn.Linear(hidden, hidden)
+        self.gathered = nn.Linear(hidden, hidden, bias=False)
+        self.whole = nn.Linear(crystal, hidden, bias=False)
+        self.update = nn.Linear(hidden, hidden)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, sites: Tensor, crystals: Tensor, near: Neighbors, batch: SkeletonBatch
+    ) -> Tensor:
+        normed = self.norm(sites)
+        message = F.silu(
+            self.here(normed).index_select(1, near.source)
+            + self.there(normed).index_select(1, near.target)
+            + self.pair(near.scalars).repeat(2, 1)
+        )
+        change = F.silu(
+            self.own(normed)
+            + self.gathered(near.gather(message, sites.shape[1]))
+            + self.whole(crystals).index_select(1, batch.owner)
+        )
+        return sites + self.update(self.dropout(change))
+
+
+class CrystalLayer(nn.Module):
+    r"""An update of the embedding of the whole crystal from its filled sites.
+
+    .. math:: c \leftarrow c + \phi_c(c, \text{mean}_i\, h_i)
+
+    Args:
+        hidden: Channels H of sites.
+        crystal: Channels G of the crystal.
+
+    Shapes:
+        - **input:** crystals (K, S, G), sites (K, s, H)
+        - **output:** crystals (K, S, G)
+    """
+
+    def __init__(self, hidden: int, crystal: int) -> None:
+        super().__init__()
+        self.update = mlp(crystal + hidden, crystal, crystal)
+
+    def forward(self, crystals: Tensor, sites: Tensor, batch: SkeletonBatch) -> Tensor:
+        return crystals + self.update(torch.cat([crystals, batch.mean_over_sites(sites)], -1))
