@@ -31,7 +31,7 @@ def data(perov5, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def few(data):
+def small_data(data):
     """Return transitions of crystals with few cations, for a design space of a few hundred."""
     codes = np.zeros((len(data.n_sites), 5), np.int64)
     codes[data.skeleton, data.focus] = data.action + 1
@@ -44,32 +44,32 @@ def few(data):
 
 
 @pytest.mark.real
-def test_synthetic_crystals_have_fillings_and_are_cached(few, cache, monkeypatch):
-    generator = SyntheticGenerator(few, TINY)
-    made = generator.crystals(progress=False)
-    assert 0.2 * len(generator.space) < len(made) <= len(generator.space)
-    assert made.candidates.shape == made.probability.shape == (len(made), 20)
-    sums = made.probability.astype(np.float64).sum(1)
+def test_synthetic_crystals_have_fillings_and_are_cached(small_data, cache, monkeypatch):
+    generator = SyntheticGenerator(small_data, TINY)
+    synthetic = generator.crystals(progress=False)
+    assert 0.2 * len(generator.space) < len(synthetic) <= len(generator.space)
+    assert synthetic.candidates.shape == synthetic.probability.shape == (len(synthetic), 20)
+    sums = synthetic.probability.astype(np.float64).sum(1)
     assert (sums <= 1.01).all()
-    assert (np.diff(made.probability.astype(np.float64), axis=1) <= 0).all()
-    possible = {filling.tobytes() for filling in made.fillings}
-    vocabulary = Vocabulary(few.vocabulary)
-    codes = vocabulary.encode(made.collection.atomic_numbers)
+    assert (np.diff(synthetic.probability.astype(np.float64), axis=1) <= 0).all()
+    possible = {filling.tobytes() for filling in synthetic.fillings}
+    vocabulary = Vocabulary(small_data.vocabulary)
+    codes = vocabulary.encode(synthetic.collection.atomic_numbers)
     assert all(row.astype(np.int64).tobytes() in possible for row in codes)
     monkeypatch.setattr(generation, "fit_density", None)
-    cached = SyntheticGenerator(few, TINY).crystals(progress=False)
-    np.testing.assert_array_equal(cached.probability, made.probability)
-    assert cached.collection.fingerprint() == made.collection.fingerprint()
+    cached = SyntheticGenerator(small_data, TINY).crystals(progress=False)
+    np.testing.assert_array_equal(cached.probability, synthetic.probability)
+    assert cached.collection.fingerprint() == synthetic.collection.fingerprint()
     damaged = next(generator.folder.glob("density-*.safetensors"))
     damaged.write_bytes(damaged.read_bytes()[:-9])
     with pytest.raises(DamagedFileError, match="is damaged"):
-        SyntheticGenerator(few, TINY).members(progress=False)
+        SyntheticGenerator(small_data, TINY).members(progress=False)
 
 
-def expected_target(made, row, state, n_elements):
+def expected_target(synthetic, row, state, n_elements):
     """Return p(element) of each site among the candidates that agree with a state."""
-    fillings = made.fillings[made.candidates[row]]
-    weight = made.probability[row].astype(np.float64)
+    fillings = synthetic.fillings[synthetic.candidates[row]]
+    weight = synthetic.probability[row].astype(np.float64)
     weight = weight * ((state == 0) | (state == fillings)).all(1)
     assert weight.sum() > 0
     weight /= weight.sum()
@@ -77,10 +77,10 @@ def expected_target(made, row, state, n_elements):
 
 
 @pytest.mark.real
-def test_batches_have_parts_of_probable_fillings_or_guesses_with_their_posterior(few, cache):
-    made = SyntheticGenerator(few, TINY).crystals(progress=False)
-    n_elements = len(few.vocabulary)
-    store = SyntheticStore(made, n_elements)
+def test_batches_have_parts_of_probable_fillings_or_guesses_with_their_posterior(small_data, cache):
+    synthetic = SyntheticGenerator(small_data, TINY).crystals(progress=False)
+    n_elements = len(small_data.vocabulary)
+    store = SyntheticStore(synthetic, n_elements)
     draws = torch.rand(5, 40, store.n_draws, generator=torch.Generator().manual_seed(0))
     batch = store.batch(torch.arange(40), draws)
     elements = batch.elements.view(5, 40, 5).numpy()
@@ -92,10 +92,10 @@ def test_batches_have_parts_of_probable_fillings_or_guesses_with_their_posterior
         assert set(second) == {3, 4}
     n_most_probable = 0
     for row in range(40):
-        by_geometry = expected_target(made, row, np.zeros(5, int), n_elements)
+        by_geometry = expected_target(synthetic, row, np.zeros(5, int), n_elements)
         for k in range(5):
             state = elements[k, row]
-            expected = expected_target(made, row, state, n_elements) if k > 2 else by_geometry
+            expected = expected_target(synthetic, row, state, n_elements) if k > 2 else by_geometry
             np.testing.assert_allclose(target[k, row], expected, atol=1e-4)
         for state in elements[1:3, row]:
             (sites,) = state.nonzero()
@@ -105,8 +105,8 @@ def test_batches_have_parts_of_probable_fillings_or_guesses_with_their_posterior
 
 
 @pytest.mark.real
-def test_a_policy_learns_from_synthetic_crystals_and_resumes(few, cache, tmp_path):
-    made = SyntheticGenerator(few, TINY).crystals(progress=False)
+def test_a_policy_learns_from_synthetic_crystals_and_resumes(small_data, cache, tmp_path):
+    synthetic = SyntheticGenerator(small_data, TINY).crystals(progress=False)
     small = {"hidden": 8, "vectors": 2, "geometry_layers": 1, "filling_layers": 1}
     recipe = dataclasses.replace(
         RECIPES["egnn-indexed-augmented"], settings=small, epochs=2, skeletons=16
@@ -114,11 +114,11 @@ def test_a_policy_learns_from_synthetic_crystals_and_resumes(few, cache, tmp_pat
 
     def run(folder):
         args = TrainingConfig(tmp_path / folder, recipe, checkpoint_seconds=0)
-        return train(args, few, synthetic=made, progress=False)
+        return train(args, small_data, synthetic=synthetic, progress=False)
 
     whole = run("whole")
     steps = whole.config.training["steps"]
-    assert steps == 2 * -(-len(made) // 16)
+    assert steps == 2 * -(-len(synthetic) // 16)
     with pytest.MonkeyPatch.context() as patch:
         save = Checkpoint.save
 
@@ -136,9 +136,9 @@ def test_a_policy_learns_from_synthetic_crystals_and_resumes(few, cache, tmp_pat
 
 
 @pytest.mark.real
-def test_posterior_scorer_equals_bayes_rule_given_the_filled_sites(few, perov5, cache):
-    generator = SyntheticGenerator(few, TINY)
-    table = EpisodeTable(perov5, Vocabulary(few.vocabulary))
+def test_posterior_scorer_equals_bayes_rule_given_the_filled_sites(small_data, perov5, cache):
+    generator = SyntheticGenerator(small_data, TINY)
+    table = EpisodeTable(perov5, Vocabulary(small_data.vocabulary))
     scorer = PosteriorScorer(generator, table)
     possible = [
         code[:5].tolist() in generator.space.fillings.tolist() for code in table.true_elements
@@ -156,6 +156,6 @@ def test_posterior_scorer_equals_bayes_rule_given_the_filled_sites(few, perov5, 
             filled = state.elements[row]
             weight = joint[row % 4] * ((filled == 0) | (filled == generator.space.fillings)).all(1)
             element = generator.space.fillings[:, state.focus[row]] - 1
-            expected = np.bincount(element, weight, len(few.vocabulary)) / weight.sum()
+            expected = np.bincount(element, weight, len(small_data.vocabulary)) / weight.sum()
             np.testing.assert_allclose(probability[row], expected, atol=1e-4)
         fill(state, table.true_elements[state.crystal, state.focus] - 1)
