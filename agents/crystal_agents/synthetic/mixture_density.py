@@ -12,7 +12,7 @@ from torch import Tensor, nn
 _MIN_LOG_WIDTH, _MAX_LOG_WIDTH = -6.0, 3.0
 
 
-class Mixture(NamedTuple):
+class GaussianMixture(NamedTuple):
     """Mixtures of M Gaussians over d coordinates, one mixture for each of B fillings.
 
     Attributes:
@@ -101,7 +101,7 @@ class GeometryDensity(nn.Module):
         self.below = size * (size - 1) // 2
         self.last = nn.Linear(hidden, components * (1 + 2 * size + self.below))
 
-    def forward(self, choices: Tensor) -> Mixture:
+    def forward(self, choices: Tensor) -> GaussianMixture:
         """Compute the mixture of each filling.
 
         Args:
@@ -116,7 +116,7 @@ class GeometryDensity(nn.Module):
         unit[..., row, column] = below
         # Off-diagonal entries are in units of the scales of the coordinates.
         whiten = unit * (-log_scale).exp()[..., None, :]
-        return Mixture(weight[..., 0].log_softmax(-1), mean, whiten)
+        return GaussianMixture(weight[..., 0].log_softmax(-1), mean, whiten)
 
     def log_density(self, choices: Tensor, coordinates: Tensor) -> Tensor:
         """Compute the log density up to a constant, including the inversion.
