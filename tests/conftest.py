@@ -20,7 +20,7 @@ hypothesis.settings.register_profile("crystal-gym", derandomize=True, deadline=N
 hypothesis.settings.load_profile("crystal-gym")
 
 # Folder of the original data files next to the repository.
-DATA_FOLDER = Path(__file__).parents[2] / "shared" / "perov_5"
+DATA_FOLDER = Path(__file__).parents[2] / "shared"
 
 
 def pytest_configure():

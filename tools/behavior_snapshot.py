@@ -3,9 +3,10 @@
     python tools/behavior_snapshot.py --write tools/behavior.json    # before the change
     python tools/behavior_snapshot.py --compare tools/behavior.json  # after it
 
-The record holds SHA-256 digests and exact numbers: fillings by all pretrained policies, the first 50
-training losses of each recipe, the bytes of built datasets, and episodes of the environments.
-Numbers of a policy depend on the processor and PyTorch's version: compare on one machine.
+The record contains SHA-256 digests and exact numbers: fillings by all pretrained policies, the
+first 50 training losses of each recipe, the arrays of built datasets, and episodes of the
+environments. The results of a network depend on the processor and the version of PyTorch: compare
+on one machine.
 """
 
 import argparse
