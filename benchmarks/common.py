@@ -1,4 +1,4 @@
-"""Parts that all benchmark scripts share: arguments, timing in turns, ratios and output.
+"""Shared parts of the benchmark scripts: arguments, timing in turns, ratios and output.
 
 Every script compares several ways of doing the same work. All ways are measured in turns, one after
 the other, so that a busy machine slows all of them equally. Results are the median rate of each way

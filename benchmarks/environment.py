@@ -43,7 +43,7 @@ def measure(args: Args) -> dict[str, Any]:
     skeletons = partial(gym.make, "CrystalSkeleton-v0", collection=collection)
     vectors = partial(gym.make_vec, "CrystalSkeleton-v0", args.num_envs, collection=collection)
     singles = {"CartPole": gym.make("CartPole-v1"), "single": skeletons()}
-    several = {
+    vectorized = {
         "CartPole vector": gym.make_vec("CartPole-v1", args.num_envs),
         "vector": vectors(),
         "vector, same-step": vectors(autoreset_mode="SameStep"),
@@ -57,7 +57,7 @@ def measure(args: Args) -> dict[str, Any]:
             },
             **{
                 name: partial(benchmark_vector_step, env, args.seconds, seed=0)
-                for name, env in several.items()
+                for name, env in vectorized.items()
             },
         },
         args.turns,

@@ -40,8 +40,8 @@ def start(package: str, environment: str) -> tuple[float, float]:
     done = subprocess.run(  # noqa: S603 - the script above
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    imported, made = map(float, done.stdout.split())
-    return imported, made
+    imported, created = map(float, done.stdout.split())
+    return imported, created
 
 
 def measure(args: Args) -> dict[str, Any]:
@@ -50,9 +50,9 @@ def measure(args: Args) -> dict[str, Any]:
     first: common.Rates = {name: [] for name in SUBJECTS}
     for _ in range(args.turns):
         for name, subject in SUBJECTS.items():
-            imported, made = start(*subject)
+            imported, created = start(*subject)
             imports[name].append(imported)
-            first[name].append(made)
+            first[name].append(created)
     return {
         f"{title}, {key}": value
         for title, values in (("import", imports), ("first environment", first))

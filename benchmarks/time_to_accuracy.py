@@ -1,7 +1,7 @@
 """Time from a prepared collection to a test accuracy, by default the paper's best of 49.53 %.
 
 The time includes building the expert dataset and training the policy. The test split is filled
-afterwards. The accuracy is also given as a ratio to the one to exceed.
+afterwards. The accuracy is also given as a ratio to the accuracy to exceed.
 
     python benchmarks/time_to_accuracy.py --collection perov-5
 """

@@ -19,30 +19,30 @@ class Benchmark(Command):
     """
 
     after_stop: ClassVar[str] = (
-        "Finished runs are kept. Rerun the same command to make the others, or add --report-only "
-        "to write the table of the finished runs."
+        "Finished runs are kept. Rerun the same command to execute the others, or add "
+        "--report-only to write the table of the finished runs."
     )
 
     config: tyro.conf.Positional[str] = "perov-5"
     """perov-5 (hours), smoke (a minute or two), or a TOML file of the same form."""
 
     rewards: tuple[str, ...] = ()
-    """Rewards to run, out of the config's (default: all)."""
+    """Rewards of the config to run (default: all)."""
 
     methods: tuple[str, ...] = ()
-    """Methods to run, out of the config's (default: all)."""
+    """Methods of the config to run (default: all)."""
 
     seeds: tuple[int, ...] = ()
-    """Seeds to run, out of the config's (default: all)."""
+    """Seeds of the config to run (default: all)."""
 
     folder: Path | None = None
     """Folder of results, table, curves and datasets (default: benchmark-CONFIG)."""
 
     report_only: bool = False
-    """Run nothing; write table and curves of the selected runs from the stored results."""
+    """Start no run; write table and curves of the selected runs from the stored results."""
 
     def run(self) -> None:
-        """Make the missing runs, then write table and curves."""
+        """Execute the missing runs, then write table and curves."""
         folder = self.folder or Path(f"benchmark-{Path(self.config).stem}")
         # The benchmark keeps the datasets of its offline learners in its own folder.
         os.environ["MINARI_DATASETS_PATH"] = str((folder / "minari").resolve())
@@ -74,6 +74,6 @@ class Benchmark(Command):
         for table in tables:
             print_table(table)
         text = "\n".join(table.markdown() for table in tables)
-        with atomic_write(folder / "benchmark.md") as beside:
-            beside.write_text(text)
+        with atomic_write(folder / "benchmark.md") as temporary:
+            temporary.write_text(text)
         console().print(str(save_curves(records, folder / "curves.png")), soft_wrap=True)

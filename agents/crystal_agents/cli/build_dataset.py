@@ -72,7 +72,7 @@ class BuildDataset(Command):
         from crystal_gym.rewards import resolve_reward
 
         out = console()
-        labels = resolve_reward(self.reward).labels  # refuses unknown rewards before any work
+        labels = resolve_reward(self.reward).labels  # rejects unknown rewards before any work
         collection = load_collection(self.name, split_by=self.split_by)
         behavior = self._behavior(collection)
         settings = {
@@ -87,8 +87,8 @@ class BuildDataset(Command):
         empty = [split for split, size in sizes.items() if not size]
         if empty and self.splits:
             raise CrystalGymError(
-                f"Expected crystals in every split, but {collection.name!r} has no crystals in "
-                f"{', '.join(empty)}. Choose other --splits."
+                f"Expected crystals in {', '.join(sizes)} of {collection.name!r}, got no crystals "
+                f"in {', '.join(empty)}. Choose other --splits."
             )
         if empty:
             out.print(f"{collection.name} has no crystals in {', '.join(empty)}: skipped.")
@@ -111,7 +111,7 @@ class BuildDataset(Command):
             out.print(f"{name}: {_size(_metadata(name))}, built in {seconds:.1f} s.")
 
     def _behavior(self, collection: "CrystalCollection") -> "str | PolicyMixture":
-        """Return the behavior policy as ``build_dataset`` takes it.
+        """Return the behavior policy in the form that ``build_dataset`` accepts.
 
         Raises:
             CrystalGymError: If a policy is missing, has another vocabulary, or is not used.

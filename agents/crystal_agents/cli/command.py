@@ -1,4 +1,4 @@
-"""Base class of the commands, and the output that they share."""
+"""Base class of the commands, and functions for their output."""
 
 import abc
 import sys
@@ -16,10 +16,10 @@ class Command(abc.ABC):
     """A command of ``crystal-gym``; subclasses are dataclasses whose fields become its arguments.
 
     ``--help`` shows the class docstring and the docstrings of the fields. Modules of commands
-    import no heavy library at the top, so that ``--help`` and usage errors are answered at once.
+    import no heavy library at the top, so that help and usage errors appear at once.
 
     Attributes:
-        after_stop: The advice printed after Ctrl-C: what is kept, and how to resume.
+        after_stop: Advice printed after Ctrl-C: which results are kept, and how to resume.
     """
 
     after_stop: ClassVar[str] = "No partial file is left. Rerun the same command."

@@ -1,4 +1,4 @@
-"""``crystal-gym demo``: the whole path on the embedded collection, in minutes."""
+"""``crystal-gym demo``: the whole workflow on the embedded collection, in minutes."""
 
 import os
 import time
@@ -21,7 +21,7 @@ NAME = "goldschmidt"
 
 @dataclass
 class Demo(Command):
-    """Run the whole path from crystals to a trained policy on the embedded collection.
+    """Run the whole workflow from crystals to a trained policy on the embedded collection.
 
     Prepares skeletons, writes the expert's trajectories as Minari datasets, trains a small network
     by behavioral cloning, evaluates it on the test crystals and draws one episode.

@@ -62,7 +62,7 @@ class Evaluate(Command):
 
     split: str = "test"
     """train, val, test or all. Choose between policies on val; report test once. On train and all,
-    the nearest skeleton of a training crystal is its own, and no filling is novel."""
+    the nearest skeleton of a training crystal is its own."""
 
     split_by: Literal["origin", "composition"] | None = None
     """The splits of the collection's origin, or splits by composition (default: those of the first
@@ -148,7 +148,7 @@ class Evaluate(Command):
         return rules
 
 
-# Settings that differ between the runs of one experiment; `policy` is where fine-tuning started.
+# Settings that differ between the runs of one experiment; `policy` is the start of fine-tuning.
 _RUN_SETTINGS = ("seed", "seconds", "train_accuracy", "val_accuracy", "policy")
 
 
@@ -174,7 +174,7 @@ def runs_by_name(policies: Mapping[Path, "SkeletonPolicy"]) -> "dict[str, list[S
     }
 
 
-# The table by site would be too wide for more.
+# Sites above which the table by site would be too wide.
 _MOST_SITES = 6
 
 

@@ -128,7 +128,7 @@ class Finetune(Command):
             out.print(f"Dataset: {dataset}", soft_wrap=True)
 
     def _check(self) -> None:
-        """Refuse options that refer to the initial policy where there is none."""
+        """Raise an error for options of a warm start in training from scratch."""
         from crystal_gym.errors import CrystalGymError
 
         for name in ("anchor", "critic_warm_up"):
@@ -231,7 +231,7 @@ class Finetune(Command):
 
 
 def _require_absent(dataset: str) -> None:
-    """Refuse to record into an existing dataset.
+    """Verify that a dataset does not exist yet.
 
     Raises:
         CrystalGymError: If the dataset exists.

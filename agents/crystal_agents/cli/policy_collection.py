@@ -12,12 +12,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PolicyCollection:
-    """A collection as a command was asked for it, or as the policy's training record gives it.
+    """A collection and its splits, chosen by the user or read from a policy's training record.
 
     Attributes:
-        origin: Name or path, as the user typed it or as the policy recorded it.
+        origin: Name or path, as given by the user or the training record.
         canonical: The name, or the absolute path.
-        split_by: How it is split, ``origin`` or ``composition``.
+        split_by: Kind of its splits, ``origin`` or ``composition``.
     """
 
     origin: str
@@ -36,7 +36,7 @@ class PolicyCollection:
 
         Args:
             policy: The policy, whose training record names its collections.
-            name: What the user calls the policy, for error messages.
+            name: Name or folder of the policy, for error messages.
             collection: The user's choice (default: the collection of the last training stage).
             split_by: The user's choice (default: the splits of the training).
 
@@ -49,7 +49,8 @@ class PolicyCollection:
         origin = collection or next(reversed(learned_from), None)
         if origin is None:
             raise CrystalGymError(
-                f"Expected a collection, but {name} does not record one. Name it with --collection."
+                f"Expected a collection in the training record of {name}, got none. Name it with "
+                "--collection."
             )
         canonical = canonical_origin(origin)
         return cls(origin, canonical, split_by or learned_from.get(canonical, "origin"))
@@ -61,9 +62,9 @@ class PolicyCollection:
         return load_collection(self.origin, split_by=self.split_by)
 
     def require_same_splits(self, policy: "SkeletonPolicy", name: str) -> None:
-        """Refuse a policy that was trained on other splits of the same collection.
+        """Verify that a policy was not trained on other splits of this collection.
 
-        Crystals that one way of splitting holds out are training crystals of the other.
+        Crystals that one kind of splits holds out can be training crystals of the other.
 
         Raises:
             CrystalGymError: If the policy learned from this collection, split in another way.

@@ -31,7 +31,7 @@ class Reproduce(Command):
 
     experiment: tyro.conf.Positional[str]
     """table-1: accuracy and validity of the paper's five columns, and the curves of its Figure 2.
-    ablations: the paper's network as published, and with one change each."""
+    ablations: the paper's network as published, and variants with one change each."""
 
     epochs: int | None = None
     """Passes over the transitions (default: the paper's 1000)."""
@@ -56,10 +56,10 @@ class Reproduce(Command):
     """Floating-point precision; the paper uses 32-true."""
 
     report_only: bool = False
-    """Run nothing; write table and plots from the stored results."""
+    """Start no run; write table and plots from the stored results."""
 
     def run(self) -> None:
-        """Run the missing runs, then write table and plots."""
+        """Execute the missing runs, then write table and plots."""
         if self.experiment not in EXPERIMENTS:
             raise UnknownNameError("experiment", self.experiment, EXPERIMENTS)
         EXPERIMENTS[self.experiment](self)
@@ -85,7 +85,7 @@ def _ablations(command: Reproduce) -> None:
 
 
 def _records(command: Reproduce, experiment: "Experiment") -> "list[ReproductionRecord]":
-    """Make the missing runs unless only the report is requested, and return all records."""
+    """Execute the missing runs unless only the report is requested; return all records."""
     from crystal_agents.experiments.reproduction.runner import RunContext
 
     if not command.report_only:

@@ -54,7 +54,8 @@ class TrainOffline(Command):
 
     run_folder: Path | None = None
     """Folder of checkpoint, history and policy (default:
-    runs/NAME-BEHAVIOR-REWARD-ALGORITHM-RECIPE-seed-SEED, without match and a top fraction of 1)."""
+    runs/NAME-BEHAVIOR-REWARD-ALGORITHM-RECIPE-seed-SEED, without REWARD for match, and with
+    -top-FRACTION after ALGORITHM for a top fraction below 1)."""
 
     seed: int = 0
     """Seed of the weights, the batches, and the choice among episodes of equal return."""
@@ -143,7 +144,7 @@ class TrainOffline(Command):
         out.print(f"Policy: {folder}", soft_wrap=True)
 
     def _check(self) -> None:
-        """Refuse options of the other algorithm, and a missing TorchRL, before any work."""
+        """Raise an error for options of the other algorithm, or if TorchRL is missing."""
         from crystal_datasets.behaviors import BEHAVIOR_NAMES
         from crystal_gym.errors import CrystalGymError, UnknownNameError
 

@@ -34,7 +34,7 @@ def calibration_gaps(result: RolloutResult) -> np.ndarray:
     difference between their accuracy and their mean confidence.
 
     Args:
-        result: A teacher-forced roll-out of S crystals with n sites from K start sites.
+        result: A teacher-forced rollout of S crystals with n sites from K start sites.
 
     Returns:
         Gaps, float64 (S, n, bins).

@@ -1,4 +1,4 @@
-"""Returns of finished crystals, and the one evaluator of greedy returns.
+"""Returns of finished crystals, and the evaluator of greedy returns.
 
 The command line, the benchmark and the examples measure a policy in the same two steps::
 
@@ -21,7 +21,7 @@ from crystal_gym.rewards.failure_handling import FAILURE_COUNT
 
 @dataclass(frozen=True)
 class GreedyEpisodes:
-    """Finished crystals of greedy roll-outs and the metrics of each episode.
+    """Finished crystals of greedy rollouts and the metrics of each episode.
 
     Attributes:
         crystal: Rows of the table, int64 (B,).

@@ -125,8 +125,8 @@ class RowEvaluator:
         """Compute the values of one run, averaged over the start sites of each crystal.
 
         Args:
-            free: Free-running roll-outs, one per batch.
-            forced: Teacher-forced roll-outs of the same batches, or none.
+            free: Free-running rollouts, one per batch.
+            forced: Teacher-forced rollouts of the same batches, or none.
 
         Returns:
             Values (S,) by metric; values by site, whose names end with ``per_site``, (S, N), NaN

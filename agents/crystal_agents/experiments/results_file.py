@@ -60,7 +60,7 @@ class ResultsFile(Generic[RecordT]):
     Attributes:
         path: Path of the file, which need not exist yet.
         record_type: Class of the records.
-        after_removal: What a rerun repeats if a damaged file is moved away, for the error message.
+        after_removal: Effect of a rerun once a damaged file is moved away, for the error message.
     """
 
     path: Path
@@ -79,7 +79,7 @@ class ResultsFile(Generic[RecordT]):
         """Append a record. The file is replaced as a whole, or stays unchanged after an error.
 
         Raises:
-            CrystalGymError: If the file holds results on other crystals.
+            CrystalGymError: If the file contains results on other crystals.
             DamagedFileError: If the file is damaged.
             StorageError: If the file cannot be written.
         """
@@ -95,7 +95,7 @@ def load_records(path: Path, record_type: type[RecordT], *, after_removal: str) 
     Args:
         path: Path of the file. A missing file has no records.
         record_type: Class of the records.
-        after_removal: What a rerun repeats if the file is moved away, for the error message.
+        after_removal: Effect of a rerun once the file is moved away, for the error message.
 
     Raises:
         DamagedFileError: If the file was not written by ``save_records``; the message names the

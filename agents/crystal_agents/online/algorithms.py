@@ -1,4 +1,4 @@
-"""Algorithms by name: those of Stable-Baselines3, with a start that preserves a cloned actor."""
+"""Algorithms of Stable-Baselines3 by name, adapted to start from a cloned actor."""
 
 import warnings
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ class CriticWarmUpMixin(BaseAlgorithm):
     Attributes:
         critic_warm_up: Length of the warm-up in steps of all environments. If it is above 0, it
             includes at least the first update, for any length of the rollouts.
-        actor_was_updated: Whether the last call of ``learn`` has updated the actor.
+        actor_was_updated: Whether the last call of ``learn`` updated the actor.
     """
 
     critic_warm_up: int = 0
@@ -52,7 +52,7 @@ class CriticWarmUpMixin(BaseAlgorithm):
 
     @property
     def actor_is_frozen(self) -> bool:
-        """Whether only the critic is trained at present."""
+        """Whether only the critic is currently trained."""
         if not self.critic_warm_up:
             return False
         return self.num_timesteps <= self.critic_warm_up or self._n_updates == 0
@@ -136,7 +136,7 @@ class SkeletonDQN(CriticWarmUpMixin, DQN):
     """DQN (Mnih et al., 2015) with a dueling head (Wang et al., 2016).
 
     Each environment of a vector explores independently. Stable-Baselines3 draws once for all of
-    them, so that the fraction of random actions in a run would depend on few draws.
+    them, so the fraction of random actions in a run would depend on few draws.
     """
 
     def predict(

@@ -26,7 +26,7 @@ SETTINGS_FILE = "settings.json"
 CURVE_FILE = "curve.csv"
 EPISODES_FILE = "episodes.npz"
 
-# Rollouts between tables of Stable-Baselines3's logger: more than any run has.
+# Rollouts between tables of Stable-Baselines3's logger; no run has so many.
 NEVER = 10**9
 # Steps between rows of the curve.
 _STEPS_PER_ROW = 2560
@@ -127,7 +127,7 @@ class CheckpointCallback(BaseCallback):
         self._episodes: list[dict[str, float]] = []
 
     def save(self) -> None:
-        """Replace the files of checkpoint, curve and episodes by the present state."""
+        """Write the current checkpoint, curve and episodes."""
         if self.recorder is not None:
             self.recorder.save(self.run / EPISODES_FILE)
         with atomic_write(self.run / CHECKPOINT_FILE) as temporary, temporary.open("wb") as file:
@@ -139,7 +139,7 @@ class CheckpointCallback(BaseCallback):
         self._last_row = self.num_timesteps
 
     def _on_rollout_start(self) -> None:
-        # At this point the model has learned from everything that was collected.
+        # At this point, the model has learned from all collected steps.
         if time.monotonic() - self._last_save >= self.checkpoint_seconds:
             self.save()
 
@@ -178,7 +178,9 @@ class CheckpointCallback(BaseCallback):
 def _check_steps(steps: int, warm_up: int) -> None:
     """Raise an error if a run has no steps in which the actor learns."""
     if steps < 1:
-        raise CrystalGymError(f"Expected at least 1 step, got steps={steps}.")
+        raise CrystalGymError(
+            f"Expected at least 1 step, got steps={steps}. Raise the number of steps."
+        )
     if steps <= warm_up:
         raise CrystalGymError(
             f"Expected more than {warm_up:,} steps, during which only the critic learns, got "
@@ -208,8 +210,8 @@ def _require_same_settings(path: Path, settings: dict[str, Any]) -> None:
     if existing != settings:
         different = [key for key in settings if existing.get(key) != settings[key]]
         raise CrystalGymError(
-            f"Expected the settings of the run in {path.parent}, got others for "
-            f"{', '.join(different)}. Choose another folder, or delete it to start again."
+            f"Expected the settings of the run in {path.parent}, got different "
+            f"values of {', '.join(different)}. Choose another folder, or delete it to start again."
         )
 
 

@@ -21,7 +21,7 @@ _NOT_METRICS = ("action_mask", "crystal", "start_site")
 
 
 class SkeletonVecEnv(VecEnv):
-    """B skeletons in parallel, in the interface from which Stable-Baselines3 learns.
+    """B skeletons in parallel, with the interface that Stable-Baselines3 requires.
 
     All environments step together. The info of an environment is empty unless its episode ended
     at this step. It then has the following entries:
@@ -37,13 +37,15 @@ class SkeletonVecEnv(VecEnv):
             of the next one. Wrappers around it see every step.
 
     Raises:
-        CrystalGymError: If it is another environment or has another autoreset mode.
+        CrystalGymError: If ``env`` is another environment or has another autoreset mode.
     """
 
     def __init__(self, env: CrystalSkeletonVectorEnv | VectorEnv) -> None:
         native = env.unwrapped
         if not isinstance(native, CrystalSkeletonVectorEnv):
-            raise CrystalGymError(f"Expected a CrystalSkeletonVectorEnv, got {env!r}.")
+            raise CrystalGymError(
+                f"Expected a CrystalSkeletonVectorEnv, got {env!r}. Create one with gym.make_vec."
+            )
         mode = native.metadata["autoreset_mode"]
         if mode != AutoresetMode.SAME_STEP:
             raise CrystalGymError(
@@ -178,7 +180,7 @@ class SkeletonVecEnv(VecEnv):
 def _joined(options: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Convert options of each environment to a list of B values by name."""
     options = list(options)
-    return {name: [each.get(name) for each in options] for name in options[0]} or None
+    return {name: [values.get(name) for values in options] for name in options[0]} or None
 
 
 def _check_rewards(rewards: np.ndarray) -> None:

@@ -73,7 +73,8 @@ def warm_start(
     warm_up = chosen.critic_warm_up if critic_warm_up is None else critic_warm_up
     if warm_up < 0:
         raise CrystalGymError(
-            f"Expected critic_warm_up to be 0 or a positive number of steps, got {warm_up}."
+            f"Expected critic_warm_up to be 0 or a positive number of steps, got {warm_up}. Change "
+            "critic_warm_up."
         )
     schedule = _anchor_schedule(chosen, algorithm, anchor)
     model: Any = _create_model(
@@ -171,15 +172,16 @@ def _anchor_schedule(
     if not callable(strength):
         if not 0 <= strength < np.inf:
             raise CrystalGymError(
-                f"Expected the anchor's coefficient to be 0 or positive, got {strength}."
+                f"Expected the anchor's coefficient to be 0 or positive, got {strength}. Change "
+                "anchor."
             )
         if strength == 0:
             return None
     if not chosen.supports_anchor:
-        names = [name for name, each in ALGORITHMS.items() if each.supports_anchor]
+        supported = [key for key, value in ALGORITHMS.items() if value.supports_anchor]
         raise CrystalGymError(
             f"Expected an algorithm with action probabilities for the anchor, got {name}. Leave "
-            f"the anchor out, or choose one of {', '.join(names)}."
+            f"the anchor out, or choose one of {', '.join(supported)}."
         )
     return strength if callable(strength) else LinearSchedule(strength, 0.0, 1.0)
 
@@ -199,7 +201,9 @@ def _create_model(
         check_seed(seed)
     rate = settings.get("learning_rate", 1.0)
     if not callable(rate) and not 0 < rate < np.inf:
-        raise CrystalGymError(f"Expected a positive learning rate, got {rate}.")
+        raise CrystalGymError(
+            f"Expected a positive learning rate, got {rate}. Change learning_rate."
+        )
     envs = as_vec_env(env)
     table = _episode_table(envs)
     if not chosen.supports_masks and envs.get_attr("mask")[0] is not no_mask:
@@ -240,6 +244,6 @@ def _episode_table(envs: VecEnv) -> EpisodeTable:
     if not isinstance(table, EpisodeTable):
         raise CrystalGymError(
             f"Expected CrystalSkeleton-v0, got an environment with observations "
-            f"{envs.observation_space} and actions {envs.action_space}."
+            f"{envs.observation_space} and actions {envs.action_space}. Pass CrystalSkeleton-v0."
         )
     return table

@@ -34,7 +34,7 @@ def test_prepare_prints_the_warnings_of_the_parser(cif_folder):
     path = cif_folder / "crystal-3.cif"
     text = re.sub(r"(_chemical_formula_sum +).*", r"\1'Na7 O1'", path.read_text())
     path.write_text(text)
-    # In a process of its own, since pytest turns warnings into errors.
+    # In a separate process, because pytest turns warnings into errors.
     command = [str(Path(sys.executable).with_name("crystal-gym")), "prepare", str(cif_folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0

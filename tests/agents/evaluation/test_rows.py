@@ -18,8 +18,8 @@ def calibration_error(correct, confidence, weight):
     for low in np.arange(15) / 15:
         inside = (confidence > low) & (confidence <= low + 1 / 15)
         if inside.any():
-            share, weights = weight[inside].sum() / weight.sum(), weight[inside]
-            error += share * abs(np.average((correct - confidence)[inside], weights=weights))
+            fraction, weights = weight[inside].sum() / weight.sum(), weight[inside]
+            error += fraction * abs(np.average((correct - confidence)[inside], weights=weights))
     return error
 
 

@@ -55,8 +55,8 @@ def test_missing_file_has_no_records(results):
 
 def test_records_are_restored_in_order(results):
     records = [record(2), record(0), record(1)]
-    for one in records:
-        results.append(one)
+    for finished in records:
+        results.append(finished)
     assert results.load() == records
     assert results.path.read_text().count("\n") == 2 + len(records)
     assert [path.name for path in results.path.parent.iterdir()] == ["results.json"]
@@ -67,7 +67,7 @@ def test_append_keeps_records_of_another_process(results):
     results.append(record(0))
     other.append(record(1))
     results.append(record(2))
-    assert [one.number for one in results.load()] == [0, 1, 2]
+    assert [stored.number for stored in results.load()] == [0, 1, 2]
 
 
 def test_append_rejects_results_on_other_crystals(results):

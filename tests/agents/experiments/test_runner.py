@@ -70,7 +70,7 @@ def test_runs_are_executed_in_order_and_stored_one_by_one(results, run_of):
     runs = run_missing(map(run_of, "bca"), results, accept)
     for number, letter in enumerate("bca", 1):
         assert next(runs) == record(letter)
-        assert [one.letter for one in results.load()] == list("bca"[:number])
+        assert [stored.letter for stored in results.load()] == list("bca"[:number])
     assert not list(runs)
 
 
@@ -98,7 +98,7 @@ def test_interrupted_run_is_repeated_and_earlier_runs_are_kept(results, run_of, 
     assert results.load() == [record("a")]
     list(run_missing(map(run_of, "abc"), results, accept))
     assert executed == ["a", "b", "b", "c"]
-    assert [one.letter for one in results.load()] == ["a", "b", "c"]
+    assert [stored.letter for stored in results.load()] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("letters", ["c", "", "b"])
@@ -106,7 +106,7 @@ def test_rejected_results_stop_all_runs(results, run_of, executed, letters):
     results.append(record("b"))
 
     def reject(records):
-        if any(one.letter == "b" for one in records):
+        if any(stored.letter == "b" for stored in records):
             raise CrystalGymError("other settings")
 
     with pytest.raises(CrystalGymError, match="other settings"):

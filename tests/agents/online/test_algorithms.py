@@ -82,10 +82,10 @@ def test_dqn_explores_independently_in_each_environment(toy):
     n = envs.single_action_space.n
     model.exploration_rate = 0.2
     actions = np.stack([model.predict(batch)[0] for _ in range(40)])
-    shares = (actions != greedy).mean(1)
+    fractions = (actions != greedy).mean(1)
     # 500 draws each: three standard deviations are 0.054.
-    assert np.abs(shares - 0.2 * (1 - 1 / n)).max() < 0.07
-    assert shares.mean() == pytest.approx(0.2 * (1 - 1 / n), abs=0.01)
+    assert np.abs(fractions - 0.2 * (1 - 1 / n)).max() < 0.07
+    assert fractions.mean() == pytest.approx(0.2 * (1 - 1 / n), abs=0.01)
     model.set_random_seed(3)
     first = model.predict(batch)[0]
     model.set_random_seed(3)
@@ -148,7 +148,7 @@ def test_anchor_is_the_divergence_from_the_initial_policy(toy):
     _, _, entropy = anchored.policy.evaluate_actions(tensors, actions)
     anchored.policy.regularization = (0.3, 0.5)
     _, _, term = anchored.policy.evaluate_actions(tensors, actions)
-    p, q = (torch.as_tensor(each.probabilities(batch)).double() for each in (learned, policy))
+    p, q = (torch.as_tensor(actor.probabilities(batch)).double() for actor in (learned, policy))
     expected = 0.3 * entropy - 0.5 * (p * (p / q).log()).sum(-1)
     torch.testing.assert_close(term.double(), expected, rtol=1e-3, atol=1e-5)
     assert (expected - 0.3 * entropy).abs().max() > 1e-4

@@ -69,7 +69,7 @@ def test_a_run_resumes_from_its_checkpoint(toy, tmp_path, monkeypatch):
 
 def test_a_run_rejects_other_settings_and_damaged_files(toy, tmp_path):
     fine_tune(model_for(toy), 192, tmp_path, {}, progress=False)
-    with pytest.raises(CrystalGymError, match="got others for steps"):
+    with pytest.raises(CrystalGymError, match="got different values of steps"):
         fine_tune(model_for(toy), 500, tmp_path, {}, progress=False)
     curve = tmp_path / "curve.csv"
     whole = curve.read_text()

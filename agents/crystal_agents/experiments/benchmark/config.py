@@ -94,7 +94,7 @@ class BenchmarkConfig:
     def settings(self) -> dict[str, Any]:
         """Settings that, with the collection, determine the result of a run.
 
-        The lists of rewards, methods and seeds may grow between two calls.
+        Rewards, methods and seeds are left out, because they can be extended between two calls.
         """
         return {
             name: value

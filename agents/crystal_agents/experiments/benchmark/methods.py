@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Fraction of the mixed episodes that `bc-top` clones: those with the highest returns.
 _CLONED_FRACTION = 0.25
-# Fraction of the mixed episodes whose fillings `constant` tries, and the number of train skeletons.
+# Fraction of the mixed episodes whose fillings `constant` tries, and the number of skeletons.
 _CANDIDATE_FRACTION = 0.01
 _TRIAL_SKELETONS = 100
 

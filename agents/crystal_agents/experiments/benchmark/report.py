@@ -139,7 +139,7 @@ def _normalized_table(records: Sequence[BenchmarkRecord]) -> Table | None:
         reward: tuple(interquartile_mean(_returns(by_method[name])) for name in (_ZERO, _CLONED))
         for reward, by_method in by_reward.items()
     }
-    rewards = [reward for reward, (zero, one) in scales.items() if one > zero]
+    rewards = [reward for reward, (uniform, cloned) in scales.items() if cloned > uniform]
     if len(rewards) < 2:
         return None
     rows = []
@@ -147,8 +147,9 @@ def _normalized_table(records: Sequence[BenchmarkRecord]) -> Table | None:
         if all(name in by_reward[reward] for reward in rewards):
             strata = []
             for reward in rewards:
-                zero, one = scales[reward]
-                strata.append((_returns(by_reward[reward][name]) - zero) / (one - zero))
+                uniform, cloned = scales[reward]
+                returns = _returns(by_reward[reward][name])
+                strata.append((returns - uniform) / (cloned - uniform))
             rows.append((method.title, number(aggregate(strata))))
     notes = [_NORMALIZED_NOTE, f"Rewards: {', '.join(rewards)}."]
     left_out = [reward for reward in scales if reward not in rewards]

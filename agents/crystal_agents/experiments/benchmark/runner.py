@@ -38,13 +38,13 @@ def run_benchmark(config: BenchmarkConfig, folder: Path) -> Iterator[BenchmarkRe
 
     Raises:
         UnknownNameError: If a method is unknown.
-        CrystalGymError: If the folder holds results of another config, on other crystals or with
+        CrystalGymError: If the folder contains results of another config, on other crystals or with
             other labels, or if a split has no crystals.
         DamagedFileError: If the results are damaged.
         ModuleNotFoundError: If a method needs a package that is not installed.
         StorageError: If the folder cannot be written.
     """
-    # Everything that is missing is reported before hours of runs.
+    # Missing requirements are reported before the first run: all runs together take hours.
     check_methods(config)
     tasks = {name: BenchmarkTask(config, name, folder) for name in config.rewards}
     collection = next(iter(tasks.values())).collection

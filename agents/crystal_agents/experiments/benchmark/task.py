@@ -69,7 +69,7 @@ class BenchmarkTask:
 
     @cached_property
     def generator(self) -> InstanceGenerator:
-        """Generator of the train skeletons on which the methods learn."""
+        """Generator of the training skeletons on which the methods learn."""
         return InstanceGenerator(
             collection=self.config.collection, split="train", vocabulary=self.policy.vocabulary
         )
@@ -81,12 +81,12 @@ class BenchmarkTask:
 
     @cached_property
     def known_compositions(self) -> set[tuple[int, ...]]:
-        """Compositions of the train crystals."""
+        """Compositions of the training crystals."""
         train = self.collection.atomic_numbers[self.collection.in_split("train")]
         return {composition(row) for row in train}
 
     def environment(self, mask: str) -> CrystalSkeletonVectorEnv:
-        """Return an environment of the train skeletons for Stable-Baselines3.
+        """Return an environment of the training skeletons for Stable-Baselines3.
 
         Args:
             mask: Name of the action mask.
@@ -114,7 +114,7 @@ class BenchmarkTask:
             ``return`` and the components of the reward, in the units of the reward, each averaged
             over the crystals where it is defined; ``NAME/n_missing``, the number of the other
             crystals, if there are any; ``validity_strict``; ``unique``, the fraction of distinct
-            fillings; ``novel``, the fraction of fillings whose composition no train crystal has.
+            fillings; ``novel``, the fraction of fillings whose composition no training crystal has.
         """
         rows = self.collection.in_split(split)
         if crystals is not None:

@@ -34,8 +34,8 @@ class Variant:
         trajectories: Expert trajectories for each crystal.
         settings: Settings of the network that replace those of the recipe.
         shuffled: Whether the sites of each crystal are numbered at random.
-        runs: Prefix of the run folders (default: the variant's name). Variants of two experiments
-            with the same runs share them through it.
+        runs: Prefix of the run folders (default: the variant's name). Variants of two
+            experiments share their runs if they have the same prefix.
     """
 
     title: str
@@ -139,7 +139,7 @@ class Experiment:
             UnknownNameError: If a variant is unknown.
             MissingDataError: If the expert datasets are not built.
             DamagedFileError: If the results or the files of a run are damaged.
-            CrystalGymError: If the folder holds results on other crystals.
+            CrystalGymError: If the folder contains results on other crystals.
         """
         for name in variants:
             if name not in self.variants:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from crystal_datasets.transitions import Transitions
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-# Points of a run's accuracy curve, whatever its number of epochs.
+# Approximate number of points in the accuracy curve of a long run.
 _VALIDATIONS = 50
 
 
@@ -111,7 +111,7 @@ class RunContext:
             seed: Seed of the run and of the choice of trajectories.
 
         Raises:
-            CrystalGymError: If the folder holds a run with other settings.
+            CrystalGymError: If the folder contains a run with other settings.
             MissingDataError: If the expert datasets are not built.
         """
         data = self.transitions("train", trajectories, seed)

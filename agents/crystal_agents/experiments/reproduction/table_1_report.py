@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 # Variants of each panel of the paper's Figure 2.
 PLOTS = {"2a": ("egnn-1", "egnn-3", "egnn-5"), "2b": ("egnn-5", "gcn-5")}
 _RANDOM_NOTE = (
-    "The random agent chooses uniformly from every start site; each crystal is filled from one."
+    "The random agent fills each crystal from one start site: its choices do not depend on it."
 )
 _MISPRINT_NOTE = (
-    "The paper prints 17.8 as its accuracy, a misprint of 1.78: one of 56 elements is 1.79 %."
+    "The paper prints an accuracy of 17.8, a misprint of 1.78: one of 56 elements is 1.79 %."
 )
 # Curves with at most this many points have markers; a single point would be invisible without.
 _MAX_MARKERS = 10
