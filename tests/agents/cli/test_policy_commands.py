@@ -34,7 +34,7 @@ def test_train_and_evaluate_on_a_folder_of_cif_files(run, cif_folder, tmp_path, 
 
 
 @pytest.mark.usefixtures("minari_folder")
-def test_splits_by_composition_are_kept_apart_from_those_of_the_origin(run, tmp_path, monkeypatch):
+def test_splits_by_composition_are_separate_from_those_of_the_origin(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     by_composition = ("--split-by", "composition")
     train = ("train", "goldschmidt", "--recipe", "gcn", "--epochs", 1, "--accelerator", "cpu")
@@ -69,7 +69,7 @@ def test_splits_by_composition_are_kept_apart_from_those_of_the_origin(run, tmp_
     [
         (("train", "goldschmidt", "--recipe", "egn"), "Did you mean 'egnn'?"),
         (("evaluate",), "policy"),
-        (("evaluate", "nowhere"), "Unknown policy (nor is it a folder) 'nowhere'"),
+        (("evaluate", "nowhere"), "Unknown pretrained policy or folder 'nowhere'"),
         (("evaluate", "damaged"), "policy.json is damaged"),
     ],
 )
