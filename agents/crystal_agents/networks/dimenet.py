@@ -23,15 +23,14 @@ from crystal_agents.networks.encoder import Encoder
 from crystal_agents.networks.graph_batch import SkeletonBatch
 from crystal_agents.networks.readouts import SiteReadout
 
-# Channels of the bases in the interactions and numbers of dense layers, as in the publication.
+# Channels of the bases in the interaction blocks.
 _BASIS = 8
+# Numbers of dense layers before and after the skip connection and in the output blocks.
 _BEFORE_SKIP, _AFTER_SKIP, _OUTPUT = 1, 2, 3
 
 
 def triplets(batch: SkeletonBatch) -> tuple[Tensor, Tensor]:
-    """Return all pairs of consecutive edges k → j and j → i.
-
-    The reverse of an edge does not count as consecutive.
+    """Return all pairs of consecutive edges k → j and j → i, except an edge and its reverse.
 
     Args:
         batch: Skeletons with m edges in total.
@@ -40,18 +39,18 @@ def triplets(batch: SkeletonBatch) -> tuple[Tensor, Tensor]:
         Indices of the first and of the second edges, int64 (t,) each.
     """
     source, target = batch.edge_source, batch.edge_target
-    into = target.argsort(stable=True)
+    by_target = target.argsort(stable=True)
     degree = torch.bincount(target, minlength=len(batch.owner))
     begin = degree.cumsum(0) - degree
-    # Each edge j → i is consecutive to all edges into j.
-    number = degree[source]
-    second = torch.arange(len(source), device=source.device).repeat_interleave(number)
+    # Each edge j → i follows all edges into j.
+    n_first = degree[source]
+    second = torch.arange(len(source), device=source.device).repeat_interleave(n_first)
     within = torch.arange(len(second), device=source.device)
-    within = within - (number.cumsum(0) - number).repeat_interleave(number)
-    first = into[begin[source[second]] + within]
-    back = source[first] == target[second]
-    back &= (batch.edge_image[first] == -batch.edge_image[second]).all(-1)
-    return first[~back], second[~back]
+    within = within - (n_first.cumsum(0) - n_first).repeat_interleave(n_first)
+    first = by_target[begin[source[second]] + within]
+    is_reverse = source[first] == target[second]
+    is_reverse &= (batch.edge_image[first] == -batch.edge_image[second]).all(-1)
+    return first[~is_reverse], second[~is_reverse]
 
 
 def bessel_zeros(orders: int, count: int) -> np.ndarray:
@@ -70,9 +69,9 @@ def bessel_zeros(orders: int, count: int) -> np.ndarray:
     # The zeros of each order are between those of the preceding order.
     zeros = [np.arange(1, count + orders) * np.pi]
     for order in range(1, orders):
-        between = zip(zeros[-1][:-1], zeros[-1][1:], strict=True)
+        intervals = zip(zeros[-1][:-1], zeros[-1][1:], strict=True)
         zeros.append(
-            np.array([brentq(lambda x, n=order: spherical_jn(n, x), a, b) for a, b in between])
+            np.array([brentq(lambda x, n=order: spherical_jn(n, x), a, b) for a, b in intervals])
         )
     return np.stack([row[:count] for row in zeros])
 
@@ -116,15 +115,16 @@ class SphericalBasis(nn.Module):
     def forward(self, lengths: Tensor, cosines: Tensor, edge: Tensor) -> Tensor:
         relative = lengths / self.cutoff
         x = relative[:, None, None] * self.zeros
-        previous, bessel = x.cos() / x, x.sin() / x
-        before, legendre = torch.zeros_like(cosines), torch.ones_like(cosines)
+        previous_bessel, bessel = x.cos() / x, x.sin() / x
+        previous_legendre, legendre = torch.zeros_like(cosines), torch.ones_like(cosines)
         radial_parts, angular_parts = [], []
         for order in range(len(self.zeros)):
             radial_parts.append(bessel[:, order])
             angular_parts.append(legendre)
-            previous, bessel = bessel, (2 * order + 1) / x * bessel - previous
-            following = (2 * order + 1) * cosines * legendre - order * before
-            before, legendre = legendre, following / (order + 1)
+            next_bessel = (2 * order + 1) / x * bessel - previous_bessel
+            previous_bessel, bessel = bessel, next_bessel
+            next_legendre = (2 * order + 1) * cosines * legendre - order * previous_legendre
+            previous_legendre, legendre = legendre, next_legendre / (order + 1)
         radial = self.envelope(relative)[:, None, None] * torch.stack(radial_parts, 1) * self.norm
         return (radial[edge] * torch.stack(angular_parts, 1)[..., None]).flatten(1)
 
@@ -138,13 +138,14 @@ class DimeNet(Encoder):
         h_i = \sum_{\text{blocks}} \phi\Big(\sum_j e(d_{ji}) \odot m_{ji}\Big)
 
     where :math:`e` are radial Bessel functions and :math:`a` spherical Bessel functions times
-    Legendre polynomials. Both decrease to zero at the cutoff, so edges beyond it have no effect.
-    The longest edges are 4.04 Å in Perov-5 and 4.63 Å in ``goldschmidt``; crystals with large ions
-    or sparse cells need a larger cutoff.
+    Legendre polynomials. The angle :math:`\angle_{kji}` is that between the directions of the edges
+    k → j and j → i, as in PyG's DimeNet++. Both bases decrease to zero at the cutoff, so edges
+    beyond it have no effect. The longest edges are 4.04 Å in Perov-5 and 4.63 Å in ``goldschmidt``;
+    crystals with large ions or sparse cells need a larger cutoff.
 
     Args:
         n_elements: V.
-        hidden: Channels H of the messages.
+        hidden: Channels H of messages and embeddings.
         blocks: Number of interaction blocks.
         radial: Number of radial functions.
         spherical: Number of angular functions.
@@ -172,7 +173,7 @@ class DimeNet(Encoder):
         self.distance = BesselBasisLayer(radial, cutoff)
         self.angle = SphericalBasis(spherical, radial, cutoff)
         self.embedding = EmbeddingBlock(radial, hidden, F.silu)
-        # PyG's block embeds atomic numbers; this embeds codes of the vocabulary, 0 for empty.
+        # PyG's block embeds atomic numbers; this one embeds codes, 0 for an empty site.
         self.embedding.emb = nn.Embedding(n_elements + 1, hidden)
         self.embedding.reset_parameters()
         self.interactions = nn.ModuleList(
@@ -190,7 +191,8 @@ class DimeNet(Encoder):
                 for _ in range(blocks)
             ]
         )
-        # With PyG's default, zeros, no gradient would reach the messages in the first step.
+        # PyG initializes the last layer to zero by default, so no gradient would reach the
+        # messages in the first step.
         self.outputs = nn.ModuleList(
             [
                 OutputPPBlock(

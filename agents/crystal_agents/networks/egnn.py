@@ -1,4 +1,8 @@
-"""The network ``egnn``: invariant to rotations, translations, site order and choice of the cell."""
+"""The network ``egnn``.
+
+Its embeddings are invariant to rotations, reflections, translations and the choice of the cell,
+and equivariant to permutations of the sites.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +33,9 @@ class EGNN(Encoder):
         h_i &= z_i + \text{embedding}(\text{code}_i) \\
         h &\leftarrow \text{FillingLayer}(h, c), \qquad c \leftarrow \text{CrystalLayer}(c, h)
 
-    The geometry layers run once per skeleton; all of its K fillings share their result. The
-    embedding :math:`c` of the whole crystal starts from a gated mean over its pairs.
+    The geometry layers run once per skeleton; its K fillings share the result. The initial
+    embedding :math:`c` of the whole crystal is computed from a gated sum over its pairs, divided by
+    the number of sites.
 
     Args:
         n_elements: V.
@@ -48,7 +53,7 @@ class EGNN(Encoder):
     """
 
     Readout = SiteReadout
-    # Channels that encode the index of a site; subclasses may read it.
+    # Number of channels that encode the index of a site; overridden by ``EGNNIndexed``.
     index_size = 0
 
     def __init__(
@@ -89,11 +94,18 @@ class EGNN(Encoder):
         self.final = nn.LayerNorm(hidden)
 
     def index(self, batch: SkeletonBatch) -> Tensor:
-        """Return the encoding of each site's index, (s, ``index_size``); none in this class."""
+        """Return the encoding of each site's index, (s, ``index_size``); empty in this class."""
         return batch.frac_coords.new_zeros(len(batch.owner), 0)
 
     def geometry(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor, Neighbors]:
-        """Embed the empty skeletons: sites (s, H), crystals (S, G) and the pairs of sites."""
+        """Embed the empty skeletons.
+
+        Args:
+            batch: The skeletons.
+
+        Returns:
+            Embeddings of the sites, (s, H), and of the crystals, (S, G), and the pairs of sites.
+        """
         pairs = near_pairs(batch)
         index = self.index(batch)
         scale = self.scale((batch.volume / batch.n_sites).pow(1 / 3))
@@ -128,9 +140,9 @@ class EGNN(Encoder):
         vectors = offset.new_zeros(len(batch.owner), self.vectors, 3)
         for layer in self.trunk:
             sites, vectors = layer(sites, vectors, near)
-        # The product lets the scalars of a pair select among its features.
-        read = self.value(features) * self.gate(F.silu(scalars)) * fade
-        pooled = sum_at(read, crystal, len(batch), 0) / batch.n_sites[:, None]
+        # The gate selects features of a pair by its scalars.
+        gated = self.value(features) * self.gate(F.silu(scalars)) * fade
+        pooled = sum_at(gated, crystal, len(batch), 0) / batch.n_sites[:, None]
         crystals = self.crystal(self.whole(torch.cat([pooled, scale], -1)))
         return sites, crystals, near
 

@@ -11,11 +11,11 @@ _WAVES = 6
 
 
 class EGNNIndexed(EGNN):
-    r"""EGNN whose sites have an encoding of their index as an additional input.
+    r"""EGNN with an encoding of each site's index as an additional input.
 
     .. math:: \text{index}(n) = [\sin(2\pi n/2^k),\ \cos(2\pi n/2^k)]_{k = 2, \ldots, 7}
 
-    The network depends on the order of the sites and can use conventions of the data's origin: in
+    The network depends on the order of the sites and can exploit conventions of the dataset: in
     CDVAE's files of Perov-5, the odd anion is always on X1 and never on the equivalent site X2.
 
     Args:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from crystal_agents.networks.graph_batch import SkeletonBatch, sum_at
 
-# Displacements in Å below this value are numerical noise; larger ones enter by their logarithm.
+# Displacements in Å below this value are numerical noise; larger ones are scaled logarithmically.
 FINEST = 0.01
 
 
@@ -29,13 +29,13 @@ def mlp(*sizes: int) -> nn.Sequential:
 
 
 class FourierFeatures(nn.Module):
-    r"""Sines and cosines of a number at wavelengths in geometric progression.
+    r"""Sines and cosines of a number, with wavelengths in geometric progression.
 
     .. math:: \gamma(x) = [x / \lambda_1,\ \sin(2\pi x/\lambda_k),\ \cos(2\pi x/\lambda_k)]_k
 
     Args:
         longest: Longest wavelength :math:`\lambda_1`.
-        shortest: Shortest wavelength, which sets the resolution.
+        shortest: Shortest wavelength, which determines the resolution.
         count: Number of wavelengths.
 
     Shapes:
@@ -69,14 +69,15 @@ def log_scaled(length: Tensor) -> Tensor:
 
 
 class Neighbors(NamedTuple):
-    """The p pairs of a batch in both directions: all from source to target, then all reversed.
+    """The p pairs of a batch in both directions: first from source to target, then reversed.
 
     Attributes:
         source: Site indices, int64 (2p,).
         target: Site indices, int64 (2p,).
         scalars: Features of the undirected pairs, (p, H).
         offset: Mean offset from source to target on the scale of ``log_scaled``, (2p, 3).
-        direction: Its direction: a unit vector, or shorter for offsets near zero, (2p, 3).
+        direction: Direction of the offset, (2p, 3). Its length is near 1 and decreases to 0 for
+            offsets near zero.
         fade: 1 for near pairs, decreasing smoothly to 0 at the cutoff, (2p, 1).
     """
 
@@ -88,11 +89,11 @@ class Neighbors(NamedTuple):
     fade: Tensor
 
     def gather(self, message: Tensor, n_sites: int) -> Tensor:
-        """Sum faded messages at the sources of their edges.
+        """Sum the messages of each source site, weighted by ``fade``.
 
         Args:
-            message: (..., 2p, H).
-            n_sites: s.
+            message: One message for each directed pair, (..., 2p, H).
+            n_sites: Number of sites s.
 
         Returns:
             Sums, (..., s, H).
@@ -112,7 +113,8 @@ class GeometryLayer(nn.Module):
         z_i &\leftarrow z_i + \phi_z(z_i, \textstyle\sum_j m_{ij}, \gamma(|V_i|))
 
     where :math:`p_{ij}` is the offset of a pair on the logarithmic scale, :math:`\hat p_{ij}` its
-    direction, :math:`g_{ij}` its scalars and :math:`\gamma` are Fourier features.
+    direction and :math:`g_{ij}` its scalars; :math:`\gamma` are Fourier features. The sums are
+    weighted by the fade of the pairs; :math:`\phi_m` and :math:`\phi_z` normalize :math:`z`.
 
     Args:
         hidden: Scalar channels H.
@@ -170,7 +172,7 @@ class ResidualMLP(nn.Module):
     Args:
         size: Channels.
         blocks: Number of blocks.
-        dropout: Dropout rate before the second linear layer.
+        dropout: Dropout rate before the second linear layer of each block.
 
     Shapes:
         - **input:** (..., size)
@@ -204,8 +206,9 @@ class FillingLayer(nn.Module):
         h_i &\leftarrow h_i + \phi_h(h_i, \textstyle\sum_j m_{ij}, c)
 
     where :math:`c` is the embedding of the whole crystal and :math:`g_{ij}` are the scalars of a
-    pair. A linear layer over several inputs is a sum of terms, so that the terms of a site are
-    computed once per site instead of once per pair.
+    pair. The sum is weighted by the fade of the pairs; the message and :math:`\phi_h` normalize
+    :math:`h`. Linear layers with several inputs are split into one layer per input, so that the
+    terms of a site are computed once per site instead of once per pair.
 
     Args:
         hidden: Channels H of sites and pairs.

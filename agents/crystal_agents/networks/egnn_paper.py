@@ -13,7 +13,10 @@ from crystal_agents.networks.readouts import GraphReadout
 
 
 def padded_size(n: int) -> int:
-    """Round up to seven significant bits: no change below 128, at most 1.6 % above."""
+    """Round a number up to seven significant bits.
+
+    Numbers below 128 do not change; others increase by at most 1.6 %.
+    """
     step = 1 << max(0, n.bit_length() - 7)
     return -(-n // step) * step
 
@@ -30,10 +33,9 @@ class EGNNConv(nn.Module):
         x_i &\leftarrow x_i + \text{mean}_j\, (x_i - x_j)\, \phi_x(m_{ij}) \\
         h_i &\leftarrow \phi_h(h_i, \textstyle\sum_j m_{ij})
 
-    The first linear layers of :math:`\phi_e` and :math:`\phi_h` multiply :math:`h_i` and
-    :math:`h_j` by weights that are the same for all edges of a site. ``site_terms`` returns the
-    weights of these three products, which are computed once per site; ``pass_messages`` uses the
-    products.
+    The products of :math:`h_i` and :math:`h_j` with the first weights of :math:`\phi_e` and
+    :math:`\phi_h` are the same for all edges of a site, so they are computed once per site.
+    ``site_terms`` returns the weights of these three products; ``pass_messages`` uses the products.
 
     Args:
         size_in: Channels of h in the input.
@@ -56,7 +58,7 @@ class EGNNConv(nn.Module):
         self.phi_h = nn.Sequential(
             nn.Linear(size_in + hidden, hidden), nn.SiLU(), nn.Linear(hidden, size_out)
         )
-        # The authors' gain: large initial displacements would drive the sites apart.
+        # The gain in the authors' code: large initial displacements would move the sites far apart.
         nn.init.xavier_uniform_(self.phi_x_last.weight, gain=0.001)
 
     def forward(self, h: Tensor, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,9 +66,10 @@ class EGNNConv(nn.Module):
         return self.phi_h[2](inner), x
 
     def site_terms(self) -> tuple[Tensor, Tensor]:
-        r"""Return the linear layer from h to its terms in messages and in the update.
+        r"""Return the linear layer that computes the three terms of each site from h.
 
-        The terms are those of an edge's target, of its source, and of the site's own update.
+        A site contributes one term to the messages of the edges of which it is the target, one to
+        those of which it is the source, and one to its own update.
 
         Returns:
             Weight (3 hidden, size_in) and bias (3 hidden,).
@@ -94,20 +97,20 @@ class EGNNConv(nn.Module):
         """
         source, target = edges
         n_sites = x.shape[-2]
-        of_target, of_source, of_update = terms.chunk(3, -1)
+        target_term, source_term, update_term = terms.chunk(3, -1)
         vectors = x.index_select(1, target) - x.index_select(1, source)
         if shift is not None:
             vectors = vectors + shift
-        sites = of_target.index_select(1, target) + of_source.index_select(1, source)
+        sites = target_term.index_select(1, target) + source_term.index_select(1, source)
         # No matrix product, because mixed precision would round the distances to 16 bits.
         square = vectors.square().sum(-1, keepdim=True)
-        by_distance = _linear(self.phi_e, 0).weight[:, -1]
-        message = self.phi_e[1:](torch.addcmul(sites, square, by_distance))
+        square_weight = _linear(self.phi_e, 0).weight[:, -1]
+        message = self.phi_e[1:](torch.addcmul(sites, square, square_weight))
         move = sum_at(vectors * self.phi_x_last(self.phi_x(message)), target, n_sites, 1)
         x = x + move / torch.bincount(target, minlength=n_sites).clamp_min(1)[:, None]
         gathered = sum_at(message, target, n_sites, 1)
         update = F.linear(gathered, _linear(self.phi_h, 0).weight[:, self.size_in :])
-        return F.silu(of_update + update), x
+        return F.silu(update_term + update), x
 
 
 class EGNNPaper(Encoder):
@@ -123,11 +126,11 @@ class EGNNPaper(Encoder):
         layers: Number of layers.
         periodic: Also pass messages along the edges that cross faces of the cell.
         coordinates: Concatenate the positions x to h for the readout.
-        focus_as_index: Give the readout the focus as one number; see ``GraphReadout``.
+        focus_as_index: Encode the focus as one number in the readout; see ``GraphReadout``.
 
     Shapes:
         - **input:** codes (K, s)
-        - **output:** embeddings [h, x] (K, s, size_h + 3), x in Å; h alone without ``coordinates``
+        - **output:** embeddings [h, x] (K, s, size_h + 3), x in Å; only h without ``coordinates``
     """
 
     Readout = GraphReadout
@@ -177,9 +180,9 @@ class EGNNPaper(Encoder):
     def _edges(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor | None]:
         """Return the edges of the messages, (2, m), and their shifts in Å, (m, 3).
 
-        Edges from the additional site s to itself pad them to one of a few sizes. Without padding,
-        training batches would allocate tensors of slightly different sizes at each step, which
-        fragments the heap: it grows to four times its size in a long training on the CPU.
+        Edges from the additional site to itself pad the number of edges to one of a few sizes.
+        Without padding, each training step would allocate tensors of slightly different sizes,
+        which fragments the heap: in long training on a CPU, it grows to four times its size.
         """
         edges, shift = batch.in_cell_edges, None
         if self.periodic:

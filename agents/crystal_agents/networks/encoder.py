@@ -1,4 +1,4 @@
-"""The interface of all networks."""
+"""The base class of all networks."""
 
 import abc
 from typing import ClassVar
@@ -27,7 +27,7 @@ class Encoder(nn.Module, abc.ABC):
         """Return a new readout for the embeddings of this encoder.
 
         Args:
-            n_elements: V.
+            n_elements: V, the number of elements of the vocabulary.
             max_sites: N, the number of sites of the largest cell.
         """
         return self.Readout(self.size, n_elements, max_sites)

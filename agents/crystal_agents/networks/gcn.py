@@ -1,4 +1,4 @@
-"""The network ``gcn``: graph convolutions, with which the paper compares its network."""
+"""The network ``gcn``: graph convolutions, the paper's comparison network."""
 
 import itertools
 from typing import cast
@@ -21,8 +21,7 @@ class GCN(Encoder):
             \frac{W h_j}{\sqrt{d_i d_j}}\Big)
 
     where :math:`d_i = 1 + |\mathcal N(i)|`; the last layer has no ReLU. The site positions are
-    concatenated to the embeddings as in the equivariant network, but the layers neither change nor
-    read them.
+    concatenated to the embeddings as in ``egnn-paper``, but the layers neither use nor update them.
 
     Args:
         n_elements: V; sites are one-hot over V + 1 codes, 0 for an empty site.

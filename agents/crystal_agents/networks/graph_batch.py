@@ -1,4 +1,4 @@
-"""Skeletons as tensors: a store of all skeletons, and batches gathered from it.
+"""Skeletons as tensors: a store of skeletons, and batches gathered from it.
 
 A batch has the sites and edges of S skeletons concatenated, without padding and without a Python
 loop over graphs. Several states of the same skeletons are a leading axis K: fillings are (K, s).
@@ -29,7 +29,7 @@ def sum_at(values: Tensor, index: Tensor, length: int, dim: int) -> Tensor:
 def cartesian(frac: Tensor, lattice: Tensor) -> Tensor:
     """Convert fractional to Cartesian coordinates.
 
-    There is no matrix product, because automatic mixed precision would round it to 16 bits, and
+    The code avoids matrix products, which automatic mixed precision would round to 16 bits:
     differences of 0.01 Å distinguish elements.
 
     Args:
@@ -55,9 +55,9 @@ def lattice_vectors(parameters: Tensor) -> Tensor:
     """
     a, b, c = parameters[..., :3].unbind(-1)
     radians = torch.deg2rad(parameters[..., 3:])
-    right = parameters[..., 3:] == 90
-    cos = torch.where(right, 0.0, torch.cos(radians))
-    sin = torch.where(right, 1.0, torch.sin(radians))
+    is_right_angle = parameters[..., 3:] == 90
+    cos = torch.where(is_right_angle, 0.0, torch.cos(radians))
+    sin = torch.where(is_right_angle, 1.0, torch.sin(radians))
     (cos_a, cos_b, cos_g), (sin_a, sin_b, _) = cos.unbind(-1), sin.unbind(-1)
     cos_star = (cos_a * cos_b - cos_g) / (sin_a * sin_b)
     sin_star = (1 - cos_star**2).clamp_min(0).sqrt()
@@ -116,7 +116,7 @@ class SkeletonBatch:
 
     @property
     def in_cell_edges(self) -> Tensor:
-        """Sources and targets of the edges inside the cell, which are the paper's graph, (2, l)."""
+        """Sources and targets of the edges inside the cell, the graph of the paper, (2, l)."""
         inside = (self.edge_image == 0).all(-1)
         return torch.stack([self.edge_source[inside], self.edge_target[inside]])
 
@@ -177,7 +177,7 @@ class SkeletonStore:
         return self.frac_coords.shape[1]
 
     def batch(self, rows: Tensor | None = None) -> SkeletonBatch:
-        """Gather skeletons in a batch.
+        """Gather a batch of skeletons.
 
         Args:
             rows: Rows of the store in the order of the batch, (S,) (default: all).
@@ -188,9 +188,9 @@ class SkeletonStore:
         sites = torch.arange(self.max_sites, device=rows.device) < n_sites[:, None]
         owner, index = sites.nonzero(as_tuple=True)
         edges = self.edges[rows]
-        kept = edges[..., 0] >= 0
-        edges = edges[kept].to(torch.int64)
-        offset = first[kept.nonzero(as_tuple=True)[0]]
+        is_edge = edges[..., 0] >= 0
+        edges = edges[is_edge].to(torch.int64)
+        offset = first[is_edge.nonzero(as_tuple=True)[0]]
         parameters = self.parameters[rows]
         frac_coords = self.frac_coords[rows][owner, index]
         return SkeletonBatch(

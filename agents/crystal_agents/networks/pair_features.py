@@ -20,12 +20,12 @@ _ROUNDS = 8
 
 
 class Pairs(NamedTuple):
-    r"""The p pairs of different sites that are near each other, each once, source < target.
+    r"""The p pairs of different nearby sites, each listed once with source < target.
 
     :math:`r_k` are the vectors from the source to the images k of the target. Their weights
     :math:`w_k \propto \exp(-|r_k|^2 / 2\sigma^2)` have sum 1; :math:`\sigma` is proportional to the
     cube root of the volume per site. All features change smoothly with the coordinates, because
-    images gain and lose weight gradually, whereas edges appear and disappear at once.
+    the weights of images change gradually, whereas edges appear and disappear abruptly.
 
     Attributes:
         source: Site indices, int64 (p,).
@@ -52,16 +52,17 @@ def near_pairs(batch: SkeletonBatch) -> Pairs:
     """Compute the near pairs of all skeletons of a batch, ordered by source and target.
 
     The images are those in the 27 cells around the nearest image in a reduced cell, which include
-    all images with a considerable weight.
+    all images with a significant weight.
 
     Args:
         batch: The skeletons.
     """
     device = batch.owner.device
-    partners = batch.n_sites[batch.owner]
-    source = torch.arange(len(batch.owner), device=device).repeat_interleave(partners)
-    before = (partners.cumsum(0) - partners)[source]
-    target = batch.first[batch.owner[source]] + torch.arange(len(source), device=device) - before
+    n_partners = batch.n_sites[batch.owner]
+    source = torch.arange(len(batch.owner), device=device).repeat_interleave(n_partners)
+    first_pair = (n_partners.cumsum(0) - n_partners)[source]
+    partner = torch.arange(len(source), device=device) - first_pair
+    target = batch.first[batch.owner[source]] + partner
     ordered = source < target
     source, target = source[ordered], target[ordered]
     cells = _reduced(batch)
@@ -97,7 +98,7 @@ def _reduced(batch: SkeletonBatch) -> _Cells:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    """Multiply small matrices in full precision, also under automatic mixed precision."""
+    """Multiply small matrices in full precision, even under automatic mixed precision."""
     return (a[..., None] * b[..., None, :, :]).sum(-2)
 
 
@@ -105,26 +106,27 @@ def _reduction(lattice: Tensor) -> Tensor:
     """Compute unimodular matrices (S, 3, 3) that reduce lattices to short row vectors."""
     change = torch.eye(3, device=lattice.device, dtype=lattice.dtype).repeat(len(lattice), 1, 1)
     for _ in range(_ROUNDS):
-        before = change.clone()
+        previous = change.clone()
         for i, j in itertools.permutations(range(3), 2):
             vectors = _product(change, lattice)
             projection = (vectors[:, i] * vectors[:, j]).sum(-1) / vectors[:, j].square().sum(-1)
             # Ties, as in hexagonal cells, do not change the cell.
-            times = torch.where(projection.abs() > 0.5 + 1e-4, projection.round(), 0.0)
-            change[:, i] -= times[:, None] * change[:, j]
-        if torch.equal(change, before):
+            multiple = torch.where(projection.abs() > 0.5 + 1e-4, projection.round(), 0.0)
+            change[:, i] -= multiple[:, None] * change[:, j]
+        if torch.equal(change, previous):
             break
     return change
 
 
 def _describe(batch: SkeletonBatch, cells: _Cells, source: Tensor, target: Tensor) -> Pairs:
-    """Compute the features of pairs (q,), and keep those within the cutoff."""
+    """Compute the features of q pairs and keep those within the cutoff."""
     owner = batch.owner[source]
     unit = cells.unit[owner]
     shift = batch.frac_coords[target] - batch.frac_coords[source]
     shift = cartesian(shift, cells.transform[owner])
-    step = torch.tensor([-1.0, 0.0, 1.0], device=shift.device, dtype=shift.dtype)
-    shift = (shift - shift.round())[:, None] + torch.cartesian_prod(step, step, step)
+    cells_along_axis = torch.tensor([-1.0, 0.0, 1.0], device=shift.device, dtype=shift.dtype)
+    images = torch.cartesian_prod(*[cells_along_axis] * 3)
+    shift = (shift - shift.round())[:, None] + images
     vectors = cartesian(shift.flatten(0, 1), cells.lattice[owner].repeat_interleave(27, 0))
     vectors = vectors.view(-1, 27, 3)
     squares = vectors.square().sum(-1)

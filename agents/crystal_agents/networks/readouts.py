@@ -1,4 +1,4 @@
-"""Readouts: from embeddings of the sites to logits of the next element."""
+"""Readouts, which map embeddings of the sites to logits of the next element."""
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,13 @@ class GraphReadout(nn.Module):
 
     where :math:`l` are the lattice lengths in Å, :math:`\alpha` the angles in degrees and :math:`f`
     the focus. The paper prints :math:`f` in bold, as it does the vectors :math:`l` and
-    :math:`\alpha`, so it is one-hot over the N sites of the largest cell. The other possible
-    reading, a single number, is an option.
+    :math:`\alpha`, so it is one-hot over the N sites of the largest cell. The other
+    interpretation, a single number, is an option.
 
     Args:
         size: Channels D of the site embeddings.
         n_elements: V.
-        max_sites: N.
+        max_sites: N, the number of sites of the largest cell.
         focus_as_index: Use the index of the site in focus divided by N instead of a one-hot vector.
 
     Shapes:
@@ -60,8 +60,8 @@ class GraphReadout(nn.Module):
             CrystalGymError: Always.
         """
         raise CrystalGymError(
-            "Expected a focus, because a network with a graph readout reads one site at a time, "
-            "got none. Give a focus; in a recipe, set traversals='expert'."
+            "Expected a focus, which a network with a graph readout requires, got none. Pass a "
+            "focus; in a recipe, set traversals='expert'."
         )
 
 
@@ -71,7 +71,7 @@ class SiteReadout(nn.Module):
     .. math:: a = \text{MLP}(e_f)
 
     The embeddings do not depend on the focus. States with the same filling therefore share one
-    pass of the encoder, and all sites can be read at once.
+    pass of the encoder, and the logits of all sites can be computed at once.
 
     Args:
         size: Channels D of the site embeddings.

@@ -1,4 +1,4 @@
-"""Networks by name. Each is an encoder of sites with its readout, in a module of its own."""
+"""Networks by name. Each network has its own module, with an encoder of sites and its readout."""
 
 import inspect
 from typing import Any
@@ -40,18 +40,18 @@ def make_encoder(name: str, n_elements: int, settings: dict[str, Any]) -> Encode
 
     Args:
         name: A name of ``ENCODERS``.
-        n_elements: V.
+        n_elements: V, the number of elements of the vocabulary.
         settings: Settings that differ from their defaults.
 
     Raises:
         UnknownNameError: If there is no network with this name.
         CrystalGymError: If the network has no setting with a given name.
     """
-    known = encoder_settings(name)
+    defaults = encoder_settings(name)
     for setting in settings:
-        if setting not in known:
+        if setting not in defaults:
             raise CrystalGymError(
-                f"Expected settings of the network {name!r} ({', '.join(known)}), got {setting!r}. "
-                "Remove the setting."
+                f"Expected settings of the network {name!r} ({', '.join(defaults)}), got "
+                f"{setting!r}. Remove the setting."
             )
     return ENCODERS[name](n_elements, **settings)

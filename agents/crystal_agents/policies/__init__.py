@@ -1,1 +1,1 @@
-"""Policies: networks with a vocabulary that are saved, loaded, and assign elements to sites."""
+"""Policies: networks with a vocabulary that assign elements to sites, with saving and loading."""

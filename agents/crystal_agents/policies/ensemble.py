@@ -13,11 +13,12 @@ class EnsembleScorer:
     """A scorer that averages the probabilities of several policies.
 
     Args:
-        policies: The policies; their vocabulary is that of the table.
+        policies: The policies, with the vocabulary of the table.
         table: The crystals.
 
     Raises:
-        CrystalGymError: If a policy does not fit the table.
+        CrystalGymError: If the vocabulary of a policy differs from that of the table, or if a cell
+            has more sites than a network allows.
     """
 
     def __init__(self, policies: Sequence[SkeletonPolicy], table: EpisodeTable) -> None:
@@ -25,5 +26,5 @@ class EnsembleScorer:
 
     def __call__(self, state: EpisodeState) -> np.ndarray:
         """Return the logarithms of the mean probabilities, (B, V)."""
-        logs = [log_softmax(member(state), axis=1) for member in self.members]
-        return logsumexp(np.stack(logs), axis=0) - np.log(len(logs))
+        log_probabilities = [log_softmax(member(state), axis=1) for member in self.members]
+        return logsumexp(np.stack(log_probabilities), axis=0) - np.log(len(self.members))

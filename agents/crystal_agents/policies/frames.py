@@ -1,4 +1,4 @@
-"""Images of a policy that fills a crystal."""
+"""Images of an episode in which a policy fills a crystal."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ def filling_frames(
     """Render an episode of a policy: the empty skeleton, then one frame per step.
 
     Args:
-        policy: The policy; it chooses the most probable elements.
+        policy: The policy, which chooses the most probable element at each step.
         collection: The collection of the crystal.
         crystal: Id or row of the crystal.
         start_site: The site that is filled first.

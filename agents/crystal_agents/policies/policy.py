@@ -39,11 +39,12 @@ class PolicyConfig:
     Attributes:
         network: A name of ``crystal_agents.networks.registry.ENCODERS``.
         symbols: The V element symbols of the vocabulary, in order.
-        max_sites: N, the number of sites of the largest cell in the training. It limits only
-            networks that read the index of the site in focus.
+        max_sites: N, the number of sites of the largest cell in the training. It is a limit only
+            for networks that encode the index of the site in focus.
         settings: Keyword arguments of the encoder.
-        training: Record of the training. The package reads only ``collection``, ``split_by`` and
-            ``finetuning``, a list with one such record per online training that followed.
+        training: Record of the training. Its items ``collection`` and ``split_by`` determine the
+            crystals that the policy was trained on; ``finetuning`` is a list with one such record
+            for each subsequent online training.
     """
 
     network: str
@@ -59,7 +60,7 @@ class PolicyConfig:
 
     @property
     def learned_from(self) -> dict[str, str]:
-        """The collections of the training in temporal order, each with its ``split_by``."""
+        """The ``split_by`` of each collection of the training, in temporal order."""
         stages = [self.training, *self.training.get("finetuning", [])]
         return {
             stage["collection"]: stage.get("split_by", "origin")
@@ -77,7 +78,7 @@ class SkeletonPolicy(nn.Module):
         config: The network and its vocabulary.
 
     Attributes:
-        config: As above.
+        config: The configuration.
         vocabulary: The V elements of the action space.
         encoder: Maps fillings to embeddings of the sites.
         readout: Maps embeddings of the sites to logits.
@@ -93,7 +94,7 @@ class SkeletonPolicy(nn.Module):
 
     @property
     def needs_focus(self) -> bool:
-        """Whether the network reads the index of the site in focus, which limits its sites."""
+        """Whether the network encodes the index of the focus, which limits the number of sites."""
         return self.readout.needs_focus
 
     def forward(
@@ -105,14 +106,14 @@ class SkeletonPolicy(nn.Module):
             batch: The skeletons, with s sites in total.
             elements: Codes of the K fillings, int64 (K, s): 0 for an empty site, 1 to V for an
                 element.
-            focus: Site in focus, as its index within the skeleton, int64 (K, S). Without it, the
-                logits of all sites are computed; only networks that do not need the focus can.
+            focus: Site in focus, as its index within the skeleton, int64 (K, S). If omitted, the
+                logits of all sites are computed, which requires a network without ``needs_focus``.
 
         Returns:
             Logits, (K, S, V), or (K, s, V) without a focus.
 
         Raises:
-            CrystalGymError: If the network needs the focus and there is none.
+            CrystalGymError: If the network needs the focus, but it is omitted.
         """
         embedding = self.encoder(batch, elements)
         if focus is None:
@@ -179,18 +180,18 @@ class SkeletonPolicy(nn.Module):
         temperature: float = 1.0,
         seed: int = 0,
     ) -> list[FilledStructure]:
-        """Fill the skeleton of your structure, most probable filling first.
+        """Fill the skeleton of a structure and return the fillings, the most probable first.
 
         Args:
             crystal: A pymatgen ``Structure``, whose elements are ignored, a ``Skeleton``, or the
-                path of a CIF file. The sites keep their order; networks that read site numbers
+                path of a CIF file. The sites keep their order; networks that use site indices
                 expect the order of their training (Perov-5: A, B, X, X, X).
             traversal: The start site of a breadth-first order, or all n sites in the order of
                 filling.
             elements: The elements that may be chosen (default: the vocabulary of the policy).
             mask: A name of ``crystal_gym.masks.MASKS``, or a function of ``(table, state)`` as in
-                the environment. If ``elements`` are given, they are the vocabulary of its table.
-            samples: Number of fillings to sample; equal fillings are returned once, with their
+                the environment. If ``elements`` are given, they are the vocabulary of ``table``.
+            samples: Number of fillings to sample; identical fillings are returned once, with their
                 count. By default, the most probable element is chosen at each site.
             temperature: Temperature of the sampling: above 1, samples are more diverse; below 1,
                 they are closer to the most probable filling.
@@ -200,7 +201,8 @@ class SkeletonPolicy(nn.Module):
             The distinct fillings with their probabilities.
 
         Raises:
-            BadCrystalError: If the structure has no valid skeleton: disorder, overlapping sites.
+            BadCrystalError: If the structure has no valid skeleton, such as one with disordered or
+                overlapping sites.
             DamagedFileError: If the CIF file cannot be read.
             CrystalGymError: If another argument is invalid, or the mask allows no element.
         """
@@ -219,14 +221,15 @@ class SkeletonPolicy(nn.Module):
     def require(
         self, vocabulary: Vocabulary | None = None, max_sites: int | None = None
     ) -> "SkeletonPolicy":
-        """Check that the policy fits crystals, and return it.
+        """Check that the policy can fill crystals, and return the policy.
 
         Args:
             vocabulary: The vocabulary of the crystals.
             max_sites: The number of sites of the largest cell.
 
         Raises:
-            CrystalGymError: If the vocabulary differs, or the network allows fewer sites.
+            CrystalGymError: If the vocabulary differs, or if a cell has more sites than the network
+                allows.
         """
         if vocabulary is not None and vocabulary != self.vocabulary:
             raise CrystalGymError(
@@ -239,7 +242,7 @@ class SkeletonPolicy(nn.Module):
             raise CrystalGymError(
                 f"Expected cells of up to {self.config.max_sites} sites, for which the network "
                 f"{self.config.network!r} was made, got up to {max_sites}. Use a network that does "
-                "not read the index of the focus, such as egnn."
+                "not encode the index of the focus, such as egnn."
             )
         return self
 
@@ -267,12 +270,12 @@ def load_policy(name_or_path: str | Path, device: torch.device | str = "cpu") ->
     Args:
         name_or_path: A name of ``crystal_agents.pretrained_policies()``, such as
             ``goldschmidt/egnn``, or a folder that ``SkeletonPolicy.save`` wrote. Names take
-            precedence, so that they mean the same in every working directory; use
-            ``./goldschmidt/egnn`` for a folder with such a name.
+            precedence over folders, so that their meaning does not depend on the working directory;
+            use ``./goldschmidt/egnn`` for a folder of that name.
         device: The device of the weights.
 
     Raises:
-        UnknownNameError: If there is neither a policy with this name nor such a folder.
+        UnknownNameError: If there is neither a policy nor a folder with this name.
         MissingDataError: If the folder has no policy.
         DamagedFileError: If a file is damaged or has the format of another version, or if the
             weights belong to another network or vocabulary.
@@ -317,11 +320,11 @@ def _read_config(file: Path) -> PolicyConfig:
     except ValueError as error:
         raise DamagedFileError(f"{file} is damaged: {error}.") from error
     expected = {item.name for item in fields(PolicyConfig)}
-    found = set(record) if isinstance(record, dict) else set()
-    if found != expected:
+    names = set(record) if isinstance(record, dict) else set()
+    if names != expected:
         raise DamagedFileError(
             f"Expected the fields {', '.join(sorted(expected))} in {file}, got "
-            f"{', '.join(sorted(found)) or 'none'}. Train the policy again, or load it with the "
+            f"{', '.join(sorted(names)) or 'none'}. Train the policy again, or load it with the "
             "version of crystal-gym that wrote it."
         )
     try:
@@ -341,14 +344,15 @@ def _read_config(file: Path) -> PolicyConfig:
 class PolicyScorer:
     """A scorer that returns the logits of a policy.
 
-    It reads the geometry of each skeleton once for all fillings of a batch.
+    All fillings of a skeleton in a batch share one forward pass.
 
     Args:
-        policy: The policy; its vocabulary is that of the table. It is put in evaluation mode.
+        policy: The policy, with the vocabulary of the table; it is set to evaluation mode.
         table: The crystals.
 
     Raises:
-        CrystalGymError: If the policy does not fit the table.
+        CrystalGymError: If the policy and the table have different vocabularies, or if a cell has
+            more sites than the network allows.
     """
 
     def __init__(self, policy: SkeletonPolicy, table: EpisodeTable) -> None:

@@ -1,8 +1,8 @@
-"""Pretrained policies in the package: weights, configuration and model card of each.
+"""Pretrained policies of the package, each with weights, a configuration and a model card.
 
 The policy ``<collection>/<network>`` is in the folder of that name below ``weights``. The file
-``checksums.json`` lists the policies with the SHA-256 of their files; ``tools/publish_policy.py``
-adds policies.
+``checksums.json`` lists the SHA-256 of every file of each policy. The script
+``tools/publish_policy.py`` adds policies.
 """
 
 import json
@@ -56,7 +56,7 @@ def pretrained_folder(name: str, package: Path = PACKAGE) -> Path:
 
 
 def read_checksums(package: Path) -> dict[str, dict[str, str]]:
-    """Return the SHA-256 of each file by policy; empty if the package has no policy yet.
+    """Return the SHA-256 of each file by policy and file name, empty if there are no policies.
 
     Args:
         package: The folder of the policies.

@@ -1,1 +1,1 @@
-"""Roll-outs: many crystals of a collection at once, or one structure of a user."""
+"""Roll-outs of many crystals of a collection at once, or of one structure of a user."""

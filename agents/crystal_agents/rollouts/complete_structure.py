@@ -1,4 +1,4 @@
-"""Completion of one structure; users call it through ``SkeletonPolicy.fill``."""
+"""Completion of one structure, which users call as ``SkeletonPolicy.fill``."""
 
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -34,9 +34,9 @@ class FilledStructure:
     Attributes:
         structure: The pymatgen ``Structure``; its sites are numbered as in the input.
         log_probability: Natural logarithm of the probability of the filling in this order of the
-            sites: the sum over its choices among the allowed elements, at temperature 1.
-        probabilities: Probability of each site's element at the moment it was chosen, by site,
-            length n.
+            sites, among the allowed elements and at temperature 1.
+        probabilities: Probability with which the element of each site was chosen, in the order of
+            the sites, length n. Their product is the probability of the filling.
         order: The sites in the order of filling, length n.
         valid: Whether the composition is valid under the SMACT rule ``strict``.
         count: Number of samples with this filling.
@@ -67,13 +67,14 @@ def complete_structure(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> list[FilledStructure]:
-    """Fill the skeleton of a structure, most probable filling first.
+    """Fill the skeleton of a structure and return the fillings, the most probable first.
 
     Args:
         crystal: A pymatgen ``Structure``, whose elements are ignored, a ``Skeleton``, or the path
             of a CIF file.
-        vocabulary: The elements of the action space, V.
-        make_scorer: Returns a scorer, whose scores are logits, for the table of the skeleton.
+        vocabulary: The V elements of the action space.
+        make_scorer: Function that returns a scorer for the table of the skeleton; its scores are
+            logits.
         traversal: See ``SkeletonPolicy.fill`` for this and the other arguments.
         elements: The elements that may be chosen (default: the vocabulary).
         mask: A name of ``crystal_gym.masks.MASKS`` or a function.
@@ -82,7 +83,7 @@ def complete_structure(
         seed: Seed of the sampling.
 
     Returns:
-        The distinct fillings.
+        The distinct fillings with their probabilities.
 
     Raises:
         BadCrystalError: If the structure has no valid skeleton.
@@ -145,15 +146,15 @@ def _check_sampling(samples: int | None, temperature: float, seed: int) -> None:
 def _read_skeleton(
     crystal: "Structure | Skeleton | str | Path",
 ) -> "tuple[Skeleton, Structure | None]":
-    """Return the skeleton and the structure that it is from, with their sites in the same order."""
+    """Return the skeleton and its structure, if any, with their sites in the same order."""
     if isinstance(crystal, Skeleton):
         return crystal, None
     if isinstance(crystal, str | Path):
         raw = raw_cif(Path(crystal).expanduser())
         try:
             structure = raw.structure()
-            # The sites keep the numbers of the file. An order by element reveals nothing here,
-            # because nothing is trained or evaluated.
+            # The sites keep the order of the file. An order by element would reveal elements to a
+            # policy, which is harmless here because nothing is trained or evaluated.
             return Skeleton.from_structure(structure, file_order(structure)), structure
         except BadCrystalError as error:
             raise BadCrystalError(f"{raw.where}: {error}") from error
@@ -201,7 +202,7 @@ def _fill_batch(
     for site in order:
         logits = np.where(_allowed_elements(table, state, mask), score(state), -np.inf)
         log_probabilities = log_softmax(logits.astype(np.float64), axis=1)
-        # Gumbel-max trick: the index of the highest log p + noise is a sample of p.
+        # Gumbel-max trick: the index of the highest log p + noise is a sample from p.
         noise = 0.0 if rng is None else rng.gumbel(size=logits.shape)
         action = (log_probabilities / temperature + noise).argmax(1)
         chosen[:, site] = log_probabilities[rows, action]
@@ -212,13 +213,13 @@ def _fill_batch(
 def _allowed_elements(table: EpisodeTable, state: EpisodeState, mask: Mask) -> np.ndarray:
     """Return the allowed elements, bool (K, V), at least one in each row."""
     allowed = mask(table, state)
-    stuck = ~allowed.any(1)
-    if stuck.any():
-        row = int(np.argmax(stuck))
+    has_no_choice = ~allowed.any(1)
+    if has_no_choice.any():
+        row = int(np.argmax(has_no_choice))
         raise CrystalGymError(
-            f"The mask allows no element on site {state.focus[row]} after the atomic numbers "
-            f"{table.vocabulary.decode(state.elements[row]).tolist()} (0: empty). Allow more "
-            "elements or use another mask."
+            f"Expected a mask that allows at least one element on site {state.focus[row]} after "
+            f"the atomic numbers {table.vocabulary.decode(state.elements[row]).tolist()} "
+            "(0: empty), got one that allows none. Allow more elements or use another mask."
         )
     return allowed
 
@@ -226,7 +227,7 @@ def _allowed_elements(table: EpisodeTable, state: EpisodeState, mask: Mask) -> n
 def _fill_structure(
     skeleton: Skeleton, structure: "Structure | None", numbers: np.ndarray
 ) -> "Structure":
-    """Return the filled crystal, in the orientation of the structure that it is from."""
+    """Return the filled crystal, in the orientation of the original structure if there is one."""
     filled = skeleton.fill(numbers)
     if structure is None:
         return filled

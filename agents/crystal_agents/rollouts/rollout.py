@@ -59,7 +59,7 @@ def batch_by_size(
 
     Args:
         table: The crystals.
-        crystals: Rows of the table.
+        crystals: Rows of the table, int64 (C,).
         n_start_sites: Number of start sites per crystal, at least 1.
         seed: Seed of the sample, at least 0.
 
@@ -99,7 +99,8 @@ def roll_out(
         batch: The crystals to fill and their start sites.
         score: The scorer; the allowed element with the highest score is chosen.
         teacher_forced: Assign the true element to the site instead of the chosen element, so that
-            every choice is made in a state of the expert. ``elements`` still has the chosen ones.
+            every choice is made in a state of the expert. ``elements`` of the result still contains
+            the chosen elements.
         mask: The elements that may be chosen. Ranks and confidence ignore it.
     """
     n_start_sites, n_crystals = batch.start_sites.shape
@@ -149,8 +150,8 @@ def roll_out_all(
 
 
 def _highest_probability(scores: np.ndarray) -> np.ndarray:
-    """Compute the highest softmax probability of each row; 1 where the scores are NaN."""
-    with np.errstate(invalid="ignore"):  # -inf - (-inf): no element is possible
+    """Compute the highest softmax probability of each row, or 1 where it is undefined."""
+    with np.errstate(invalid="ignore"):  # -inf - (-inf), if no element is possible
         exponents = scores - scores.max(1, keepdims=True)
     return np.nan_to_num(1 / np.exp(exponents, dtype=np.float64).sum(1), nan=1.0)
 
@@ -162,7 +163,7 @@ def _rank(scores: np.ndarray, true_action: np.ndarray) -> np.ndarray:
     """
     rows = np.arange(len(true_action))
     true_score = scores[rows, true_action][:, None]
-    before = np.arange(scores.shape[1]) < true_action[:, None]
-    ahead = ~(scores < true_score) & (before | ~(scores == true_score))
+    has_lower_index = np.arange(scores.shape[1]) < true_action[:, None]
+    ahead = ~(scores < true_score) & (has_lower_index | ~(scores == true_score))
     ahead[rows, true_action] = False
     return ahead.sum(1)

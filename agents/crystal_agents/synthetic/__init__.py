@@ -1,4 +1,4 @@
-"""Synthetic crystals of a prototype, sampled from a density p(geometry | elements)."""
+"""Synthetic crystals of one prototype, sampled from a density p(geometry | elements)."""
 
 from crystal_agents.synthetic.generation import (
     SyntheticConfig,

@@ -1,4 +1,4 @@
-"""The design space of a prototype: combinations of the elements that its sites have."""
+"""The design space of a prototype: the possible combinations of elements on its sites."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ class DesignSpace:
     """All possible fillings of a prototype, with equal prior probability.
 
     Sites whose elements occur in nearly all pairs are filled independently. Other sites keep the
-    combinations that occur. Example: in Perov-5, A and B have any cation, and X, X, X have one of
-    seven combinations of anions.
+    combinations that occur. Example: in Perov-5, A and B can be any cation, and the three X sites
+    have one of seven combinations of anions.
 
     Attributes:
         fillings: Codes 1 to V, int64 (G, n).
@@ -48,10 +48,10 @@ class DesignSpace:
                 f"Expected at most {LARGEST:,} combinations of the elements of the sites, got "
                 f"{size:,}. Use a collection with fewer elements."
             )
-        picks = np.indices([len(rows) for rows in combinations]).reshape(len(blocks), -1)
+        indices = np.indices([len(rows) for rows in combinations]).reshape(len(blocks), -1)
         fillings = np.empty((size, codes.shape[1]), np.int64)
-        for block, rows, pick in zip(blocks, combinations, picks, strict=True):
-            fillings[:, block] = rows[pick]
+        for block, rows, index in zip(blocks, combinations, indices, strict=True):
+            fillings[:, block] = rows[index]
         elements = tuple(np.unique(column) for column in fillings.T)
         choices = np.stack(
             [np.searchsorted(e, column) for e, column in zip(elements, fillings.T, strict=True)], 1

@@ -1,4 +1,4 @@
-"""Synthetic crystals, sampled from a density of known crystals, with their posterior."""
+"""Synthetic crystals, sampled from a density of known crystals, and their posterior."""
 
 import dataclasses
 import hashlib
@@ -35,7 +35,7 @@ from crystal_gym.utils.progress import progress_bar
 if TYPE_CHECKING:
     from crystal_datasets.transitions import Transitions
 
-# Part of the cache keys; increase it when the same settings give different crystals.
+# Part of the cache keys; increase it when a change gives different crystals for equal settings.
 FORMAT = 1
 # Number of crystals whose posteriors are computed together.
 _CHUNK = 32
@@ -48,7 +48,7 @@ class SyntheticConfig:
     """Settings of synthetic crystals.
 
     Attributes:
-        members: Number of density networks with different seeds, which are averaged.
+        members: Number of density networks with different seeds, whose densities are averaged.
         steps: Number of training steps of each network.
         per_filling: Number of crystals for each filling of the design space.
         candidates: Number of most probable fillings that are stored with each crystal.
@@ -88,13 +88,13 @@ class SyntheticGenerator:
     """A generator of synthetic crystals, fitted to known crystals of one prototype.
 
     Args:
-        data: Transitions of an expert, the only origin of the known crystals and their fillings.
+        data: Transitions of an expert. The known crystals and fillings are taken only from them.
         config: Settings (default: those of ``SyntheticConfig``).
         folder: Folder of the fitted networks (default: in the cache folder).
 
     Attributes:
         prototype: The prototype of the known crystals.
-        space: The fillings that the known crystals make possible.
+        space: The possible fillings, derived from the known fillings.
         fingerprint: Digest of the known crystals, part of the cache keys.
 
     Raises:
@@ -125,7 +125,7 @@ class SyntheticGenerator:
         self.folder = folder or settings.cache_folder() / "synthetic" / self.fingerprint
 
     def members(self, *, progress: bool = True) -> list[GeometryDensity]:
-        """Return the fitted networks; those missing in the folder are fitted in parallel.
+        """Return the fitted networks after fitting those that the folder lacks, in parallel.
 
         Args:
             progress: Show a progress bar.
@@ -227,9 +227,9 @@ class SyntheticGenerator:
             density = members[repeat % len(members)]
             with torch.no_grad():
                 coordinates = density(torch.as_tensor(self.space.choices)).sample(generator)
-            inside = ((coordinates > low - margin) & (coordinates < high + margin)).all(1)
-            rows = inside.nonzero()[:, 0].numpy()
-            frac_coords, parameters = self.prototype.geometry(coordinates[inside].numpy())
+            in_range = ((coordinates > low - margin) & (coordinates < high + margin)).all(1)
+            rows = in_range.nonzero()[:, 0].numpy()
+            frac_coords, parameters = self.prototype.geometry(coordinates[in_range].numpy())
             for row, frac, cell in zip(rows, frac_coords, parameters, strict=True):
                 symbols = [self.vocabulary[code - 1] for code in self.space.fillings[row]]
                 text = _poscar(lattice_matrix(cell), frac, symbols)
@@ -252,16 +252,16 @@ class SyntheticGenerator:
 
         import joblib
 
-        found: list[tuple[Tensor, Tensor]] = []
+        parts: list[tuple[Tensor, Tensor]] = []
         with progress_bar("Computing posteriors", len(coordinates), shown=progress) as advance:
             # Threads suffice, because PyTorch releases the interpreter lock.
             parallel = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")
             chunks = coordinates.split(_CHUNK)
             results: Any = parallel(joblib.delayed(most_probable)(chunk) for chunk in chunks)
             for part in results:
-                found.append(part)
+                parts.append(part)
                 advance(len(part[0]))
-        indices, probability = zip(*found, strict=True)
+        indices, probability = zip(*parts, strict=True)
         return {
             "candidates": torch.cat(indices).numpy(),
             "probability": torch.cat(probability).numpy(),
@@ -269,7 +269,7 @@ class SyntheticGenerator:
 
 
 def _poscar(lattice: np.ndarray, frac_coords: np.ndarray, symbols: list[str]) -> str:
-    """Return a crystal as POSCAR text, which needs a hundredth of the memory of a ``Structure``."""
+    """Return a crystal as POSCAR text, which needs 1 % of the memory of a ``Structure``."""
     rows = [" ".join(f"{x:.12f}" for x in row) for row in (*lattice, *frac_coords)]
     species = [" ".join(symbols), " ".join("1" for _ in symbols)]
     return "\n".join(["synthetic", "1.0", *rows[:3], *species, "Direct", *rows[3:], ""])

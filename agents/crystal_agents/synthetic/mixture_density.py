@@ -57,11 +57,11 @@ class GeometryDensity(nn.Module):
     .. math::
         p(g \mid z) = \sum_m \pi_m(z)\, \mathcal N\big(g;\ \mu_m(z),\ (L_m^\top L_m)^{-1}(z)\big)
 
-    Each site has its own embeddings of elements. The embeddings are small and share one network,
-    so that the density generalizes to unseen fillings from fillings with some of the same elements.
+    Each site has its own embeddings of elements. They are small and enter one shared network, so
+    that the density generalizes to unseen combinations of the elements.
 
     Args:
-        elements: Number of possible elements of each of the n sites.
+        elements: Numbers of possible elements of the n sites.
         size: Number of coordinates d.
         mirror: Factors (d,) that convert a geometry to its inversion, which then has the same
             density; ``None`` if the inversion is not equivalent.
@@ -119,7 +119,9 @@ class GeometryDensity(nn.Module):
         return GaussianMixture(weight[..., 0].log_softmax(-1), mean, whiten)
 
     def log_density(self, choices: Tensor, coordinates: Tensor) -> Tensor:
-        """Compute the log density up to a constant, including the inversion.
+        """Compute the log density up to a constant.
+
+        With ``mirror``, it is that of the geometry or its inversion.
 
         Args:
             choices: Indices among the possible elements of each site, int64 (B, n).
@@ -157,14 +159,14 @@ def fit_density(
         choices: Fillings of C crystals, as indices among the possible elements, int64 (C, n).
         coordinates: Geometries of the crystals, (C, d).
         seed: Seed of batches, noise and dropout.
-        steps: Number of steps of AdamW, with a cosine schedule.
-        batch_size: Crystals per step.
+        steps: Number of steps of AdamW, with a linear warm-up over 200 steps and a cosine schedule.
+        batch_size: Number of crystals per step.
         learning_rate: Maximum learning rate.
         weight_decay: Weight decay of the linear layers.
         embedding_decay: Weight decay of the embeddings.
-        noise: Standard deviation of noise on the coordinates, which prevents components from
-            narrowing on single crystals.
-        average: Decay of the running average of the weights.
+        noise: Standard deviation of the noise that is added to the coordinates. It prevents
+            components from collapsing onto single crystals.
+        average: Decay of the running average of the weights; it is smaller in the first steps.
         advance: Called with 1 after each step.
 
     Returns:
@@ -189,22 +191,22 @@ def fit_density(
         for group in optimizer.param_groups:
             group["lr"] = rate * (0.5 + 0.5 * math.cos(math.pi * step / steps) + 0.003)
         rows = torch.randint(len(choices), (batch_size,), generator=generator)
-        blurred = coordinates[rows] + noise * torch.randn(
+        noisy = coordinates[rows] + noise * torch.randn(
             (batch_size, coordinates.shape[1]), generator=generator
         )
-        loss = -density.log_density(choices[rows], blurred).mean()
+        loss = -density.log_density(choices[rows], noisy).mean()
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(density.parameters(), 1.0)
         optimizer.step()
         kept = min(average, (1 + step) / (50 + step))
         with torch.no_grad():
-            for mean, now in zip(averaged, density.parameters(), strict=True):
-                mean.lerp_(now, 1 - kept)
+            for mean, current in zip(averaged, density.parameters(), strict=True):
+                mean.lerp_(current, 1 - kept)
         advance(1)
     with torch.no_grad():
-        for mean, now in zip(averaged, density.parameters(), strict=True):
-            now.copy_(mean)
+        for mean, current in zip(averaged, density.parameters(), strict=True):
+            current.copy_(mean)
     return density.eval()
 
 
@@ -212,7 +214,7 @@ class Posterior:
     """The posterior p(filling | geometry) over a design space, by Bayes' rule with a uniform prior.
 
     Args:
-        densities: Densities, which are averaged.
+        densities: The densities to average.
         choices: The G fillings of the design space, as indices among the possible elements,
             int64 (G, n).
     """
@@ -247,8 +249,8 @@ class Posterior:
 def _quadratic_form(density: GeometryDensity, choices: Tensor) -> Tensor:
     """Compute the coefficients of ``_monomials`` in the log densities of all components.
 
-    One matrix product with the coefficients gives the density of a geometry under every filling.
-    Large terms cancel in it, so it needs 64 bits.
+    One matrix product with the coefficients gives the log densities of a geometry under every
+    filling and component. Large terms cancel in the product, so it needs 64 bits.
 
     Returns:
         Coefficients, float64 (q, M G).

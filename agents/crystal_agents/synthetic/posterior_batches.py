@@ -1,4 +1,4 @@
-"""Batches of partly filled synthetic crystals with the posterior of every site."""
+"""Batches of partially filled synthetic crystals with the posterior of every site."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
 from crystal_agents.synthetic.generation import SyntheticCrystals
 
-# Fraction of the guesses that are sampled; the others are the most probable elements.
+# Fraction of the guesses that are sampled; the other guesses are the most probable elements.
 _SAMPLED_FRACTION = 0.3
 
 
@@ -61,21 +61,21 @@ class SyntheticStore:
 
     @property
     def n_draws(self) -> int:
-        """The number of random numbers per state: two for each site and four others."""
+        """The number of random numbers per state: two per site and four for the whole state."""
         return 2 * self.n_sites + 4
 
     def batch(self, rows: Tensor, draws: Tensor) -> SyntheticBatch:
         """Return states of S crystals, each with the posterior of its sites.
 
-        The first of the K states of a crystal is empty. Half of the others are parts of one of its
-        probable fillings, so their elements are evidence in addition to the geometry. The other
-        half are filled with guesses from the geometry, mostly the most probable element of each
-        site, as a policy does when it fills a crystal. Such guesses are no evidence, so the target
-        is that of the empty crystal. A policy that is not trained on such states treats its own
-        guesses as evidence.
+        The first of the K states of a crystal is empty. Half of the other states are
+        filled with guesses from the geometry, mostly the most probable element of each site, as in
+        a roll-out of a policy. Such guesses are not evidence, so their target is that of the empty
+        crystal. A policy that is not trained on such states treats its own guesses as evidence. The
+        other half are parts of one of the probable fillings of the crystal, so their elements are
+        evidence in addition to the geometry.
 
-        Half of the states are filled in breadth-first order, the other half on random sites. The
-        numbers of filled sites are evenly distributed in each half.
+        On average, half of the states are filled in breadth-first order and half on random sites.
+        The numbers of filled sites are evenly distributed among the guesses and among the parts.
 
         Args:
             rows: Rows of the crystals, (S,).
@@ -84,7 +84,7 @@ class SyntheticStore:
         device = self._candidates.device
         rows, draws = rows.to(device), draws.to(device)
         n = self.n_sites
-        keys, guess_draws, (amount, order_draw, start_site, pick) = (
+        keys, guess_draws, (fraction, order_draw, start_site, pick) = (
             draws[..., :n],
             draws[..., n : 2 * n],
             draws[..., 2 * n :].unbind(-1),
@@ -106,9 +106,9 @@ class SyntheticStore:
         )
         filled = torch.cat(
             [
-                torch.zeros_like(amount[:1]),
-                _filled_counts(amount[1 : 1 + n_guessed], n),
-                _filled_counts(amount[1 + n_guessed :], n),
+                torch.zeros_like(fraction[:1]),
+                _filled_counts(fraction[1 : 1 + n_guessed], n),
+                _filled_counts(fraction[1 + n_guessed :], n),
             ]
         )
         elements = torch.where(rank < filled[..., None], filling, 0)
@@ -133,31 +133,32 @@ class SyntheticStore:
             Probabilities, (K, S, n, V).
         """
         assigned = elements[:, :, None]
-        agrees = ((assigned == 0) | (assigned == candidates)).all(-1) * weight
-        agrees = agrees / agrees.sum(-1, keepdim=True)
+        agrees = ((assigned == 0) | (assigned == candidates)).all(-1)
+        probability = agrees * weight
+        probability = probability / probability.sum(-1, keepdim=True)
         target = weight.new_zeros(*elements.shape, self.n_elements)
         for site in range(self.n_sites):
-            index = (candidates[..., site] - 1).expand_as(agrees)
-            target[:, :, site].scatter_add_(2, index, agrees)
+            index = (candidates[..., site] - 1).expand_as(probability)
+            target[:, :, site].scatter_add_(2, index, probability)
         return target
 
 
-def _filled_counts(amount: Tensor, n: int) -> Tensor:
+def _filled_counts(draws: Tensor, n: int) -> Tensor:
     """Distribute numbers of filled sites from 1 to n - 1 evenly over k states, (k, S).
 
     Args:
-        amount: Uniform random numbers, (k, S).
+        draws: Uniform random numbers, (k, S).
         n: Number of sites.
     """
     if n == 1:
-        return torch.zeros_like(amount)
-    state = torch.arange(len(amount), device=amount.device)[:, None]
-    share = (state + amount) / max(1, len(amount))
-    return 1 + (share * (n - 1)).floor().clamp_max(n - 2)
+        return torch.zeros_like(draws)
+    state = torch.arange(len(draws), device=draws.device)[:, None]
+    fraction = (state + draws) / max(1, len(draws))
+    return 1 + (fraction * (n - 1)).floor().clamp_max(n - 2)
 
 
 def _probable(candidates: Tensor, weight: Tensor, pick: Tensor) -> Tensor:
-    """Sample fillings by their probability.
+    """Sample fillings in proportion to their probabilities.
 
     Args:
         candidates: Codes of L fillings of each crystal, (S, L, n).
@@ -175,7 +176,7 @@ def _probable(candidates: Tensor, weight: Tensor, pick: Tensor) -> Tensor:
 
 
 def _guesses(by_geometry: Tensor, draws: Tensor) -> Tensor:
-    """Guess the element of each site: the most probable, or a sample where a draw is small.
+    """Guess the element of each site: a sample where a draw is small, else the most probable.
 
     Args:
         by_geometry: Probabilities of the elements, (S, n, V).
@@ -184,8 +185,8 @@ def _guesses(by_geometry: Tensor, draws: Tensor) -> Tensor:
     Returns:
         Codes, (k, S, n).
     """
-    steps = by_geometry.cumsum(-1)
-    level = (draws / _SAMPLED_FRACTION).movedim(0, -1) * steps[..., -1:]
-    sampled = torch.searchsorted(steps, level.contiguous(), right=True).movedim(-1, 0)
+    cumulative = by_geometry.cumsum(-1)
+    level = (draws / _SAMPLED_FRACTION).movedim(0, -1) * cumulative[..., -1:]
+    sampled = torch.searchsorted(cumulative, level.contiguous(), right=True).movedim(-1, 0)
     sampled = sampled.clamp_max(by_geometry.shape[-1] - 1)
     return torch.where(draws < _SAMPLED_FRACTION, sampled, by_geometry.argmax(-1)) + 1

@@ -1,4 +1,4 @@
-"""Posterior scorer: fills crystals by Bayes' rule, without a policy."""
+"""The posterior scorer, which scores elements by Bayes' rule, without a policy."""
 
 import numpy as np
 import torch
@@ -15,9 +15,10 @@ _MIN_PROBABILITY = 1e-12
 
 
 class PosteriorScorer:
-    """A scorer with log p(element of the focus | geometry, filled sites).
+    """A scorer that returns log p(element of the focus, filled sites | geometry).
 
-    The probability is over all fillings of the design space.
+    The probability is over all fillings of the design space. The softmax of the scores is
+    p(element of the focus | geometry, filled sites).
 
     Args:
         generator: A generator with the vocabulary of the table.
@@ -33,12 +34,12 @@ class PosteriorScorer:
             generator.prototype.coordinates(table.frac_coords[:, :sites], table.lattice),
             dtype=torch.float32,
         )
-        # The posterior of a batch serves all steps of its episodes.
+        # The crystals of the last batch and their posterior, which all steps of its episodes use.
         self._last: tuple[bytes, Tensor] = (b"", torch.empty(0))
 
     @torch.no_grad()
     def __call__(self, state: EpisodeState) -> np.ndarray:
-        """Return log-probabilities in a batch of K x S episodes, float32 (B, V)."""
+        """Return the scores in a batch of K x S episodes, float32 (B, V)."""
         crystals = crystals_of(state)
         repeats = len(state.crystal) // len(crystals)
         probability = self._posterior_of(crystals)

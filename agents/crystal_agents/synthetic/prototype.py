@@ -14,9 +14,9 @@ _CONCENTRATION = 0.5
 # Reference coordinates within _SNAP of a multiple of 1/24 are rounded to it: special positions of
 # the space groups are such multiples.
 _SPECIAL, _SNAP = 24, 0.01
-# Spread in Å or degrees below which a coordinate depends on the others.
+# Spread in Å or degrees below which a coordinate counts as determined by the others.
 _NEGLIGIBLE = 1e-4
-# Displacements in Å enter linearly below this value, and by their logarithm above.
+# Displacements in Å are scaled linearly below this value and logarithmically above.
 _FINEST = 0.01
 
 
@@ -33,8 +33,8 @@ def _wrap(frac: np.ndarray) -> np.ndarray:
 class Prototype:
     """A family of crystals with n sites that differ in elements, cells and small displacements.
 
-    The lattice parameters and displacements of a family depend on each other, for example b = c = a
-    or no displacements along y; d of them determine the others. The *coordinates* g of a crystal
+    The lattice parameters and displacements of a family can depend on each other, for example
+    b = c = a, or be constant; d of them determine the others. The *coordinates* g of a crystal
     are these d values: standardized lattice parameters, and ``asinh(u / 0.01 Å) / 3`` of
     displacements u.
 
@@ -92,9 +92,9 @@ class Prototype:
             )
         frac = np.asarray(frac_coords[:, :n], np.float64)
         parameters = np.asarray(parameters, np.float64)
-        spread = [_concentration(frac - frac[:, [site]]) for site in range(n)]
-        anchor = int(np.argmax([concentration.min() for concentration, _ in spread]))
-        concentration, reference = spread[anchor]
+        by_anchor = [_concentration(frac - frac[:, [site]]) for site in range(n)]
+        anchor = int(np.argmax([concentration.min() for concentration, _ in by_anchor]))
+        concentration, reference = by_anchor[anchor]
         if concentration.min() < _CONCENTRATION:
             site = int(concentration.min(1).argmin())
             raise NoPrototypeError(
@@ -137,7 +137,7 @@ class Prototype:
         )
 
     def geometry(self, coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the skeletons of coordinates, the inverse of ``coordinates``.
+        """Compute skeletons from their coordinates, the inverse of ``coordinates``.
 
         Args:
             coordinates: Coordinates g, (C, d).
@@ -159,7 +159,7 @@ class Prototype:
 
 def _lattices(parameters: np.ndarray) -> np.ndarray:
     """Compute the row vectors of cells in Å, (C, 3, 3)."""
-    # Row by row: vectorized functions round differently, and cached crystals depend on the result.
+    # Row by row: vectorized functions round differently, which would change cached crystals.
     return np.stack([lattice_matrix(row) for row in parameters])
 
 
@@ -182,7 +182,7 @@ def _concentration(frac: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     mean = np.exp(2j * np.pi * frac).mean(0)
     center = np.angle(mean) / (2 * np.pi)
-    # Few displacements are large, so the median is the undisplaced position.
+    # Few displacements are large, so the median is close to the undisplaced position.
     center += np.median(_wrap(frac - center), axis=0)
     special = np.round(center * _SPECIAL) / _SPECIAL
     return np.abs(mean), np.where(np.abs(center - special) < _SNAP, special, center) % 1

@@ -30,15 +30,15 @@ def train(
     *,
     progress: bool = True,
 ) -> SkeletonPolicy:
-    """Clone the expert's transitions into a policy, resuming from the run's checkpoint if any.
+    """Train a policy by behavioral cloning, resuming from the run's checkpoint if there is one.
 
     An interrupted and resumed run ends with the weights of an uninterrupted one.
 
     Args:
         config: The run.
-        data: Transitions to learn from; the policy has their vocabulary.
+        data: Transitions whose actions are cloned; the policy has their vocabulary.
         validation: Transitions for the validation accuracy.
-        synthetic: Synthetic crystals to learn from instead of the transitions, for recipes with
+        synthetic: Synthetic crystals that replace the transitions, for recipes with
             ``synthetic``.
         progress: Whether to show a progress bar.
 
@@ -46,8 +46,9 @@ def train(
         The trained policy, also saved in ``config.run``.
 
     Raises:
-        CrystalGymError: If the configuration is invalid, if the recipe does not fit the data, or
-            if the checkpoint belongs to other settings or data.
+        CrystalGymError: If the configuration is invalid, if the recipe has random traversals and
+            the data have several fillings of a crystal, or if the checkpoint belongs to other
+            settings or data.
         DamagedFileError: If the checkpoint is damaged.
         StorageError: If the folder of the run cannot be written.
     """
@@ -100,7 +101,7 @@ class CloningLearner(Learner):
         loss, correct, count = self.objective.batch_loss(self.model, rows, generator, share)
         states = len(rows) * self.objective.states
         sums = torch.stack([loss.detach().sum(), correct, count]).to(torch.float32)
-        # Fabric averages gradients over processes, and each process holds a share of the batch.
+        # Fabric averages gradients over processes, each of which has a share of the batch.
         return StepLoss(loss.sum() * fabric.world_size / states, sums, states)
 
     def after_step(self) -> None:

@@ -20,7 +20,7 @@ from crystal_gym.utils.files import atomic_write
 
 CHECKPOINT_FILE = "checkpoint.pt"
 
-# Exceptions that reading a truncated or altered file, or one with other content, can raise.
+# Exceptions that can be raised by reading a damaged file or one with other content.
 _READ_ERRORS = (
     RuntimeError,
     EOFError,
@@ -46,7 +46,9 @@ class Stateful(Protocol):
 
 @dataclass
 class Checkpoint:
-    """The checkpoint file of a run, replaced atomically and read without unpickling objects.
+    """The checkpoint file of a run.
+
+    It is replaced atomically and read without unpickling arbitrary objects.
 
     Attributes:
         config: The run; its folder contains the file.
@@ -69,7 +71,7 @@ class Checkpoint:
         return self.config.run / CHECKPOINT_FILE
 
     def save(self, progress: Progress) -> None:
-        """Replace the checkpoint by the current state.
+        """Replace the checkpoint with the current state.
 
         Raises:
             StorageError: If the file cannot be written; the previous checkpoint is kept.

@@ -24,10 +24,10 @@ class TrainingConfig:
         validate_every: Number of epochs between validations; the last epoch is always validated.
         patience: Number of validations without improvement after which training stops; the best
             weights are kept. 0 trains all epochs and keeps the last weights.
-        checkpoint_seconds: Time between checkpoints in seconds.
+        checkpoint_seconds: Minimum time between checkpoints in seconds.
         accelerator: Accelerator of Lightning Fabric: ``cpu``, ``cuda`` or ``auto``.
-        devices: Number of processes.
-        precision: Precision of Lightning Fabric.
+        devices: Number of processes, each of which trains on one device.
+        precision: Precision of Lightning Fabric: 32 bits or automatic mixed precision.
         tensorboard: Whether to write TensorBoard events in addition to the CSV history.
         provenance: JSON values to store with the policy, such as the name of the dataset.
     """

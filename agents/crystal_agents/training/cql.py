@@ -1,6 +1,6 @@
-"""Offline RL: discrete CQL on a graph network, from transitions of any behavior policy.
+"""Offline RL: discrete CQL with a graph network, on transitions of any behavior policy.
 
-The logits of a ``SkeletonPolicy`` are Q-values here. The result is therefore saved, evaluated and
+The logits of the ``SkeletonPolicy`` are Q-values. The result can therefore be saved, evaluated and
 used like any other policy: its most probable action is the one with the highest value.
 """
 
@@ -36,11 +36,10 @@ class CQLConfig:
     """Settings of conservative Q-learning (Kumar et al., 2020).
 
     Attributes:
-        alpha: Weight of the conservative term relative to the temporal difference. Large values
-            approach behavioral cloning; 0 is Q-learning, which overestimates actions that the data
-            do not contain.
-        gamma: Discount factor; episodes are finite and short, so returns are undiscounted by
-            default.
+        alpha: Weight of the conservative term relative to the temporal-difference loss. Large
+            values approach behavioral cloning; 0 gives Q-learning, which overestimates actions that
+            the data do not contain.
+        gamma: Discount factor; by default, returns are undiscounted, because episodes are short.
         tau: Weight of the current network in the update of the target network at each step.
         unit_scale: Whether to scale the returns of the data to the range from 0 to 1, see
             ``on_unit_scale``. Without it, the effect of ``alpha`` depends on the reward.
@@ -69,12 +68,12 @@ def train_cql(
             optimizer; gradients are not clipped and weights are not averaged.
         cql: Settings of the algorithm.
         data: Transitions with rewards, of any behavior policy.
-        validation: Expert transitions for the validation accuracy: the fraction of states whose
-            action of highest value is the expert's.
+        validation: Expert transitions for the validation accuracy: the fraction of states in which
+            the action with the highest value is the expert's.
         progress: Whether to show a progress bar.
 
     Returns:
-        The policy whose logits are Q-values, also saved in ``config.run``.
+        The policy, whose logits are Q-values, also saved in ``config.run``.
 
     Raises:
         CrystalGymError: If the configuration is invalid, if rewards are not finite, or if the

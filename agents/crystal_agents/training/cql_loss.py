@@ -1,4 +1,4 @@
-"""The loss of discrete CQL on the logits of a policy, from torchrl."""
+"""The loss of discrete CQL on the logits of a policy, implemented by torchrl."""
 
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ def make_cql_loss(
 
     Args:
         policy: The policy, whose logits become Q-values; the loss shares its weights.
-        skeletons: The skeletons to which ``skeleton`` in the batches refers.
+        skeletons: The skeletons; ``skeleton`` in the batches is their row.
         gamma: Discount factor.
 
     Raises:
@@ -42,17 +42,15 @@ def make_cql_loss(
 
 
 class _ValueNetwork(nn.Module):
-    """Q-values of K states of each of S skeletons, with tensors as arguments.
+    """A network that computes Q-values of K states of each of S skeletons from tensors.
 
     Args:
         policy: The policy whose logits are the Q-values.
         skeletons: The skeletons by row.
 
     Shapes:
-        - skeleton: rows of the skeletons, equal along K, (K, S).
-        - element: codes, (K, S, N).
-        - focus: (K, S).
-        - output: (K, S, V).
+        - **input:** rows of the skeletons (K, S), equal along K; codes (K, S, N); focus (K, S)
+        - **output:** Q-values (K, S, V)
     """
 
     def __init__(self, policy: SkeletonPolicy, skeletons: SkeletonStore) -> None:
@@ -67,7 +65,7 @@ class _ValueNetwork(nn.Module):
 
 
 class TargetState:
-    """The weights of a loss's target network as a part of checkpoints.
+    """The state of the target network of a loss, for checkpoints.
 
     Args:
         loss: The loss with the target network.

@@ -1,4 +1,4 @@
-"""Transitions of one split of a collection; an error names the command that builds them."""
+"""Loading of the transitions of one split of a collection."""
 
 from typing import TYPE_CHECKING
 
@@ -25,17 +25,18 @@ def load_split(
 
     Args:
         collection: The crystals, already split.
-        origin: The collection's name or path, for the command in the error message.
+        origin: Name or path of the collection, for the command in the error message.
         split: ``train``, ``val`` or ``test``.
         split_by: How the collection is split, ``origin`` or ``composition``.
         behavior: The behavior policy that generated the episodes.
         reward: The reward stored with the transitions.
-        trajectories: Trajectories for each crystal; ``None`` loads all of them.
+        trajectories: Number of trajectories of each crystal; ``None`` loads all of them.
         seed: Seed of the choice of trajectories.
         progress: Whether to show a progress bar.
 
     Raises:
-        MissingDataError: If the dataset is not built; the message gives the command that builds it.
+        MissingDataError: If the dataset is not built; the message contains the command that builds
+            it.
         DamagedFileError: If the dataset cannot be read.
     """
     from crystal_datasets import dataset_id, load_transitions

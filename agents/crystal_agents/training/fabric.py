@@ -1,4 +1,4 @@
-"""Lightning Fabric: devices, processes and precision of a run."""
+"""Lightning Fabric, which provides the devices, processes and precision of a run."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class GeometryPreservingPrecision(MixedPrecision):
-    """Mixed precision that leaves inputs as they are.
+    """Mixed precision that does not convert inputs.
 
-    Lightning's own would convert them: in 16 bits, coordinates are rounded to 0.02 Å.
+    ``MixedPrecision`` would convert them to 16 bits, which rounds coordinates to 0.02 Å.
     """
 
     def convert_input(self, data: Any) -> Any:
@@ -38,7 +38,7 @@ def make_fabric(config: TrainingConfig) -> Fabric:
                 accelerator=config.accelerator, devices=config.devices, plugins=[plugin]
             )
         fabric.launch()
-    # Fabric's exceptions for unknown or missing hardware have no common base.
+    # Fabric's exceptions for unknown or missing hardware have no common base class.
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise CrystalGymError(
             f"Cannot train with accelerator {config.accelerator!r}, devices {config.devices} and "

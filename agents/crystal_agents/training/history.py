@@ -9,12 +9,11 @@ HISTORY_FILE = "metrics.csv"
 
 
 def write_history(path: Path, history: list[dict[str, float]]) -> None:
-    """Write rows of metrics as CSV; the file is complete or absent.
+    """Write rows of metrics to a CSV file atomically.
 
     Args:
-        path: File to write; an existing one is replaced.
-        history: One mapping from column to value for each row. A column that a row lacks stays
-            empty.
+        path: The CSV file; an existing file is replaced.
+        history: One mapping from column to value for each row. Missing values stay empty.
 
     Raises:
         StorageError: If the file cannot be written.

@@ -27,13 +27,13 @@ class StepLoss(NamedTuple):
 
 
 class Learner(ABC):
-    """An algorithm that the epoch loop trains.
+    """An algorithm that the epoch loop runs.
 
     Attributes:
         title: Title of the progress bar.
         policy: The policy that is optimized.
-        model: The same policy as Fabric wraps it.
-        optimizers: The optimizers of its weights.
+        model: The policy, or Fabric's wrapper of it.
+        optimizers: The optimizers of the weights of the policy.
         max_grad_norm: Norm to which gradients are clipped; 0 disables clipping.
         sums: Names of ``StepLoss.sums``: ``loss``, ``correct``, ``actions`` and further sums over
             states.
@@ -60,13 +60,13 @@ class Learner(ABC):
         """Return the loss of a batch.
 
         Args:
-            rows: The batch, one of ``batches``.
-            generator: Random numbers for this step that are the same in every process.
+            rows: The batch, an item of ``batches``.
+            generator: Generator of this step, in the same state in every process.
         """
 
     @abstractmethod
     def after_step(self) -> None:
-        """Update objects that follow the weights, such as an average or a target network."""
+        """Update objects that depend on the weights, such as an average or a target network."""
 
     @property
     def final_policy(self) -> SkeletonPolicy:
@@ -83,4 +83,4 @@ class Learner(ABC):
 
     @abstractmethod
     def record(self) -> dict[str, Any]:
-        """Return JSON values on the algorithm and its data to store with the policy."""
+        """Return JSON values about the algorithm and its data to store with the policy."""

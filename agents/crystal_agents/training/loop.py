@@ -36,10 +36,13 @@ def fit(
     *,
     progress: bool = True,
 ) -> SkeletonPolicy:
-    """Train a learner for all epochs, resuming from the run's checkpoint if there is one.
+    """Train a learner until the last epoch or until patience ends the run.
 
-    All random numbers of a step depend only on the seed and the step's number, so that an
-    interrupted and resumed run ends with the weights of an uninterrupted one.
+    The run resumes from its checkpoint if there is one.
+
+    Random numbers depend only on the seed, the
+    step, the epoch and the process, so that an interrupted and resumed run ends with the weights of
+    an uninterrupted one.
 
     Args:
         config: The run.
@@ -60,7 +63,7 @@ def fit(
     held_out = None if validation is None else TransitionStore(validation, fabric.device)
     write_events = config.tensorboard and fabric.is_global_zero
     logger = make_tensorboard_logger(config) if write_events else None
-    # Read before the checkpoint restores the rates of its step.
+    # The peak rates are read before the checkpoint restores the rates of its step.
     peak_rates = peak_learning_rates(optimizers)
     checkpoint = Checkpoint(config, fabric, learner.parts(), learner.fingerprint())
     state = checkpoint.load()
@@ -74,11 +77,11 @@ def fit(
             epoch, start = divmod(state.step, steps_per_epoch)
             for rows in learner.batches(make_generator(config.seed, epoch))[start:]:
                 checkpoint.save_if_due(state)
-                began = time.perf_counter()
+                start_time = time.perf_counter()
                 learner.model.train()
                 factor = learning_rate_factor(recipe, state.step, last_step)
                 set_learning_rates(optimizers, peak_rates, factor)
-                # Processes differ in dropout only; nothing else depends on their number.
+                # Only dropout differs between processes.
                 torch.manual_seed(derive_seed(config.seed, state.step, fabric.global_rank))
                 result = learner.loss(rows, make_generator(config.seed, state.step))
                 fabric.backward(result.loss)
@@ -94,7 +97,7 @@ def fit(
                     optimizer.zero_grad()
                 learner.after_step()
                 state.step += 1
-                state.seconds += time.perf_counter() - began
+                state.seconds += time.perf_counter() - start_time
                 sums = torch.as_tensor(fabric.all_reduce(result.sums, reduce_op="sum")).tolist()
                 state.add(dict(zip(learner.sums, sums, strict=True)), result.states)
                 loss = state.metrics()["loss"]
@@ -128,7 +131,7 @@ def fit(
 
 
 def _validate(policy: SkeletonPolicy, held_out: TransitionStore, fabric: Fabric) -> float:
-    """Return the validation accuracy of the first process, so that all stop at the same step."""
+    """Compute the accuracy in the first process, so that all processes stop at the same step."""
     accuracy = teacher_forced_accuracy(policy, held_out) if fabric.is_global_zero else 0.0
     return fabric.broadcast(accuracy)
 

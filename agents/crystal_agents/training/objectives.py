@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class BatchLoss(NamedTuple):
-    """Loss of K states of each of S skeletons.
+    """The loss of K states of each of S skeletons.
 
     Attributes:
         loss: Cross-entropy of each state, (K, S).
@@ -33,10 +33,10 @@ class BatchLoss(NamedTuple):
 
 
 class CloningObjective(ABC):
-    """What a policy learns in each state, and from which states.
+    """The states of an epoch and the loss of a policy in these states.
 
     Args:
-        recipe: Batch size: S skeletons and K states of each.
+        recipe: The recipe, with the batch size: S skeletons and K states of each.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -58,19 +58,19 @@ class CloningObjective(ABC):
 
         Args:
             model: The policy.
-            rows: Row indices of the whole batch, one of ``batches``.
-            generator: Generator of the random states, which are drawn for the whole batch and so
-                do not depend on the number of processes.
+            rows: Row indices of the whole batch, an item of ``batches``.
+            generator: Generator of random states. They are sampled for the whole batch, so they do
+                not depend on the number of processes.
             share: The rows of this process.
         """
 
 
 class _TransitionObjective(CloningObjective):
-    """An objective on transitions, each of which an epoch visits once.
+    """An objective on transitions, each of which occurs at least once in an epoch.
 
     Args:
         store: The transitions.
-        recipe: Batch size.
+        recipe: The recipe, with the batch size.
     """
 
     def __init__(self, store: TransitionStore, recipe: Recipe) -> None:
@@ -88,7 +88,7 @@ class FocusObjective(_TransitionObjective):
     def batch_loss(
         self, model: nn.Module, rows: Tensor, generator: torch.Generator, share: slice
     ) -> BatchLoss:
-        """Return the loss at the focus of each transition; it needs no random numbers."""
+        """Return the loss at the focus of each transition, without random numbers."""
         batch = self.store.batch(rows[share])
         logits = model(batch.skeletons, batch.elements, batch.focus)
         loss = F.cross_entropy(logits.flatten(0, 1), batch.action.flatten(), reduction="none")
@@ -102,13 +102,13 @@ class FocusObjective(_TransitionObjective):
 class EmptySitesObjective(_TransitionObjective):
     """Cross-entropy of the expert's elements on all empty sites, on random traversals.
 
-    Half of the states are filled with the policy's own predictions instead of the expert's
-    elements, as in DAgger (Ross, Gordon & Bagnell, 2011): a policy trained on the expert's states
-    only would treat its own mistakes as evidence.
+    Every second state of a skeleton is filled with the policy's own predictions from the empty
+    skeleton instead of the expert's elements, as in DAgger (Ross, Gordon & Bagnell, 2011): a policy
+    that is trained only on the expert's states treats its own mistakes as evidence.
 
     Args:
         store: Transitions with one filling for each crystal.
-        recipe: Batch size.
+        recipe: The recipe, with the batch size.
 
     Raises:
         CrystalGymError: If the transitions assign different elements to one site of a crystal.
@@ -118,8 +118,8 @@ class EmptySitesObjective(_TransitionObjective):
         super().__init__(store, recipe)
         if not store.has_unique_actions:
             raise CrystalGymError(
-                "Random traversals need an expert with one filling for each crystal, got "
-                "transitions with several fillings. Use a recipe with traversals='expert', or "
+                "Expected transitions with one filling for each crystal, which random traversals "
+                "require, got several fillings. Use a recipe with traversals='expert', or "
                 "`crystal-gym train-offline --algorithm bc`."
             )
 
@@ -147,8 +147,8 @@ class PosteriorObjective(CloningObjective):
     """Cross-entropy of the posterior of all empty sites of synthetic crystals.
 
     Args:
-        store: Synthetic crystals, each of which an epoch visits once.
-        recipe: Batch size.
+        store: Synthetic crystals, each of which occurs once in an epoch.
+        recipe: The recipe, with the batch size.
     """
 
     def __init__(self, store: SyntheticStore, recipe: Recipe) -> None:
@@ -180,7 +180,7 @@ def make_objective(
     """Return the objective for a recipe and its data.
 
     Args:
-        recipe: Its traversals choose between the focus and all empty sites.
+        recipe: The recipe; ``traversals`` determines the objective on transitions.
         data: Transitions of the expert.
         synthetic: Synthetic crystals; if given, they replace the transitions.
         device: Device of the batches.
@@ -209,7 +209,7 @@ def _mean_over_empty_sites(
         skeletons: The S skeletons with s sites.
     """
     empty = elements == 0
-    total = loss.new_zeros(len(elements), len(skeletons))
-    number = total.index_add(1, skeletons.owner, empty.to(loss.dtype))
-    total = total.index_add(1, skeletons.owner, torch.where(empty, loss, 0.0))
-    return BatchLoss(total / number.clamp_min(1), (correct & empty).sum(), empty.sum())
+    zeros = loss.new_zeros(len(elements), len(skeletons))
+    n_empty = zeros.index_add(1, skeletons.owner, empty.to(loss.dtype))
+    total = zeros.index_add(1, skeletons.owner, torch.where(empty, loss, 0.0))
+    return BatchLoss(total / n_empty.clamp_min(1), (correct & empty).sum(), empty.sum())

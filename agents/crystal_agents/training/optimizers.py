@@ -7,18 +7,19 @@ from torch import Tensor, nn
 
 from crystal_agents.training.recipes import Recipe
 
-# Steps over which the learning rate of the cosine schedule rises.
+# Number of steps over which the learning rate of the cosine schedule increases.
 _WARM_UP = 200
 
 
 def make_optimizers(policy: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Return the optimizers of a recipe.
 
-    Muon optimizes the weights of the inner linear layers; AdamW optimizes all other parameters.
+    With ``muon``, Muon optimizes the weights of all linear layers except the last, and AdamW all
+    other parameters.
 
     Args:
         policy: The module whose parameters are optimized.
-        recipe: The optimizer, the learning rate and the weight decay.
+        recipe: The recipe, with the optimizer, the learning rate and the weight decay.
     """
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "adam":
@@ -31,7 +32,7 @@ def make_optimizers(policy: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
             {"params": _other_parameters(policy, weights), "weight_decay": 0.0},
         ]
         return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
-    # Rows of the last layer belong to single elements, so Muon must not mix them.
+    # Each row of the last layer belongs to one element, so Muon must not mix them.
     inner = weights[:-1]
     others = _other_parameters(policy, inner)
     return [
@@ -49,10 +50,11 @@ def learning_rate_factor(recipe: Recipe, step: int, last_step: int) -> float:
     """Return the learning rate of a step as a fraction of its peak.
 
     Args:
-        recipe: The schedule: ``constant``, or ``cosine`` with a linear warm-up over 200 steps, or
-            over a tenth of all steps if that is shorter, and a floor of 0.01.
-        step: Number of the step, from 0.
-        last_step: Number of steps in total.
+        recipe: The recipe, with the schedule ``constant`` or ``cosine``. The latter has a linear
+            warm-up over 200 steps, or over a tenth of all steps if that is shorter. Its cosine
+            factor does not decrease below 0.01.
+        step: Index of the step, from 0.
+        last_step: Total number of steps.
     """
     if recipe.schedule == "constant":
         return 1.0

@@ -7,18 +7,18 @@ from torch import Tensor, nn
 
 @dataclass
 class Progress:
-    """Progress of a run, which its checkpoint stores in full.
+    """The progress of a run, all of which its checkpoint stores.
 
     Attributes:
-        step: Optimizer steps so far.
-        states: States in the batches of the current epoch so far.
-        seconds: Time spent on the optimizer steps of the current epoch so far.
+        step: Number of optimizer steps so far.
+        states: Number of states in the batches of the current epoch so far.
+        seconds: Time spent on the optimizer steps of the current epoch so far, in seconds.
         sums: Sums over the current epoch by name. ``correct`` and ``actions`` count predictions;
             all others, such as ``loss``, are sums over states.
         history: One row of metrics for each completed epoch.
         best: Weights with the highest validation accuracy; empty without patience.
         best_accuracy: Validation accuracy of these weights; -1 before the first validation.
-        since_best: Validations since then.
+        since_best: Number of validations since the best one.
         stopped: Whether patience has ended the run.
     """
 
@@ -64,7 +64,7 @@ class Progress:
         return metrics
 
     def keep_if_best(self, policy: nn.Module, accuracy: float, patience: int) -> None:
-        """Keep the weights if they are the best so far, and stop the run if patience runs out.
+        """Keep the weights if they are the best so far, and stop the run if patience is exhausted.
 
         Args:
             policy: The validated policy.

@@ -1,4 +1,4 @@
-"""Training recipes: the network, the optimizer and the data of behavioral cloning, by name."""
+"""Training recipes by name: the network, the optimizer and the data of behavioral cloning."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -14,23 +14,23 @@ class Recipe:
     Attributes:
         network: Name of the network, one of ``crystal_agents.networks.registry.ENCODERS``.
         settings: Keyword arguments of the encoder.
-        epochs: Number of passes over the transitions.
+        epochs: Number of passes over the transitions or synthetic crystals.
         skeletons: S, number of skeletons in a batch; a skeleton can occur more than once.
-        states: K, number of states of each of them; a batch has S x K transitions.
+        states: K, number of states of each skeleton in a batch; a batch has S x K states.
         learning_rate: Peak learning rate.
         schedule: ``constant``, or ``cosine`` with a short linear warm-up.
         weight_decay: Weight decay of the optimizer.
         optimizer: ``adam``; ``adamw``, without weight decay for biases, norms and embeddings; or
-            ``muon`` (K. Jordan et al., 2024) for the inner matrices, with AdamW at a third of the
-            learning rate for all other parameters.
+            ``muon`` (K. Jordan et al., 2024) for the weights of all linear layers except the last,
+            with AdamW at a third of the learning rate for all other parameters.
         traversals: ``expert`` trains on the action at the focus, as in Algorithm 1 of the paper.
-            ``random`` trains on all empty sites at once and also visits random subsets of the
-            expert's filling and of the policy's own predictions.
+            ``random`` trains on all empty sites at once. Its states also include random subsets of
+            the expert's filling and of the policy's own predictions.
         clip: Norm to which gradients are clipped; 0 disables clipping.
-        average: Decay of the running average of the weights, which becomes the policy; 0 keeps
+        average: Decay of the running average of the weights, which the trained policy has; 0 keeps
             the last weights.
-        synthetic: Whether to train on synthetic crystals of the collection's prototype, drawn
-            from a density that is fitted to the collection.
+        synthetic: Whether to train on synthetic crystals of the collection's prototype, sampled
+            from a density that is fitted to the training crystals.
     """
 
     network: str
@@ -51,7 +51,8 @@ class Recipe:
 def _paper(network: str) -> Recipe:
     """Return the recipe of the paper's appendix.
 
-    Adam with learning rate 1e-3 and weight decay 1e-5, batch size 2048, 1000 epochs, last weights.
+    It uses Adam with learning rate 1e-3 and weight decay 1e-5, batch size 2048, 1000 epochs and the
+    last weights.
     """
     return Recipe(
         network=network,
@@ -71,7 +72,8 @@ def _paper(network: str) -> Recipe:
 def _transitions_only(network: str) -> Recipe:
     """Return a recipe without synthetic crystals.
 
-    Strong dropout and a halved learning rate reduce overfitting to the few training crystals.
+    Compared to ``_augmented``, strong dropout and half the learning rate reduce overfitting to the
+    few training crystals.
     """
     return Recipe(
         network,
@@ -84,7 +86,7 @@ def _transitions_only(network: str) -> Recipe:
 
 
 def _augmented(network: str) -> Recipe:
-    """Return a recipe with synthetic crystals, which are so many that it needs no dropout."""
+    """Return a recipe with synthetic crystals, whose large number makes dropout unnecessary."""
     return Recipe(
         network,
         {"dropout": 0.0},
@@ -122,8 +124,8 @@ def value_recipe(recipe: Recipe) -> Recipe:
     """Return a recipe for learning Q-values with the same network, batches and optimizer.
 
     It has no dropout, which would add noise to every bootstrapped value, and no synthetic crystals,
-    which have no rewards. It has at least 10 epochs, because bootstrapping carries values back
-    from the end of an episode one step at a time.
+    which have no rewards. It has at least 10 epochs, because bootstrapping propagates
+    values from the end of an episode to its start one step at a time.
 
     Args:
         recipe: A recipe of behavioral cloning.

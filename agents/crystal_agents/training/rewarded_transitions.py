@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def on_unit_scale(data: "Transitions") -> "Transitions":
-    """Return the transitions with rewards scaled such that most returns are from 0 to 1.
+    """Return the transitions with rewards that are scaled so that most returns are from 0 to 1.
 
-    Returns at the 1st and the 99th percentile become 0 and 1, so that a few extreme ones have no
-    effect on the scale. All rewards are divided by this range, and the offset is subtracted from
+    The 1st and the 99th percentile of the returns become 0 and 1, so that a few extreme returns do
+    not affect the scale. All rewards are divided by this range, and the offset is subtracted from
     the last reward of each episode. Episodes of a skeleton have equal lengths, so the best actions
-    stay the same.
+    do not change.
 
     Args:
         data: Transitions with finite rewards. If all returns are equal, they become 0.
@@ -39,7 +39,7 @@ class RewardedStore:
     """Transitions with rewards and next states on one device, from which batches are gathered.
 
     Args:
-        data: Transitions; those of a trajectory follow one another.
+        data: Transitions; those of a trajectory are consecutive.
         device: Device of the tensors.
     """
 
@@ -54,7 +54,7 @@ class RewardedStore:
         """Return the shuffled batches of one epoch, indices (S, K) for each.
 
         Args:
-            recipe: Batch size: S groups of K transitions of one skeleton.
+            recipe: The recipe, with the batch size: S groups of K transitions of one skeleton.
             generator: Generator of the shuffling.
         """
         return list(self._store.groups(recipe.states, generator).split(recipe.skeletons))

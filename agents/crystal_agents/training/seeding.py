@@ -1,4 +1,4 @@
-"""Seeds and random generators that depend only on the numbers that they are made from."""
+"""Seeds and random generators that are derived from given numbers only."""
 
 import hashlib
 
@@ -18,7 +18,7 @@ def check_seed(seed: int) -> None:
 
 
 def derive_seed(*numbers: int) -> int:
-    """Return one seed derived from several numbers; close numbers give unrelated seeds."""
+    """Return a seed derived from several numbers; similar numbers give unrelated seeds."""
     return int.from_bytes(hashlib.sha256(repr(numbers).encode()).digest()[:7])
 
 

@@ -66,12 +66,13 @@ class TransitionStore:
         return bool((self.finished[self._owner, self.focus] == self.action + 1).all())
 
     def groups(self, states: int, generator: torch.Generator) -> Tensor:
-        """Return all transitions of one epoch in shuffled groups of K states of one skeleton.
+        """Return all transitions in shuffled groups of K transitions of one skeleton.
 
-        If the number of a skeleton's transitions is not a multiple of K, some of them occur twice.
+        If the number of a skeleton's transitions is not a multiple of K, some of them are repeated
+        in its last group.
 
         Args:
-            states: K, number of states in a group; 1 shuffles single transitions.
+            states: K, number of transitions in a group; 1 shuffles single transitions.
             generator: Generator of the shuffling.
 
         Returns:
@@ -107,11 +108,11 @@ class TransitionStore:
 
 
 def sample_random_traversals(batch: Batch, draws: Tensor) -> Tensor:
-    """Return states with the same numbers of filled sites, half of them on random traversals.
+    """Replace half of the states by states on random traversals with as many filled sites.
 
-    The expert's finished crystal can be reached by filling the sites in any order, so every subset
-    of its elements is a state of the expert. Half of the states stay as they are; in the others, a
-    random subset of the sites is filled.
+    The expert can fill the sites of a crystal in any order, so every subset of the elements of the
+    finished crystal is a state of the expert. On average, half of the states do not change; in the
+    others, a random subset of the sites is filled.
 
     Args:
         batch: K states of S skeletons with up to N sites.

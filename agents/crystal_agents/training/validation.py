@@ -8,17 +8,17 @@ from crystal_agents.training.transition_batches import TransitionStore
 
 
 def teacher_forced_accuracy(policy: SkeletonPolicy, store: TransitionStore) -> float:
-    """Return the fraction of transitions whose most probable action is the expert's.
+    """Return the fraction of transitions in which the most probable action is the expert's.
 
     Args:
-        policy: The policy; it is evaluated without dropout and then returned to its mode.
+        policy: The policy, which is evaluated without dropout; its mode is restored.
         store: The transitions, on the policy's device.
     """
     was_training = policy.training
     policy.eval()
     correct = torch.zeros(len(store), dtype=torch.bool)
     with torch.no_grad():
-        # Five states of a skeleton share its geometry. Repeated transitions are written twice.
+        # Five states of a skeleton share its geometry. A repeated transition counts once.
         for groups in store.groups(5, make_generator(0)).split(512):
             batch = store.batch(groups)
             logits = policy(batch.skeletons, batch.elements, batch.focus)

@@ -29,7 +29,7 @@ def store_of(collection):
     return SkeletonStore(arrays, dtype=torch.float64)
 
 
-def test_zeros_equal_those_of_published_tables():
+def test_zeros_equal_published_values():
     # Abramowitz and Stegun, table 10.6.
     expected = [[3.141593, 6.283185], [4.493409, 7.725252], [5.763459, 9.095011]]
     np.testing.assert_allclose(bessel_zeros(3, 2), expected, atol=1e-6)
@@ -99,11 +99,11 @@ def test_edges_beyond_the_cutoff_have_no_effect(toy):
 
 
 def test_embeddings_depend_on_angles():
-    # Four neighbors at equal distances, in a plane or as a tetrahedron.
-    plane = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]]) * 2.0
-    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 2 / np.sqrt(3)
-    out = []
-    for neighbors in (plane, corners):
+    # Four neighbors at equal distances, in a square or as a tetrahedron.
+    square = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0]]) * 2.0
+    tetrahedron = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 2 / np.sqrt(3)
+    embeddings = []
+    for neighbors in (square, tetrahedron):
         positions = np.concatenate([np.zeros((1, 3)), neighbors])
         pairs = [(0, s) for s in range(1, 5)] + [(s, 0) for s in range(1, 5)]
         source, target = torch.tensor(pairs).T
@@ -122,8 +122,8 @@ def test_embeddings_depend_on_angles():
         )
         torch.manual_seed(0)
         encoder = make_encoder("dimenet", 5, {}).double()
-        out.append(encoder(batch, torch.zeros(1, 5, dtype=torch.int64)))
-    assert (out[0] - out[1]).abs().max() > 1e-3
+        embeddings.append(encoder(batch, torch.zeros(1, 5, dtype=torch.int64)))
+    assert (embeddings[0] - embeddings[1]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

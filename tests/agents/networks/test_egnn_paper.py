@@ -34,7 +34,7 @@ def data(toy, tmp_path, monkeypatch):
 
 
 def networks(plain_pyg, name, data):
-    """Return both implementations with the same weights, which are not small."""
+    """Return both implementations with the same weights, large enough for every term to matter."""
     torch.manual_seed(0)
     n_elements, max_sites = len(data.vocabulary), data.frac_coords.shape[1]
     ours = SkeletonPolicy(PolicyConfig(name, data.vocabulary, max_sites, SMALL))
@@ -85,7 +85,7 @@ def test_logits_of_grouped_states_equal_those_of_single_states(name, data, plain
 
 
 @given(st.integers(0, 10**7))
-def test_padded_sizes_are_close_to_the_number(n):
+def test_padded_sizes_are_close_to_the_original_number(n):
     size = padded_size(n)
     assert n <= size <= n * (1 + 1 / 64)
     assert padded_size(size) == size
@@ -119,12 +119,12 @@ def test_mixed_precision_does_not_round_distances():
     edges = torch.tensor([[0, 1], [1, 0]])
     # 16.0 and 16.06 Å² are equal in 16 bits.
     near, far = torch.tensor([[[0, 0, 0], [0, 0, 4.0]]]), torch.tensor([[[0, 0, 0], [0, 0, 4.007]]])
-    inputs_of_layer = []
-    layer.phi_e[1].register_forward_pre_hook(lambda _, inputs: inputs_of_layer.append(inputs[0]))
+    activation_inputs = []
+    layer.phi_e[1].register_forward_pre_hook(lambda _, inputs: activation_inputs.append(inputs[0]))
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         for x in (near, far):
             layer.pass_messages(torch.zeros(1, 2, 24), x, edges)
     expected = (4.007**2 - 16) * layer.phi_e[0].weight[:, -1]
     torch.testing.assert_close(
-        (inputs_of_layer[1] - inputs_of_layer[0])[0, 0], expected, rtol=1e-3, atol=1e-5
+        (activation_inputs[1] - activation_inputs[0])[0, 0], expected, rtol=1e-3, atol=1e-5
     )

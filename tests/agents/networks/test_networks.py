@@ -18,7 +18,7 @@ INVARIANT = [name for name, encoder in ENCODERS.items() if encoder.Readout is Si
 
 
 def batch_of(lattice, frac_coords, edges, index=None):
-    """Return one skeleton from lattice vectors, which may have any orientation."""
+    """Return a batch of one skeleton whose lattice vectors may have any orientation."""
     edges = torch.as_tensor(edges.astype(np.int64))
     n = len(frac_coords)
     return SkeletonBatch(
@@ -95,12 +95,12 @@ def test_translations_apply_to_positions_only(name, crystal, elements):
 def test_permutations_of_sites_permute_embeddings(name, crystal, elements):
     lattice, frac_coords, edges = crystal
     order = np.array([4, 2, 0, 5, 1, 3])
-    place = np.argsort(order)
+    new_index = np.argsort(order)
     moved = edges.copy()
-    moved[:, :2] = place[edges[:, :2]]
+    moved[:, :2] = new_index[edges[:, :2]]
     moved = moved[np.lexsort(moved.T[::-1])]
     before = embed(name, lattice, frac_coords, edges, elements)
-    # The sites keep their indices, which only egnn-indexed reads.
+    # The sites keep their indices, which only egnn-indexed uses.
     after = embed(name, lattice, frac_coords[order], moved, elements[:, order], index=order)
     torch.testing.assert_close(after, before[:, order])
     renumbered = embed(name, lattice, frac_coords[order], moved, elements[:, order])
@@ -133,14 +133,14 @@ def test_invariant_networks_do_not_depend_on_the_choice_of_the_cell(name, crysta
     torch.testing.assert_close(after, before)
 
 
-def test_egnn_gives_equivalent_sites_equal_embeddings():
+def test_equivalent_sites_have_equal_embeddings_in_egnn():
     lattice = 4.0 * np.eye(3)
     frac_coords = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0], [0.5] * 3])
     edges = neighbor_edges(lattice, frac_coords)
-    out = embed("egnn", lattice, frac_coords, edges, torch.zeros(1, 5, dtype=torch.int64))[0]
-    torch.testing.assert_close(out[1], out[2])
-    torch.testing.assert_close(out[1], out[3])
-    assert (out[0] - out[4]).abs().max() > 1e-2
+    embeddings = embed("egnn", lattice, frac_coords, edges, torch.zeros(1, 5, dtype=torch.int64))[0]
+    torch.testing.assert_close(embeddings[1], embeddings[2])
+    torch.testing.assert_close(embeddings[1], embeddings[3])
+    assert (embeddings[0] - embeddings[4]).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("name", ENCODERS)

@@ -79,7 +79,7 @@ def test_features_change_smoothly_with_the_coordinates(seed):
             ],
             -1,
         )
-        # Features are only used times the fade.
+        # The networks multiply all features by the fade.
         table[found.source, found.target] = rows * found.fade[:, None]
         tables.append(table)
     np.testing.assert_allclose(*tables, atol=1e4 * step)
@@ -121,12 +121,12 @@ def test_pairs_do_not_depend_on_the_batch_or_the_chunks(monkeypatch):
 
 
 @pytest.mark.parametrize("n_sites", [1, 40])
-def test_distant_pairs_are_left_out(n_sites):
+def test_distant_pairs_are_omitted(n_sites):
     frac = np.zeros((n_sites, 3))
     frac[:, 0] = np.arange(n_sites) / n_sites
     parameters = np.array([2.5 * n_sites, 2.5, 2.5, 90, 90, 90.0])
     found = near_pairs(skeletons((frac, parameters)))
-    # A chain of cubes: only next neighbors, at 2.5 Å, are within the cutoff.
+    # A chain of cubes: only nearest neighbors, at 2.5 Å, are within the cutoff.
     separation = (found.target - found.source) % n_sites
     assert set(torch.minimum(separation, n_sites - separation).tolist()) <= {1}
     assert len(found.source) == (n_sites if n_sites > 1 else 0)

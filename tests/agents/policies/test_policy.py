@@ -176,11 +176,11 @@ def test_another_vocabulary_or_too_many_sites_raise(toy):
         policy.require(Vocabulary(("H", "O")))
     with pytest.raises(CrystalGymError, match=r"up to 6 sites, .* got up to 9"):
         policy.require(max_sites=9)
-    # egnn does not read the index of the focus, so it has no limit.
+    # egnn does not encode the index of the focus, so it has no limit.
     assert make(toy).require(toy.vocabulary, max_sites=9)
 
 
-def test_networks_that_need_the_focus_reject_reading_all_sites(toy):
+def test_networks_that_need_the_focus_have_no_logits_of_all_sites(toy):
     policy = make(toy, "gcn")
     with pytest.raises(CrystalGymError, match="Expected a focus"):
         policy.readout.every_site(torch.zeros(1, 3, policy.encoder.size))

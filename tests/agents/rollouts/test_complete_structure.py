@@ -122,7 +122,7 @@ def test_the_order_can_be_any_permutation_of_the_sites(policy, perovskite):
 
 def test_the_probabilities_of_all_fillings_sum_to_one(policy):
     salt = Structure(Lattice.cubic(3), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    # So many samples that all 25 fillings of two sites occur.
+    # Enough samples for all 25 fillings of the two sites to occur.
     filled = policy.fill(salt, samples=4000, temperature=5.0)
     assert len(filled) == 25
     assert sum(math.exp(filling.log_probability) for filling in filled) == pytest.approx(
@@ -131,7 +131,7 @@ def test_the_probabilities_of_all_fillings_sum_to_one(policy):
 
 
 def test_samples_follow_the_probabilities(policy, perovskite, monkeypatch):
-    # Several batches, as for large cells.
+    # Use several batches, as for large cells.
     monkeypatch.setattr(module, "_MOST_SITES", 1500)
     filled = policy.fill(perovskite, samples=2000)
     assert sum(filling.count for filling in filled) == 2000
@@ -165,11 +165,11 @@ def test_only_the_given_elements_are_chosen(policy, perovskite):
     assert not titanium.valid
 
 
-def test_a_mask_sees_the_allowed_elements_as_its_vocabulary(policy, perovskite):
+def test_the_given_elements_are_the_vocabulary_of_the_mask(policy, perovskite):
     vocabularies = []
 
     def unused(table, state):
-        """Allow every element once."""
+        """Allow each element at most once."""
         vocabularies.append(table.vocabulary.symbols)
         codes = np.arange(1, table.n_elements + 1)
         return ~(state.elements[:, :, None] == codes).any(1)
@@ -181,7 +181,9 @@ def test_a_mask_sees_the_allowed_elements_as_its_vocabulary(policy, perovskite):
     filled = policy.fill(salt, mask=unused, elements=["Ti", "Na"], samples=40)
     assert vocabularies[-1] == ("Na", "Ti")
     assert {filling.formula for filling in filled} == {"NaTi"}
-    with pytest.raises(CrystalGymError, match=r"no element on site \d after .*Allow more elements"):
+    with pytest.raises(
+        CrystalGymError, match=r"at least one element on site \d after .*Allow more elements"
+    ):
         policy.fill(perovskite, mask=unused, elements=["Ti", "Na"])
 
 

@@ -1,4 +1,4 @@
-"""Roll-outs of many crystals against the environment and plain counting."""
+"""Roll-outs of many crystals: start sites, ranks, confidence and agreement with the environment."""
 
 import gymnasium as gym
 import numpy as np
@@ -35,7 +35,7 @@ def test_start_sites_equal_those_of_the_expert_datasets(toy):
 
 
 @pytest.mark.parametrize("teacher_forced", [False, True])
-def test_expert_makes_no_mistake(toy, teacher_forced):
+def test_the_expert_makes_no_mistakes(toy, teacher_forced):
     table = EpisodeTable(toy)
     for batch in batch_by_size(table, np.arange(len(toy))):
         result = roll_out(table, batch, expert_scorer(table), teacher_forced=teacher_forced)

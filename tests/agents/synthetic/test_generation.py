@@ -44,7 +44,9 @@ def small_data(data):
 
 
 @pytest.mark.real
-def test_synthetic_crystals_have_fillings_and_are_cached(small_data, cache, monkeypatch):
+def test_synthetic_crystals_have_fillings_of_the_design_space_and_are_cached(
+    small_data, cache, monkeypatch
+):
     generator = SyntheticGenerator(small_data, TINY)
     synthetic = generator.crystals(progress=False)
     assert 0.2 * len(generator.space) < len(synthetic) <= len(generator.space)
@@ -116,22 +118,22 @@ def test_a_policy_learns_from_synthetic_crystals_and_resumes(small_data, cache, 
         args = TrainingConfig(tmp_path / folder, recipe, checkpoint_seconds=0)
         return train(args, small_data, synthetic=synthetic, progress=False)
 
-    whole = run("whole")
-    steps = whole.config.training["steps"]
+    uninterrupted = run("uninterrupted")
+    steps = uninterrupted.config.training["steps"]
     assert steps == 2 * -(-len(synthetic) // 16)
     with pytest.MonkeyPatch.context() as patch:
         save = Checkpoint.save
 
-        def save_until_half(self, progress):
+        def save_and_interrupt(self, progress):
             save(self, progress)
             if progress.step > steps // 2:
                 raise KeyboardInterrupt
 
-        patch.setattr(Checkpoint, "save", save_until_half)
+        patch.setattr(Checkpoint, "save", save_and_interrupt)
         with pytest.raises(KeyboardInterrupt):
             run("stopped")
     resumed = run("stopped")
-    for key, value in whole.state_dict().items():
+    for key, value in uninterrupted.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
 
 

@@ -35,7 +35,7 @@ def test_mixture_equals_that_of_torch_distributions(density):
     assert ((samples.mean(0) - reference.mean[0]).abs() < 0.05 * spread).all()
 
 
-def test_a_density_with_a_mirror_is_equal_for_a_crystal_and_its_inversion(density):
+def test_a_crystal_and_its_inversion_have_equal_densities_with_a_mirror(density):
     choices, g = torch.tensor([[0, 1], [2, 3]]), torch.randn(2, 3)
     torch.testing.assert_close(
         density.log_density(choices, g), density.log_density(choices, g * density.mirror)
@@ -61,7 +61,7 @@ def test_posterior_equals_bayes_rule_over_all_fillings(density):
 
 
 def test_a_fitted_density_generalizes_to_unseen_fillings():
-    # One coordinate, the weighted sum of two radii; 40 % of the pairs are held out.
+    # One coordinate, a weighted sum of two radii; 40 % of the pairs are held out.
     generator = torch.Generator().manual_seed(0)
     pairs = torch.cartesian_prod(torch.arange(10), torch.arange(10))
     first, second = torch.rand(2, 10, generator=generator)

@@ -21,7 +21,7 @@ def family(rng, n=40):
 
 
 @given(st.integers(0, 2**16))
-def test_coordinates_determine_the_geometry_except_the_origin(seed):
+def test_coordinates_determine_the_geometry_up_to_the_origin(seed):
     n_sites, frac, parameters = family(np.random.default_rng(seed))
     prototype = Prototype.of(n_sites, frac, parameters)
     rebuilt, cells = prototype.geometry(prototype.coordinates(frac, parameters))

@@ -45,7 +45,7 @@ def random(build_transitions):
 
 
 class OxygenFraction(Reward):
-    """Pays the fraction of oxygen at the end."""
+    """A reward equal to the fraction of oxygen in the finished crystal."""
 
     def on_finish(self, table, crystal, elements):
         oxygen = table.vocabulary.symbols.index("O") + 1
@@ -59,7 +59,7 @@ def oxygen():
 
 @pytest.fixture(scope="session")
 def biased(toy, minari_folder, oxygen):
-    """600 episodes whose most frequent element, magnesium, is not the rewarded one."""
+    """Transitions of 600 episodes whose most frequent element, magnesium, is not rewarded."""
     env = CrystalSkeletonVectorEnv(40, collection=toy, split="all", reward=oxygen)
     recorder = EpisodeRecorder(env.table)
     recorded = RecordEpisodes(env, recorder)
@@ -67,8 +67,8 @@ def biased(toy, minari_folder, oxygen):
     rng = np.random.default_rng(0)
     magnesium = toy.vocabulary.symbols.index("Mg")
     while len(recorder) < 600:
-        often = rng.random(40) < 0.5
-        recorded.step(np.where(often, magnesium, rng.integers(5, size=40)))
+        chooses_magnesium = rng.random(40) < 0.5
+        recorded.step(np.where(chooses_magnesium, magnesium, rng.integers(5, size=40)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(minari_folder))
         name = write_replay(

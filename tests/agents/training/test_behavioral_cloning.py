@@ -1,4 +1,4 @@
-"""Behavioral cloning: it learns, is reproducible, and records its training."""
+"""Behavioral cloning: learning, reproducibility and the record of the training."""
 
 import dataclasses
 
@@ -55,7 +55,9 @@ def test_the_policy_has_the_vocabulary_of_the_data(expert, tmp_path):
 
 
 def test_random_traversals_reject_data_with_several_fillings(random, tmp_path):
-    with pytest.raises(CrystalGymError, match=r"Random traversals need an expert"):
+    with pytest.raises(
+        CrystalGymError, match="Expected transitions with one filling for each crystal"
+    ):
         run_cloning(tmp_path, random, dataclasses.replace(SMALL, epochs=1))
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: which are rejected, and with which errors."""
+"""Checkpoints: errors for other settings, other data, damaged files and a full disk."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Training with CQL: what it learns, what it records and what it rejects."""
+"""Training with CQL: learned values, the record of the training and invalid settings."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 LEARNING = dataclasses.replace(SMALL_CQL, epochs=12, skeletons=60, learning_rate=5e-3)
 
 
-def test_cql_beats_the_behavior_policy_and_cloning_if_the_frequent_action_is_not_the_best(
+def test_cql_surpasses_behavior_policy_and_cloning_if_frequent_actions_are_not_the_best(
     toy, biased, oxygen, tmp_path
 ):
     table, rows = EpisodeTable(toy), np.arange(len(toy))
@@ -31,12 +31,12 @@ def test_cql_beats_the_behavior_policy_and_cloning_if_the_frequent_action_is_not
         episodes = greedy_returns(PolicyScorer(policy, table), table, rows, oxygen, n_start_sites=5)
         return episodes.metrics["return"].mean()
 
-    def cloned(folder, data):
+    def cloning_return(folder, data):
         return mean_return(run_cloning(tmp_path / folder, data, LEARNING))
 
     cql = mean_return(run_cql(tmp_path / "cql", biased, CQLConfig(alpha=0.02, tau=0.1), LEARNING))
-    all_episodes = cloned("all", biased)
-    best_quarter = cloned("best", best_episodes(biased, 0.25))
+    all_episodes = cloning_return("all", biased)
+    best_quarter = cloning_return("best", best_episodes(biased, 0.25))
     assert cql > biased.returns.mean() + 0.25
     assert cql > all_episodes + 0.25
     assert best_quarter > all_episodes + 0.1
@@ -54,7 +54,9 @@ def test_without_conservatism_and_with_discount_0_the_values_are_the_rewards(ran
 def test_the_scale_of_the_rewards_does_not_change_the_weights(biased, tmp_path):
     # A factor of a power of two does not change the rounding.
     scaled = dataclasses.replace(biased, reward=8 * biased.reward)
-    assert same_weights(run_cql(tmp_path / "one", biased), run_cql(tmp_path / "two", scaled))
+    assert same_weights(
+        run_cql(tmp_path / "original", biased), run_cql(tmp_path / "scaled", scaled)
+    )
 
 
 def test_the_result_is_a_policy_that_records_its_training(random, tmp_path):

@@ -1,4 +1,4 @@
-"""The CQL loss against its equation, its gradients and its target network."""
+"""The CQL loss: its equation, its gradients and its target network."""
 
 import numpy as np
 import pytest
@@ -30,10 +30,10 @@ def test_the_loss_is_that_of_the_paper(policy, random, gamma):
     policy.eval()
     found = loss(store.batch(groups))
     values = q_values(policy, random, random.elements, random.focus)
-    following = random.elements.copy()
-    following[np.arange(len(random)), random.focus] = random.action + 1
+    next_elements = random.elements.copy()
+    next_elements[np.arange(len(random)), random.focus] = random.action + 1
     next_focus = np.where(random.done, random.focus, np.roll(random.focus, -1))
-    best = q_values(policy, random, following, next_focus).amax(-1)
+    best = q_values(policy, random, next_elements, next_focus).amax(-1)
     reward = torch.as_tensor(random.reward).double()
     target = torch.where(torch.as_tensor(random.done), reward, reward + gamma * best)
     chosen = values[torch.arange(len(values)), torch.as_tensor(random.action, dtype=torch.int64)]
@@ -60,7 +60,7 @@ def test_gradients_reach_the_policy_but_not_the_target_network(policy, random):
     assert all(torch.equal(after[key], value) for key, value in before.items())
     update.step()
     moved = TargetState(loss).state_dict()
-    # The network moved by 1 and the target network by a quarter of it; buffers do not move.
+    # The network moved by 1, the target network by a quarter of that; buffers do not move.
     learned = {name for name, _ in policy.named_parameters()}
     for key, value in before.items():
         shift = 0.25 if key.partition("policy.")[2] in learned else 0.0

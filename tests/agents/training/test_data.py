@@ -1,4 +1,4 @@
-"""The dataset of a split and the command that builds it."""
+"""Loading of a split, and the command in the error of a missing dataset."""
 
 import pytest
 

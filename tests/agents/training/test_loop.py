@@ -61,7 +61,7 @@ def start_and_kill(command, env, folder):
 
 @pytest.fixture
 def environment(expert, minari_folder):
-    """Variables of a process that trains on the expert's transitions."""
+    """Environment variables of a process that trains on the expert's transitions."""
     return os.environ | {"MINARI_DATASETS_PATH": str(minari_folder), "OMP_NUM_THREADS": "1"}
 
 
@@ -121,7 +121,7 @@ def test_a_killed_run_resumes_from_its_checkpoint(expert, environment, tmp_path)
     assert same_weights(resumed, run_cloning(tmp_path / "whole", expert, recipe))
 
 
-def test_two_killed_and_resumed_processes_learn_what_one_process_learns(
+def test_two_killed_and_resumed_processes_give_the_weights_of_one_process(
     expert, environment, tmp_path
 ):
     groups = TransitionStore(expert).groups(SHARED.states, torch.Generator())
@@ -132,17 +132,17 @@ def test_two_killed_and_resumed_processes_learn_what_one_process_learns(
     command = [sys.executable, str(script)]
     start_and_kill(command, environment, folder)
     subprocess.run(command, env=environment, check=True, timeout=120, capture_output=True)
-    one = run_shared(tmp_path / "one", expert)
+    single = run_shared(tmp_path / "single", expert)
     for key, value in load_policy(folder).state_dict().items():
-        torch.testing.assert_close(value, one.state_dict()[key], rtol=0, atol=1e-5)
+        torch.testing.assert_close(value, single.state_dict()[key], rtol=0, atol=1e-5)
 
     def metrics(name):
         columns = ("step", "loss", "train_accuracy", "val_accuracy")
         rows = read_history(tmp_path / name)
         return [[float(row[column] or "nan") for column in columns] for row in rows]
 
-    np.testing.assert_allclose(metrics("two"), metrics("one"), rtol=0, atol=1e-5)
-    assert metrics("one")[-1][1] < metrics("one")[0][1]
+    np.testing.assert_allclose(metrics("two"), metrics("single"), rtol=0, atol=1e-5)
+    assert metrics("single")[-1][1] < metrics("single")[0][1]
 
 
 def test_a_finished_run_is_not_trained_again(expert, tmp_path):
@@ -162,7 +162,7 @@ def test_patience_stops_the_run_and_keeps_the_best_weights(expert, tmp_path):
 
 
 def test_with_patience_the_recorded_accuracy_is_that_of_the_best_weights(expert, tmp_path):
-    # With so high a learning rate the accuracy rises and falls.
+    # With this high learning rate, the accuracy increases and decreases.
     recipe = dataclasses.replace(
         SMALL, epochs=12, learning_rate=0.1, clip=0.0, average=0.0, schedule="constant"
     )

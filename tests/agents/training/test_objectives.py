@@ -1,4 +1,4 @@
-"""Objectives of behavioral cloning: batches of an epoch, and losses computed by hand."""
+"""Objectives of behavioral cloning: batches of an epoch, and losses against their equations."""
 
 import dataclasses
 import math
@@ -26,7 +26,7 @@ N_ELEMENTS = 5
 
 
 class RandomLogits(nn.Module):
-    """Fixed random logits for each element code of a site; it records the states it sees."""
+    """Fixed random logits for each element code of a site; records the states of its calls."""
 
     def __init__(self):
         super().__init__()
@@ -45,6 +45,8 @@ class RandomLogits(nn.Module):
 
 
 class EqualLogits(nn.Module):
+    """Equal logits for all elements."""
+
     def forward(self, skeletons, elements, focus=None):
         leading = elements.shape if focus is None else focus.shape
         return torch.zeros(*leading, N_ELEMENTS)
@@ -64,7 +66,7 @@ class RandomPosteriors:
     def batch(self, rows, draws):
         skeletons = self.skeletons.batch(rows)
         shape = (len(draws), len(skeletons.owner))
-        # States depend on their own draws only.
+        # Each state depends only on its own draws.
         keys = draws[..., 0][:, skeletons.owner]
         elements = (keys * 100).long() % (N_ELEMENTS + 1)
         elements[:, skeletons.first] = 0
@@ -171,7 +173,9 @@ def test_every_second_state_is_filled_with_predictions_of_the_policy(store):
 
 
 def test_the_empty_sites_objective_rejects_several_fillings_of_a_crystal(random):
-    with pytest.raises(CrystalGymError, match="Random traversals need an expert"):
+    with pytest.raises(
+        CrystalGymError, match="Expected transitions with one filling for each crystal"
+    ):
         EmptySitesObjective(TransitionStore(random), SMALL)
 
 
@@ -187,8 +191,8 @@ def test_the_posterior_objective_is_the_cross_entropy_of_the_posterior(store):
     for k in range(objective.states):
         for s in range(3):
             sites = torch.nonzero((batch.skeletons.owner == s) & empty[k])[:, 0]
-            cross = -(batch.target[k, sites] * logits[k, sites].log_softmax(-1)).sum(-1)
-            assert loss[k, s].item() == pytest.approx(cross.mean().item(), rel=1e-5)
+            losses = -(batch.target[k, sites] * logits[k, sites].log_softmax(-1)).sum(-1)
+            assert loss[k, s].item() == pytest.approx(losses.mean().item(), rel=1e-5)
     assert correct == ((logits.argmax(-1) == batch.target.argmax(-1)) & empty).sum()
     assert count == empty.sum()
 

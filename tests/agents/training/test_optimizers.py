@@ -41,7 +41,7 @@ def test_adamw_decays_the_weights_of_linear_layers_only(network):
     assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0)
 
 
-def test_muon_optimizes_the_inner_linear_layers(network):
+def test_muon_optimizes_all_linear_layers_except_the_last(network):
     muon, adamw = make_optimizers(network, recipe(optimizer="muon"))
     assert muon.param_groups[0]["params"] == [network[1].weight]
     assert muon.param_groups[0]["lr"] == 0.3
@@ -54,12 +54,12 @@ def test_the_constant_schedule_stays_at_the_peak():
 
 
 @pytest.mark.parametrize(("last_step", "warm_up"), [(10_000, 200), (500, 50), (5, 1)])
-def test_the_cosine_schedule_rises_linearly_and_then_falls(last_step, warm_up):
+def test_the_cosine_schedule_increases_linearly_and_then_decreases(last_step, warm_up):
     factors = [learning_rate_factor(recipe(), step, last_step) for step in range(last_step)]
     assert factors[0] == pytest.approx(1 / warm_up, rel=1e-2)
     assert max(factors) == factors[warm_up - 1] > 0.9
-    falling = factors[warm_up - 1 :]
-    assert falling == sorted(falling, reverse=True)
+    decreasing = factors[warm_up - 1 :]
+    assert decreasing == sorted(decreasing, reverse=True)
     half = learning_rate_factor(recipe(), last_step // 2, last_step)
     assert half == pytest.approx(0.5, abs=0.5 / last_step * torch.pi)
     assert min(factors[warm_up:], default=1) >= 0.01
@@ -78,7 +78,7 @@ def test_learning_rates_are_fractions_of_their_peaks(network):
     assert peak_learning_rates(optimizers) == [[0.15], [pytest.approx(0.05)]]
 
 
-def test_the_running_average_forgets_early_weights_faster():
+def test_the_decay_of_the_running_average_is_smaller_in_early_steps():
     update = running_average(0.999)
     averaged, current = torch.tensor([0.0]), torch.tensor([1.0])
     assert update(averaged, current, 0).item() == pytest.approx(0.9)

@@ -30,8 +30,8 @@ def test_next_states_are_those_of_the_trajectory(random):
     store = RewardedStore(random)
     batch = store.batch(torch.arange(len(random))[:, None])[0]
     continued = np.flatnonzero(~random.done)
-    following = batch["next"][torch.as_tensor(continued)]
-    assert np.array_equal(following["element"], random.elements[continued + 1])
-    assert np.array_equal(following["focus"], random.focus[continued + 1])
+    next_state = batch["next"][torch.as_tensor(continued)]
+    assert np.array_equal(next_state["element"], random.elements[continued + 1])
+    assert np.array_equal(next_state["focus"], random.focus[continued + 1])
     assert np.array_equal(batch["next", "terminated"].ravel(), random.done)
     assert np.array_equal(batch["next", "reward"].ravel(), random.reward)

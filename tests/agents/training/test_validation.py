@@ -9,7 +9,7 @@ from crystal_agents.training.validation import teacher_forced_accuracy
 
 
 class OneElement(nn.Module):
-    """Always predicts the same action and records its mode."""
+    """A policy that always predicts the same action and records its mode."""
 
     def __init__(self, action):
         super().__init__()
