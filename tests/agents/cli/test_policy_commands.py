@@ -69,7 +69,7 @@ def test_splits_by_composition_are_separate_from_those_of_the_origin(run, tmp_pa
     [
         (("train", "goldschmidt", "--recipe", "egn"), "Did you mean 'egnn'?"),
         (("evaluate",), "policy"),
-        (("evaluate", "nowhere"), "Unknown pretrained policy or folder 'nowhere'"),
+        (("evaluate", "nowhere"), "Unknown policy (nor is it a folder) 'nowhere'"),
         (("evaluate", "damaged"), "policy.json is damaged"),
     ],
 )
