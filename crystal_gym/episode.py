@@ -1,8 +1,8 @@
 """The state of an episode and the functions that change it: start, restart, observe, fill.
 
-The environment, the vector environment, the expert writer and the evaluation roll-out all use these
-functions. They accept one episode (scalars and one-dimensional arrays) or a batch of B episodes (a
-leading axis).
+The environment, the vector environment, the generation of datasets and the roll-outs of policies
+all use these functions. They accept one episode (scalars and one-dimensional arrays) or a batch of
+B episodes (a leading axis).
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from crystal_gym.errors import BadCrystalError, CrystalGymError
 
 
 class EpisodeTable:
-    """The arrays of C crystals that episodes read, in the data types of observations.
+    """The arrays of C crystals on which episodes run, in the data types of observations.
 
     N is the number of sites and E the number of edges that an observation has room for; V is the
     number of elements in the vocabulary. Use ``from_skeleton`` for one skeleton whose elements are
@@ -160,7 +160,7 @@ class EpisodeTable:
 
 
 def _padded(values: np.ndarray, extra: tuple[int, ...], fill_value: float) -> np.ndarray:
-    return np.pad(values, [(0, more) for more in extra], constant_values=fill_value)
+    return np.pad(values, [(0, width) for width in extra], constant_values=fill_value)
 
 
 @dataclass(slots=True)
@@ -221,7 +221,7 @@ def start(table: EpisodeTable, crystal: np.ndarray, order: np.ndarray) -> Episod
 def restart(
     table: EpisodeTable,
     state: EpisodeState,
-    which: np.ndarray,
+    indices: np.ndarray,
     crystal: np.ndarray,
     order: np.ndarray,
 ) -> None:
@@ -230,18 +230,18 @@ def restart(
     Args:
         table: The crystals.
         state: A batch of B episodes.
-        which: Indices in the batch, (k,).
+        indices: Indices in the batch, (k,).
         crystal: Rows of the table, (k,).
         order: Sites in the order of filling, (k, N), padded with -1.
     """
     initial = start(table, crystal, order)
     for name in ("crystal", "order", "elements", "n_sites", "step", "focus"):
-        getattr(state, name)[which] = getattr(initial, name)
+        getattr(state, name)[indices] = getattr(initial, name)
 
 
 def observe(table: EpisodeTable, state: EpisodeState) -> dict[str, np.ndarray]:
     """Return new arrays with the observation, as described in ``observation_space``."""
-    # For one row or many, `take` copies, and it is faster than indexing.
+    # `take` copies one row or many, and it is faster than indexing.
     return {
         "element": state.elements.copy(),
         "frac_coords": table.frac_coords.take(state.crystal, axis=0),

@@ -76,7 +76,7 @@ class RewardError(CrystalGymError):
 
 
 class CrystalGymWarning(UserWarning):
-    """Issued when the package continues with a doubt; the base of its warnings."""
+    """Issued when the package continues despite a problem; base class of its warnings."""
 
 
 class ParserWarning(CrystalGymWarning):

@@ -1,12 +1,12 @@
-"""Record what the package computes, to show that a change of its structure changes no result.
+"""Record results of the package, to show that restructuring does not change them.
 
     python tools/behavior_snapshot.py --write tools/behavior.json    # before the change
     python tools/behavior_snapshot.py --compare tools/behavior.json  # after it
 
-The record contains SHA-256 digests and exact numbers: fillings by all pretrained policies, the
-first 50 training losses of each recipe, the arrays of built datasets, and episodes of the
-environments. The results of a network depend on the processor and the version of PyTorch: compare
-on one machine.
+The record contains SHA-256 digests and exact numbers: test crystals filled by all pretrained
+policies, the first 50 training losses of each recipe, the arrays of built datasets, and episodes of
+the environments. The results of a network depend on the processor and the version of PyTorch, so
+compare on one machine.
 """
 
 import argparse
@@ -41,22 +41,25 @@ def evaluations() -> dict[str, object]:
     from crystal_gym.collections import load_collection
     from crystal_gym.episode import EpisodeTable
 
-    found = {}
+    results = {}
     for name in sorted(pretrained_policies()):
         policy = load_policy(name)
         collection = load_collection(name.partition("/")[0])
         table = EpisodeTable(collection, policy.vocabulary)
         score = PolicyScorer(policy, table)
-        right, arrays = [], []
+        accuracies, arrays = [], []
         for group in batch_by_size(table, collection.in_split("test"), 5, 0):
             filled = roll_out(table, group, score)
             n = filled.rank.shape[-1]
-            right.append(
+            accuracies.append(
                 (filled.elements == table.true_elements[group.crystals])[..., :n].mean((0, 2))
             )
             arrays += [filled.elements, filled.rank, filled.confidence]
-        found[name] = {"accuracy": float(np.concatenate(right).mean()), "digest": digest(*arrays)}
-    return found
+        results[name] = {
+            "accuracy": float(np.concatenate(accuracies).mean()),
+            "digest": digest(*arrays),
+        }
+    return results
 
 
 def losses() -> dict[str, object]:
@@ -74,7 +77,7 @@ def losses() -> dict[str, object]:
 
     build_dataset("goldschmidt", "train")
     data = load_transitions(dataset_id("goldschmidt", "train"))
-    # A part of the transitions that is one batch.
+    # A subset of the transitions that fits in one batch.
     part = np.flatnonzero(data.skeleton < 12)
     names = ("skeleton", "trajectory", "start_site", "step", "elements", "focus", "action")
     fields = {name: getattr(data, name)[part] for name in (*names, "reward", "done")}
@@ -90,7 +93,7 @@ def losses() -> dict[str, object]:
     )
     runs = {name: (name, recipe) for name, recipe in RECIPES.items()}
     runs["cql"] = ("cql", value_recipe(RECIPES["egnn"]))
-    found = {}
+    results = {}
     for name, long_recipe in runs.values():
         recipe = dataclasses.replace(long_recipe, epochs=STEPS)
         with tempfile.TemporaryDirectory() as folder:
@@ -98,17 +101,17 @@ def losses() -> dict[str, object]:
             if name == "cql":
                 policy = train_cql(args, CQLConfig(), small, progress=False)
             else:
-                given = synthetic if recipe.synthetic else None
-                policy = train(args, small, None, given, progress=False)
+                extra_data = synthetic if recipe.synthetic else None
+                policy = train(args, small, None, extra_data, progress=False)
             history = (Path(folder) / "metrics.csv").read_text().splitlines()
         column = history[0].split(",").index("loss")
         values = [float(line.split(",")[column]) for line in history[1:]]
         if len(values) != STEPS or policy.config.training["steps"] != STEPS:
             raise SystemExit(f"{name}: expected {STEPS} losses, got {len(values)}.")
         weights = [value.numpy() for value in policy.state_dict().values()]
-        found[name] = {"losses": values, "weights": digest(*weights)}
+        results[name] = {"losses": values, "weights": digest(*weights)}
     torch.manual_seed(0)
-    return found
+    return results
 
 
 def datasets() -> dict[str, object]:
@@ -118,7 +121,7 @@ def datasets() -> dict[str, object]:
     from crystal_datasets import dataset_id
     from crystal_datasets.build import build_dataset
 
-    found = {}
+    results = {}
     settings = [("expert", "match"), ("random", "match"), ("expert", "validity-strict")]
     for behavior, reward in settings:
         build_dataset("goldschmidt", "val", behavior, reward=reward, seed=1)
@@ -132,13 +135,13 @@ def datasets() -> dict[str, object]:
 
         with h5py.File(path) as file:
             file.visititems(visit)
-        found[f"{behavior} {reward}"] = sha.hexdigest()
-    return found
+        results[f"{behavior} {reward}"] = sha.hexdigest()
+    return results
 
 
 def environments() -> dict[str, str]:
     """Return digests of seeded episodes of the single and the vector environment."""
-    found = {}
+    results = {}
     for collection in ("goldschmidt", "perov-5"):
         for reward, mask in (("match", "none"), ("validity-strict", "charge-neutral")):
             keywords = {"collection": collection, "reward": reward, "mask": mask}
@@ -151,8 +154,8 @@ def environments() -> dict[str, str]:
                 arrays += [observation[key] for key in sorted(observation)]
                 arrays.append(info["action_mask"])
                 action = env.action_space.sample(info["action_mask"])
-                observation, paid, terminated, _, info = env.step(action)
-                arrays += [np.float64(paid), np.bool_(terminated)]
+                observation, step_reward, terminated, _, info = env.step(action)
+                arrays += [np.float64(step_reward), np.bool_(terminated)]
                 if terminated:
                     observation, info = env.reset()
             vector = gym.make_vec(name, num_envs=64, split="train", **keywords)
@@ -162,14 +165,14 @@ def environments() -> dict[str, str]:
                 arrays += [observation[key] for key in sorted(observation)]
                 masks = info["action_mask"]
                 action = (rng.random(masks.shape) * masks).argmax(1)
-                observation, paid, terminated, truncated, info = vector.step(action)
-                arrays += [paid, terminated, truncated]
-            found[f"{collection} {reward} {mask}"] = digest(*arrays)
-    return found
+                observation, rewards, terminated, truncated, info = vector.step(action)
+                arrays += [rewards, terminated, truncated]
+            results[f"{collection} {reward} {mask}"] = digest(*arrays)
+    return results
 
 
 def main() -> int:
-    """Write the record, or compare with one."""
+    """Write the record, or compare with an earlier one."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     group = parser.add_mutually_exclusive_group(required=True)
     group.add_argument("--write", type=Path, help="write the record to this file")

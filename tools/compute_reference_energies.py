@@ -2,9 +2,9 @@
 
     python tools/compute_reference_energies.py
 
-relaxes a crystal of every element with CHGNet and rewrites the file that
-``crystal_gym.rewards.energy.reference_crystals`` reads (minutes, on one core). Every element is
-taken in its low-temperature structure. The initial structure is experimental: from ASE's table of
+The command relaxes a crystal of every element with CHGNet and rewrites the file that
+``crystal_gym.rewards.energy.reference_crystals`` reads. It takes minutes on one core. Every element
+is in its low-temperature structure. The initial structure is experimental: from ASE's table of
 lattices, or from pymatgen's copy of the AFLOW library, where necessary with the elements replaced
 and the lattice scaled to a measured neighbor distance. CHGNet then relaxes cell and sites, so that
 crystals and their elements are evaluated by the same model.
@@ -90,7 +90,7 @@ def initial_crystal(symbol: str) -> "tuple[Atoms, str]":
     from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 
     if symbol in SIMPLE:
-        # ASE's table has helium as an atom only; it crystallizes in the structure of magnesium.
+        # ASE's table lists helium only as an atom; it crystallizes in the structure of magnesium.
         if symbol == "He":
             return bulk("He", "hcp", a=3.57), "ASE, helium hcp"
         return bulk(symbol), "ASE's table of lattices"
@@ -111,8 +111,8 @@ def initial_crystal(symbol: str) -> "tuple[Atoms, str]":
     atoms.symbols[:] = symbol
     origin = f"AFLOW {label} ({formula})"
     if distance is not None:
-        present = min(near.nn_distance for near in structure.get_neighbors(structure[0], 4.0))
-        atoms.set_cell(atoms.cell * (distance / present), scale_atoms=True)
+        current = min(near.nn_distance for near in structure.get_neighbors(structure[0], 4.0))
+        atoms.set_cell(atoms.cell * (distance / current), scale_atoms=True)
         origin += f", neighbors at {distance} Å"
     return atoms, origin
 
@@ -122,7 +122,7 @@ def relax(atoms: "Atoms", calculator: "Calculator") -> "Atoms":
 
     Args:
         atoms: The initial crystal, which is not changed.
-        calculator: Computes energy, forces and stress.
+        calculator: The calculator of energy, forces and stress.
     """
     from ase.filters import FrechetCellFilter
     from ase.optimize import BFGS
@@ -139,7 +139,7 @@ def relax_elements(symbols: Iterable[str], calculator: "Calculator") -> dict[str
 
     Args:
         symbols: Symbols of the elements.
-        calculator: Computes energy, forces and stress.
+        calculator: The calculator of energy, forces and stress.
 
     Returns:
         The entries of the file by symbol, see

@@ -79,7 +79,7 @@ def publish(args: PublishArgs) -> str:
     checksums = read_checksums(args.package)
     args.package.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.package) as temporary:
-        # 16 bits halve the files; a loaded policy computes in 32 bits.
+        # Weights of 16 bits halve the file size; a loaded policy computes in 32 bits.
         folder = policy.half().save(temporary)
         (folder / CARD_FILE).write_text(card, "utf-8")
         files = (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE)
@@ -218,15 +218,15 @@ def _read_report(path: Path, collection: str, row: str) -> dict[str, Any]:
     """Read a report, and check that it has the row of a policy of the collection."""
     try:
         report = json.loads(path.read_text("utf-8"))
-        found, rows = report["collection"], report["rows"]
+        evaluated, rows = report["collection"], report["rows"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedFileError(
             f"Expected a report of `crystal-gym evaluate --json` in {path}, got {error!r}."
         ) from error
-    if found != collection or row not in rows:
+    if evaluated != collection or row not in rows:
         raise CrystalGymError(
             f"Expected the row {row!r} of {collection!r} in {path}, got "
-            f"{', '.join(map(repr, rows))} of {found!r}. Evaluate this policy, or give its row "
+            f"{', '.join(map(repr, rows))} of {evaluated!r}. Evaluate this policy, or give its row "
             "with --row."
         )
     return report

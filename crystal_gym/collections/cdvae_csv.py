@@ -81,7 +81,7 @@ def collection_from_csv_files(
 ) -> CrystalCollection:
     """Load a collection from CDVAE-format files.
 
-    See ``load_cdvae_csv`` for the other arguments and the errors.
+    See ``load_cdvae_csv`` for the format and the errors.
 
     Args:
         name: Name of the collection.
@@ -113,8 +113,9 @@ def _read_files(files: Mapping[str | None, Path]) -> list[RawCrystal]:
         for crystal in _read_file(path, split):
             if crystal.id in crystals:
                 raise CrystalGymError(
-                    f"{crystal.where}: expected a new material_id, got {crystal.id!r} of "
-                    f"{crystals[crystal.id].where} again. Rename or remove one of the rows."
+                    f"{crystal.where}: expected distinct entries in material_id, got "
+                    f"{crystal.id!r} as in {crystals[crystal.id].where}. Rename or remove one of "
+                    "the rows."
                 )
             crystals[crystal.id] = crystal
     if not crystals:

@@ -198,7 +198,7 @@ class CrystalCollection:
         split_of_group[ranked] = np.array(SPLITS)[
             np.minimum(np.searchsorted(limits, filled), len(SPLITS) - 1)
         ]
-        # Another name keeps datasets and policies of the two splits apart.
+        # A different name distinguishes datasets and policies of the two splits.
         return dataclasses.replace(
             self,
             name=f"{self.name}-by-composition",

@@ -1,4 +1,4 @@
-"""Goldschmidt: ABX3 perovskites computed from ionic radii (computed, not measured).
+"""Goldschmidt: ABX3 perovskites computed from ionic radii, not measured.
 
 This default collection is part of the package and needs no download. It contains all combinations
 of two cations with known oxidation states and one anion whose charges cancel and for which
@@ -6,7 +6,7 @@ Goldschmidt's tolerance factor and the octahedral factor allow a perovskite. An 
 gives the edge of the ideal cubic cell. Some of these compounds exist, many do not, and most real
 ones are distorted.
 
-``python -m crystal_gym.collections.goldschmidt`` computes the prepared arrays of the package again.
+``python -m crystal_gym.collections.goldschmidt`` recomputes the prepared arrays of the package.
 
 Chemistry:
     - Oxidation states: those that both SMACT (``icsd24``) and pymatgen (``icsd_oxidation_states``)

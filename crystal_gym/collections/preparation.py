@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 # Number of crystals that are prepared and saved together; an interruption loses at most one chunk.
 CHUNK = 256
-# Up to this number, crystals are prepared sooner than worker processes start.
+# Up to this number of crystals, one process is faster than starting worker processes.
 SERIAL_LIMIT = 64
 # Prefix of the names of label arrays in a prepared file.
 _LABEL = "label "
@@ -49,7 +49,7 @@ def file_order(structure: "Structure") -> np.ndarray:
 
 
 def collection_name(path: Path) -> str:
-    """Return a collection's name from its file or folder: letters, digits, hyphens, underscores.
+    """Derive a collection's name from its file or folder: letters, digits, hyphens, underscores.
 
     Dataset ids contain the name and allow no other characters.
     """
@@ -68,7 +68,7 @@ def prepare(
     """Compute the padded arrays of a collection.
 
     Problems that pymatgen reports while it reads the crystals are issued as one ``ParserWarning``,
-    which gives each kind of problem with its number and its first place.
+    which lists each kind of problem with the number of crystals and the first place.
 
     Args:
         raw: The C crystals.
@@ -125,7 +125,7 @@ def _warn_of_problems(problems: np.ndarray, places: np.ndarray, n_crystals: int)
         lines[_KINDS_SHOWN:] = [f"{len(lines) - _KINDS_SHOWN:,} other kinds of problems"]
     warnings.warn(
         f"pymatgen reports problems with {len(set(places.tolist())):,} of {n_crystals:,} crystals. "
-        "Check whether their structures are right.\n  " + "\n  ".join(lines),
+        "Check whether their structures are correct.\n  " + "\n  ".join(lines),
         ParserWarning,
         stacklevel=3,
     )
@@ -178,7 +178,7 @@ def load_prepared(path: Path, name: str, description: str) -> CrystalCollection:
     """Load the collection whose arrays and labels are in a file.
 
     Raises:
-        DamagedFileError: If the file is truncated or altered, or holds other arrays.
+        DamagedFileError: If the file is truncated or altered, or contains other arrays.
     """
     arrays = load_arrays(path)
     labels = {key: arrays.pop(key) for key in list(arrays) if key.startswith(_LABEL)}
@@ -239,7 +239,7 @@ def _run(
 
     with progress_bar("Preparing skeletons", total, shown=progress) as advance:
         advance(total - sum(len(job[1]) for job in jobs))
-        # More, smaller jobs than workers keep all cores busy until the end.
+        # Small jobs, more of them than workers, keep all cores busy until the end.
         size = max(1, CHUNK // 8) if n_chunks < 8 else CHUNK
         pieces = [(i, c[k : k + size], o, m) for i, c, o, m in jobs for k in range(0, len(c), size)]
         waiting: dict[int, list] = {job[0]: [] for job in jobs}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # The words before pymatgen's summary of the problems in a CIF.
 _CIF_SUMMARY = "Issues encountered while parsing CIF: "
-# Locations of warnings that were issued already and do not concern the crystal.
+# Locations of warnings that do not concern a crystal and were already issued.
 _issued: dict = {}
 
 
@@ -116,6 +116,7 @@ def _read_cif(text: str) -> "Structure":
         raise ValueError(reasons.replace("\n", " ")) from error
     if len(structures) > 1:
         raise BadCrystalError(
-            f"Expected a CIF with one crystal, got {len(structures)}. Write each to its own CIF."
+            f"Expected a CIF with one crystal, got {len(structures)}. Write each crystal to a CIF "
+            "of its own."
         )
     return structures[0]

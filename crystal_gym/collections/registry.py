@@ -76,7 +76,7 @@ def _load(origin: "CollectionLike", progress: bool) -> CrystalCollection:
     if isinstance(origin, str | Path):
         path = Path(origin).expanduser()
         if not path.exists():
-            raise UnknownNameError("collection (nor is it a file or folder)", origin, COLLECTIONS)
+            raise UnknownNameError("collection, file or folder", origin, COLLECTIONS)
         if path.is_dir() and not _holds_tables(path):
             from crystal_gym.collections.cif_folder import load_cif_folder
 

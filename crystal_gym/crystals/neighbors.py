@@ -9,7 +9,7 @@ from crystal_gym.errors import BadCrystalError
 
 # Radius in Å of the sphere in which CrystalNN first searches; it grows if a Voronoi cell is open.
 SEARCH_RADIUS = 7.0
-# The sites within this radius in Å, a third as many, complete most Voronoi cells.
+# The sites within this radius in Å, a third as many, determine most Voronoi cells.
 INNER_RADIUS = 5.0
 
 

@@ -14,7 +14,7 @@ from crystal_gym.errors import BadCrystalError, CrystalGymError
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-# Sites closer than this in Å are duplicates; the shortest bond, H-H, has 0.74 Å.
+# Sites closer than this in Å are duplicates; the shortest bond, H-H, is 0.74 Å long.
 SHORTEST_DISTANCE = 0.5
 # Fractional coordinates that are equal to this many decimals count as equal in the site order.
 _ORDER_DECIMALS = 8
@@ -151,7 +151,7 @@ class Skeleton:
         )
 
     def __eq__(self, other: object) -> bool:
-        """Return whether all arrays are equal bit for bit."""
+        """Return whether all arrays are exactly equal."""
         return isinstance(other, Skeleton) and all(
             np.array_equal(array, other_array)
             for array, other_array in (

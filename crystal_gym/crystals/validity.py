@@ -95,7 +95,7 @@ def _sorted_is_valid(numbers: tuple[int, ...], rule: str) -> bool:
 
 
 def _reached(charges: int, level: list[tuple[int, tuple[int, ...]]], sign: int) -> int:
-    """Return the total charges, as bits, if each element of a level takes a state of this sign."""
+    """Return the total charges, as bits, after the elements of a level take states of this sign."""
     for count, states in level:
         shifts = {count * abs(state) for state in states if state * sign >= 0}
         charges = functools.reduce(lambda bits, shift: bits | charges << shift, shifts, 0)

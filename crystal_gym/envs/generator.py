@@ -31,7 +31,7 @@ class InstanceKeywords(TypedDict, total=False):
 
 
 class InstanceGenerator:
-    """Draws a crystal and an order of its sites for each episode.
+    """A generator that draws a crystal and an order of its sites for each episode.
 
     Args:
         collection: A ``CrystalCollection`` or an argument of ``crystal_gym.load_collection``: a
@@ -40,7 +40,7 @@ class InstanceGenerator:
         split_by: ``origin`` or ``composition``, see ``crystal_gym.load_collection``.
         vocabulary: Elements of the action space, in this order (default: all elements of the
             collection).
-        traversal: Order in which sites are filled, always from the start site on:
+        traversal: Order in which sites are filled, beginning with the start site:
             ``breadth-first`` along the neighbor edges, ``index`` (ascending site numbers) or
             ``random``.
         start_site: First site of every episode (default: drawn).
@@ -106,7 +106,7 @@ class InstanceGenerator:
             or (B, N), padded with -1. The first site is the start site.
 
         Raises:
-            CrystalGymError: If an option, a crystal or a site does not exist.
+            CrystalGymError: If an option is invalid, or a crystal or a site does not exist.
         """
         # One number for the crystal, one for the start site, and one for each site of a random
         # order.

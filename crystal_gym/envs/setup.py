@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class SkeletonEnvSetup:
-    """Base of both environments.
+    """Base class of the single and the vector environment.
 
     Attributes:
-        generator: Draws a crystal and an order of its sites for each episode.
+        generator: The generator of the crystal and the site order of each episode.
         table: The crystals, as arrays.
-        reward: Computes the rewards of steps and of the ends of episodes.
-        mask: Selects the elements that may be assigned to the site in focus.
+        reward: The reward of steps and of the ends of episodes.
+        mask: The function that selects the elements allowed on the site in focus.
         render_mode: One of ``metadata["render_modes"]`` or ``None``.
     """
 
@@ -85,7 +85,7 @@ class SkeletonEnvSetup:
         return self._state
 
     def _scenes(self) -> "list[Scene] | None":
-        """Return one scene for each episode, or ``None`` with a warning without a render mode."""
+        """Return one scene for each episode; without a render mode, warn and return ``None``."""
         if self.render_mode is None:
             logger.warn("render() needs a render_mode. Pass one when the environment is made.")
             return None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int64]):
-    """Fill the empty sites of a crystal skeleton with elements, one site at a time.
+    """An environment for filling a crystal skeleton with elements, one site at a time.
 
     ## Description
 
@@ -161,7 +161,7 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
             The observation and the info.
 
         Raises:
-            CrystalGymError: If an option, a crystal or a site does not exist.
+            CrystalGymError: If an option is invalid, or a crystal or a site does not exist.
         """
         super().reset(seed=seed)
         self._state = start(self.table, *self.generator.draw(self.np_random, options=options))
@@ -219,7 +219,7 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
         return int(self.table.true_elements[state.crystal, state.focus]) - 1
 
     def render(self) -> Any:
-        """Render the crystal as ``render_mode`` says.
+        """Render the crystal in the render mode of the environment.
 
         Returns:
             Text (``ansi``), an image, uint8 (height, width, 3) (``rgb_array``), or ``None``

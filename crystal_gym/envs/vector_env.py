@@ -22,7 +22,7 @@ AUTORESET_MODES = (AutoresetMode.NEXT_STEP.value, AutoresetMode.SAME_STEP.value)
 class CrystalSkeletonVectorEnv(
     SkeletonEnvSetup, VectorEnv[dict[str, np.ndarray], np.ndarray, np.ndarray]
 ):
-    """Fill B crystal skeletons side by side.
+    """A vector environment in which B crystal skeletons are filled in parallel.
 
     Spaces, rewards, arguments and infos are those of
     ``crystal_gym.envs.skeleton_env.CrystalSkeletonEnv``, with a leading axis B. In infos, each
@@ -37,10 +37,10 @@ class CrystalSkeletonVectorEnv(
         autoreset_mode: ``NextStep``: the step after the end of an episode ignores the action and
             starts the next episode with reward 0. ``SameStep``: the last step of an episode returns
             the first observation of the next one; ``infos["final_obs"]`` and
-            ``infos["final_info"]`` hold the end of the finished episode.
-        generator: Draws crystals and orders (default: made from the remaining arguments).
+            ``infos["final_info"]`` contain the last observation and info of the finished one.
+        generator: The instance generator (default: made from the remaining arguments).
         reward: See the single environment.
-        mask: See the single environment; a function gets a batch.
+        mask: See the single environment; a function receives a batch.
         render_mode: ``ansi`` or ``rgb_array``.
         **instances: See ``crystal_gym.envs.generator.InstanceGenerator``.
 
@@ -79,7 +79,7 @@ class CrystalSkeletonVectorEnv(
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._same_step = mode == AutoresetMode.SAME_STEP.value
         # Episodes that ended at the last step and restart at the next one.
-        self._over = np.zeros(num_envs, bool)
+        self._ended = np.zeros(num_envs, bool)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -94,12 +94,12 @@ class CrystalSkeletonVectorEnv(
             Observations and infos.
 
         Raises:
-            CrystalGymError: If an option, a crystal or a site does not exist.
+            CrystalGymError: If an option is invalid, or a crystal or a site does not exist.
         """
         super().reset(seed=seed)
         draw = self.generator.draw(self.np_random, self.num_envs, options)
         self._state = start(self.table, *draw)
-        self._over = np.zeros(self.num_envs, bool)
+        self._ended = np.zeros(self.num_envs, bool)
         return observe(self.table, self._state), self._infos(self._state)
 
     def step(
@@ -123,10 +123,10 @@ class CrystalSkeletonVectorEnv(
         full = fill(state, actions)
         rewards = np.empty(self.num_envs)
         rewards[:] = self.reward.on_fill(self.table, state.crystal, site, actions + 1)
-        terminations = full & ~self._over
-        if self._over.any():
-            rewards[self._over] = 0.0
-            self._restart(state, self._over)
+        terminations = full & ~self._ended
+        if self._ended.any():
+            rewards[self._ended] = 0.0
+            self._restart(state, self._ended)
         components: dict[str, np.ndarray] = {}
         if terminations.any():
             last, components = finish(
@@ -141,7 +141,7 @@ class CrystalSkeletonVectorEnv(
             infos = self._infos(state) | final
         else:
             infos = self._infos(state) | self._scatter(components, terminations)
-            self._over = terminations.copy()
+            self._ended = terminations.copy()
         truncations = np.zeros(self.num_envs, bool)
         return observe(self.table, state), rewards, terminations, truncations, infos
 
@@ -163,7 +163,7 @@ class CrystalSkeletonVectorEnv(
         return self.table.true_elements[state.crystal, state.focus].astype(np.int64) - 1
 
     def render(self) -> Any:
-        """Render the crystals as ``render_mode`` says.
+        """Render the crystals in the render mode of the environment.
 
         Returns:
             A tuple of B texts (``ansi``) or B images, uint8 (height, width, 3) (``rgb_array``).

@@ -29,7 +29,7 @@ class GraphObservation(
         env: A ``CrystalSkeletonEnv``, wrapped or not.
 
     Raises:
-        CrystalGymError: If it is another environment.
+        CrystalGymError: If ``env`` is another environment.
     """
 
     def __init__(self, env: gym.Env[dict[str, Any], int | np.int64]) -> None:

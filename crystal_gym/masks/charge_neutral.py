@@ -22,8 +22,8 @@ def charge_neutral(table: EpisodeTable, state: EpisodeState) -> np.ndarray:
     """Allow the elements from which a composition valid under the rule ``strict`` can be reached.
 
     If no such composition can be reached, because of the elements assigned so far or because of the
-    vocabulary, all elements are allowed. An agent that follows the mask from an empty crystal never
-    gets into the first case.
+    vocabulary, all elements are allowed. The first case never occurs if an agent follows the mask
+    from an empty crystal.
 
     Args:
         table: The crystals.

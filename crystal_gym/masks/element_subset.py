@@ -11,8 +11,8 @@ from crystal_gym.masks.mask import Mask
 class ElementSubset:
     """A mask that is restricted to a subset of the vocabulary.
 
-    The restricted mask sees episodes whose vocabulary is the subset, so that a mask that looks
-    ahead considers no other element.
+    The mask receives episodes whose vocabulary is the subset, so that a mask that looks ahead
+    considers no other element.
 
     Args:
         mask: The mask to restrict.

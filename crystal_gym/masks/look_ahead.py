@@ -136,7 +136,7 @@ def _allowed_cations(ions: Sequence[Ion], counts: Sequence[int], empty: int) -> 
 
 
 def _shift_union(bits: int, shift: int, times: int) -> int:
-    """Return the union of the bits shifted 0, 1, … and at least ``times`` times."""
+    """Return the union of the bits shifted 0, 1, … times, up to at least ``times`` times."""
     steps = range(times.bit_length())
     if shift > 0:
         return reduce(lambda x, step: x | x << (shift << step), steps, bits)

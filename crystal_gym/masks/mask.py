@@ -8,7 +8,7 @@ import numpy as np
 from crystal_gym.episode import EpisodeState, EpisodeTable
 
 # Maps the crystals and the state of one episode or of B episodes to the allowed elements, bool (V,)
-# or (B, V). Every call returns a fresh array.
+# or (B, V). Every call returns a new array.
 Mask = Callable[[EpisodeTable, EpisodeState], np.ndarray]
 
 

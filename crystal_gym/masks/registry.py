@@ -20,7 +20,7 @@ def resolve_mask(mask: str | Mask) -> Mask:
 
     Raises:
         UnknownNameError: If there is no mask with this name.
-        CrystalGymError: If it is neither a name nor a function.
+        CrystalGymError: If ``mask`` is neither a name nor a function.
     """
     if isinstance(mask, str):
         if mask not in MASKS:

@@ -22,7 +22,7 @@ FAILURE_COUNT = "failures"
 
 
 class FailureHandler:
-    """Replaces rewards that are NaN or infinite by a fallback, and counts them.
+    """A handler that replaces rewards that are NaN or infinite by a fallback, and counts them.
 
     The first failure is logged as a warning that names the crystal.
 
@@ -99,6 +99,6 @@ def name_failed_crystal(table: EpisodeTable, row: int, elements: np.ndarray) -> 
 
 
 def describe_crystal(table: EpisodeTable, row: int, elements: np.ndarray) -> str:
-    """Return formula and skeleton of a filled crystal, as in ``SrTiO3 on skeleton '17'``."""
+    """Return the formula and skeleton of a filled crystal, as in ``SrTiO3 on skeleton '17'``."""
     numbers = table.vocabulary.decode(elements)
     return f"{formula(numbers)} on skeleton {str(table.collection.ids[row])!r}"

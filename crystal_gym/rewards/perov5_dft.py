@@ -21,9 +21,9 @@ class Perov5DftReward(LabelReward):
     lattice constant to that of the skeleton; shifts of sites along x are ignored. The optimum of
     each skeleton, and so the regret, is exact if all labels are available.
 
-    A label belongs to the elements on the sites A, B, X1, X2 and X3. Crystals that Perov-5 does
-    not contain have no label: anions on A or B, cations on X, other sets of anions, and mixed
-    anions in another order than in CDVAE's files, where the odd anion is on X1.
+    A label belongs to the elements on the sites A, B, X1, X2 and X3. Crystals that are not in
+    Perov-5 have no label: those with anions on A or B, cations on X, another set of anions, or
+    mixed anions in another order than in CDVAE's files, where the odd anion is on X1.
 
     Components: ``heat`` and ``strain`` in eV/atom, ``labeled`` and ``regret``, see
     ``LabelReward``.

@@ -15,7 +15,7 @@ class Perov5GapReward(LabelReward):
 
     The benchmark CrystalGym (Govindarajan et al., 2025) scores band gaps in the same form. The
     labels are Castelli's DFT values of each crystal in its own lattice; the lattice of the skeleton
-    has no effect. Crystals that Perov-5 does not contain have no label, see ``Perov5DftReward``.
+    has no effect. Crystals that are not in Perov-5 have no label, see ``Perov5DftReward``.
 
     Components: ``gap`` in eV, ``labeled`` and ``regret``, see ``LabelReward``.
 

@@ -10,9 +10,9 @@ from crystal_gym.episode import EpisodeTable
 class Reward:
     """Reward for filling sites and finishing crystals.
 
-    Both methods return zero by default. To write a reward, override one or both and pass an
-    instance to the environment as ``reward``. The same object serves the single and the vector
-    environment.
+    ``on_fill`` and ``on_finish`` return zero by default. To define a reward, override one or both
+    and pass an instance to the environment as ``reward``. The same object serves the
+    single and the vector environment.
 
     Attributes:
         labels: Names of the collection's labels on which the reward depends.

@@ -74,7 +74,7 @@ class RemoteFile:
             trusted, and its checksum is stored next to it.
         aliases: Other names of a local copy.
         common_names: Names that files of other collections also have, such as ``train.csv``. They
-            count only in a folder with the name of the collection.
+            are accepted only in a folder with the name of the collection.
     """
 
     name: str
@@ -85,7 +85,7 @@ class RemoteFile:
 
 
 def find_local(file: RemoteFile, folder: str) -> Path | None:
-    """Return a local copy in ``CRYSTAL_GYM_DATA`` or its subfolder, or ``None`` without one.
+    """Return a local copy in ``CRYSTAL_GYM_DATA`` or its subfolder, or ``None`` if there is none.
 
     Args:
         file: The file.
@@ -143,7 +143,7 @@ def _download(file: RemoteFile, cached: Path, progress: bool) -> None:
     import pooch
     from requests import RequestException
 
-    # Hints of pooch at level INFO are for programmers.
+    # Messages of pooch at level INFO are meant for developers.
     pooch.get_logger().setLevel("WARNING")
     with atomic_write(cached) as temporary:
         try:
@@ -165,7 +165,7 @@ def _download(file: RemoteFile, cached: Path, progress: bool) -> None:
         except ValueError as error:
             raise DamagedFileError(
                 f"Expected {file.name} from {file.url} with the SHA-256 {file.checksum}, got "
-                "another content. Download it again. If the error persists, the publisher changed "
+                "other content. Download it again. If the error persists, the publisher changed "
                 f"the file; set {settings.DATA_VARIABLE} to a folder with the original file."
             ) from error
 

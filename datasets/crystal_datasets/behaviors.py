@@ -1,7 +1,7 @@
 """Behavior policies: functions that choose the elements of an episode.
 
-A trained policy enters as a function from observations to probabilities, so this module depends on
-no network.
+A trained policy is passed as a function from observations to probabilities, so this module does not
+depend on networks.
 """
 
 import dataclasses

@@ -32,8 +32,8 @@ _BEHAVIORS = {
     "expert": "The expert assigns the true element to each site.",
     "random": "The element of every site is drawn uniformly from the vocabulary.",
     "mixed": (
-        "Each episode follows one of several behavior policies, named `behavior` in the episode's "
-        "metadata. The episodes are assigned at random; the proportions are exact."
+        "Each episode follows one of several behavior policies, given as `behavior` in the "
+        "episode's metadata. The episodes are assigned at random; the proportions are exact."
     ),
     "replay": "The episodes are those of an online learner, in their original order.",
 }

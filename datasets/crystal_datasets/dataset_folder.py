@@ -1,4 +1,4 @@
-"""The folder of a Minari dataset, written whole or not at all."""
+"""The folder of a Minari dataset, which is complete or absent."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from minari.storage import get_dataset_path
 
 from crystal_gym.errors import CrystalGymError, StorageError
 
-# Seconds after its last change when a staging folder counts as left over from a killed process.
+# Seconds since its last change after which a staging folder is attributed to a killed process.
 _ABANDONED_AFTER = 3600
 
 

@@ -94,8 +94,8 @@ def choose_start_sites(n_sites: np.ndarray, limit: int = 5, seed: int = 0) -> np
     """
     if limit < 1:
         raise CrystalGymError(
-            f"Expected at least one start site for each crystal, got {limit}. Raise the number of "
-            "start sites to 1 or more."
+            f"Expected at least one start site for each crystal, got {limit}. Set the number of "
+            "start sites or trajectories to 1 or more."
         )
     rng = make_generator(seed)
     n_sites = np.asarray(n_sites)
@@ -181,7 +181,7 @@ def roll_out(
     episodes, final_elements = _run_episodes(table, crystal, order, act)
     rewards = np.stack(step_rewards, axis=1)
     final_reward, components = reward.on_finish(table, crystal, final_elements)
-    # The value that a failed reward pays in place of a result must not enter a dataset.
+    # The fallback value of a failed reward must not be stored in a dataset.
     failed = components.get("failed", np.zeros(len(crystal))) > 0
     rewards[np.arange(len(crystal)), episodes.n_steps - 1] += np.where(failed, np.nan, final_reward)
     return dataclasses.replace(episodes, rewards=rewards)

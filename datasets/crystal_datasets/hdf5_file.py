@@ -157,7 +157,7 @@ class EpisodeReader:
         self._skeleton_of_row: dict[int, int] = {}
         self._ids: list[str] = []
         self._n_sites: list[int] = []
-        # A buffer for the geometry, which the file repeats at every step, and the copies kept.
+        # A buffer for the geometry, which the file repeats at every step, and a copy per skeleton.
         self._geometry = {
             "frac_coords": (np.empty((n_max + 1, n_max, 3), np.float32), []),
             "lattice": (np.empty((n_max + 1, 6), np.float32), []),
@@ -216,10 +216,10 @@ class EpisodeReader:
         """Return the array fields of ``Transitions`` for all episodes read.
 
         Raises:
-            ValueError: If the episodes do not have ``total_steps`` steps together.
+            ValueError: If the episodes read do not have ``total_steps`` steps in total.
         """
         if self._steps_read != len(self._action):
-            raise ValueError(f"{self._steps_read} of {len(self._action)} steps")
+            raise ValueError(f"expected {len(self._action)} steps, got {self._steps_read}")
         lengths = np.array(self._lengths)
         starts = np.cumsum(lengths) - lengths
         return {

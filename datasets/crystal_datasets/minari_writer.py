@@ -1,9 +1,9 @@
 """Writer of Minari datasets for many short episodes.
 
-Minari's own writers need minutes for the 56,780 short episodes of Perov-5. This writer passes the
-metadata through Minari's storage class and writes the episodes directly in Minari's HDF5 layout. It
-depends on the file layout of the pinned Minari version; a test compares its output with that of the
-official writer.
+Minari's own writers need minutes for the 56,780 expert episodes of Perov-5's split ``train``. This
+writer passes the metadata through Minari's storage class and writes the episodes directly in
+Minari's HDF5 layout. It depends on the file layout of the pinned Minari version; a test compares
+its output with that of the official writer.
 """
 
 import copy
@@ -98,7 +98,7 @@ def environment_spec(
     Args:
         collection: The collection's name, its path, or the collection itself.
         split: The split of the dataset.
-        split_by: How the collection is split.
+        split_by: ``origin`` or ``composition``, see ``crystal_gym.load_collection``.
         table: The crystals and the vocabulary.
         reward: The reward of the dataset.
 

@@ -21,7 +21,7 @@ from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataErr
 from crystal_gym.utils import settings
 from crystal_gym.utils.progress import progress_bar
 
-# Version of the cached arrays; raise it whenever their names, types or contents change.
+# Version of the cached arrays; increase it whenever their names, types or contents change.
 FORMAT = 2
 # Size in bytes of HDF5's metadata cache, which is its initial default.
 _METADATA_CACHE = 2**21
@@ -158,7 +158,7 @@ def best_episodes(transitions: Transitions, fraction: float, seed: int = 0) -> T
             f"Expected a fraction above 0 and at most 1, got {fraction}. Use 1 to keep all "
             "trajectories."
         )
-    # Rounding keeps returns equal that differ only by the rounding of the rewards.
+    # Without rounding, equal returns would differ by the floating-point errors of the rewards.
     returns = transitions.returns.round(6)
     tie_break = make_generator(seed).permutation(len(returns))
     ranked = np.lexsort((tie_break, -returns))
@@ -236,7 +236,7 @@ def _read_episodes(
     path = folder / "main_data.hdf5"
     try:
         with h5py.File(path, "r") as file:
-            # A single pass never uses HDF5's metadata cache, which would grow to 400 MB.
+            # A single pass never reuses HDF5's metadata cache, which would grow to 400 MB.
             cache_settings = file.id.get_mdc_config()
             cache_settings.max_size = _METADATA_CACHE
             file.id.set_mdc_config(cache_settings)

@@ -15,7 +15,7 @@ from crystal_gym.rewards import Reward
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-def test_expert_return_is_1_and_random_return_is_one_in_v(folder):
+def test_expert_return_is_1_and_mean_random_return_is_1_over_v(folder):
     name = build_dataset("goldschmidt", "val", trajectories=1, progress=False)
     expert = load_transitions(name)
     assert np.allclose(expert.returns, 1, atol=1e-6)

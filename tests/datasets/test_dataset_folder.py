@@ -1,4 +1,4 @@
-"""Datasets are written whole or not at all."""
+"""Folders of datasets, which are complete or absent."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ def test_existing_dataset_is_replaced_only_on_request(toy, folder):
     assert sorted(path.name for path in folder.iterdir()) == ["crystal-gym"]
 
 
-def test_interrupted_build_leaves_nothing_and_says_how_to_repeat_it(
+def test_interrupted_build_leaves_nothing_and_explains_how_to_repeat_it(
     toy, folder, monkeypatch, capsys
 ):
     monkeypatch.setattr(minari_writer, "dataset_card", interrupt)

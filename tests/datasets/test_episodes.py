@@ -65,7 +65,7 @@ def test_batch_size_does_not_change_the_expert(toy, monkeypatch):
 
 
 @pytest.mark.real
-def test_random_episodes_follow_their_seed_and_score_one_in_v(perov5):
+def test_random_episodes_follow_their_seed_and_have_the_mean_return_1_over_v(perov5):
     table = EpisodeTable(perov5)
     runs = [all_episodes(table, BEHAVIOR_POLICIES["random"], seed) for seed in (1, 1, 2)]
     actions = [np.concatenate([episode[4] for episode in run]) for run in runs]
@@ -91,8 +91,8 @@ def test_any_function_is_a_behavior_policy(toy):
     )
     assert len(episodes) == 3
     true_elements = table.true_elements[episodes.crystal]
-    right = episodes.observations["element"][:, -1] == true_elements
-    fraction = (right & (true_elements > 0)).sum(axis=1) / episodes.n_steps
+    correct = episodes.observations["element"][:, -1] == true_elements
+    fraction = (correct & (true_elements > 0)).sum(axis=1) / episodes.n_steps
     assert np.allclose(episodes.rewards.sum(axis=1), fraction)
     assert 0 < fraction.mean() < 1
 
@@ -109,8 +109,8 @@ def test_rewards_equal_those_of_the_reward_object(toy):
             assert np.array_equal(episodes.returns, final_reward)
             assert np.array_equal(episodes.rewards[np.arange(len(n)), n - 1], final_reward)
         else:
-            right = (final == table.true_elements[episodes.crystal]) & (final > 0)
-            assert np.allclose(episodes.returns, right.sum(1) / n)
+            correct = (final == table.true_elements[episodes.crystal]) & (final > 0)
+            assert np.allclose(episodes.returns, correct.sum(1) / n)
 
 
 @given(
@@ -120,9 +120,9 @@ def test_rewards_equal_those_of_the_reward_object(toy):
 )
 def test_start_sites_are_distinct_and_nested(n_sites, limit, seed):
     chosen = choose_start_sites(np.array(n_sites), limit, seed)
-    more = choose_start_sites(np.array(n_sites), limit + 1, seed)
+    larger = choose_start_sites(np.array(n_sites), limit + 1, seed)
     assert chosen.shape == (len(n_sites), limit)
-    for n, row, longer_row in zip(n_sites, chosen, more, strict=True):
+    for n, row, longer_row in zip(n_sites, chosen, larger, strict=True):
         sites = row[row >= 0].tolist()
         assert sites == sorted(set(sites))
         assert len(sites) == min(n, limit)

@@ -154,7 +154,8 @@ def test_torchrl_reads_the_dataset(toy, folder, tmp_path, monkeypatch):
     from torchrl.data.datasets.minari_data import MinariExperienceReplay
 
     # torchrl 0.14 fills its arrays and then calls `memmap_like`, which drops the content: it
-    # returns zeros for every Minari dataset, also from the official writer. `memmap` keeps it.
+    # returns zeros for every Minari dataset, including those of the official writer. `memmap` keeps
+    # the content.
     monkeypatch.setattr(TensorDict, "memmap_like", TensorDict.memmap)
     dataset = minari.load_dataset(build_dataset(toy, "test", progress=False))
     replay = MinariExperienceReplay(

@@ -120,7 +120,7 @@ def test_file_is_read_once_until_the_dataset_changes(toy, name, monkeypatch):
     assert len(load(name)) < len(first)
 
 
-def test_error_of_a_missing_dataset_says_how_to_get_it(folder):
+def test_error_of_a_missing_dataset_explains_how_to_get_it(folder):
     with pytest.raises(MissingDataError, match=r"build_dataset.*MINARI_DATASETS_PATH"):
         load("crystal-gym/toy/expert-train-v0")
 

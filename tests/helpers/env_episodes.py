@@ -1,4 +1,4 @@
-"""Episodes of environments, and comparison of what they return."""
+"""Episodes of environments, and comparison of their results."""
 
 import numpy as np
 

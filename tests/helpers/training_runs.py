@@ -1,4 +1,4 @@
-"""Short training runs of a small network, and what tests compare between runs."""
+"""Short training runs of a small network, and the results that tests compare between runs."""
 
 import csv
 import dataclasses
@@ -38,7 +38,7 @@ SMALL_CQL = dataclasses.replace(
 )
 
 
-class InterruptedTraining(Exception):  # noqa: N818 - a signal, no error
+class InterruptedTraining(Exception):  # noqa: N818 - a signal, not an error
     """Raised in place of an optimizer step."""
 
 
@@ -65,7 +65,7 @@ def run_shared(folder, data, **changes):
 
 
 def interrupt_step(patch, optimizer, number):
-    """Make the given optimizer step of all following ones raise ``InterruptedTraining``."""
+    """Make the optimizer step with this number, counted from 1, raise ``InterruptedTraining``."""
     original = optimizer.step
     steps = []
 

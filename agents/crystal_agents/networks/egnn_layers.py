@@ -89,7 +89,7 @@ class Neighbors(NamedTuple):
     fade: Tensor
 
     def gather(self, message: Tensor, n_sites: int) -> Tensor:
-        """Sum the messages of each source site, weighted by ``fade``.
+        """Sum the messages at the source of each edge, weighted by ``fade``.
 
         Args:
             message: One message for each directed pair, (..., 2p, H).

@@ -102,7 +102,7 @@ def element_colors() -> dict[str, tuple[float, float, float]]:
 
 
 def symbol_of(number: int) -> str:
-    """Return the symbol of an atomic number, or an empty text for 0."""
+    """Return the symbol of an atomic number, or an empty string for 0."""
     return SYMBOLS[number - 1] if number > 0 else ""
 
 
@@ -111,7 +111,7 @@ def _color(number: int) -> tuple[float, float, float]:
 
 
 def _fade(color: "str | tuple[float, float, float]", depth: float) -> np.ndarray:
-    """Blend a color with white, more so at larger distance from the viewer."""
+    """Blend a color with white, more strongly at larger distances from the viewer."""
     from matplotlib.colors import to_rgb
 
     opacity = np.clip(0.75 + 0.35 * depth, 0.45, 1.0)
@@ -176,7 +176,7 @@ def _draw_site(
         )
     )
     if number:
-        # A highlight towards the upper left gives the disc the look of a sphere.
+        # A highlight near the upper left makes the circle look like a sphere.
         for k in range(1, 7):
             shade = fill + (1 - fill) * 0.09 * k
             offset = np.array([-0.28, 0.28]) * radius * k / 6
@@ -220,7 +220,7 @@ def _draw_axes(figure: "Figure", camera: Camera, lattice: np.ndarray) -> None:
 def _draw_legend(figure: "Figure", atomic_numbers: np.ndarray, focus: int | None) -> None:
     from matplotlib.lines import Line2D
 
-    def disc(face: Any, edge: str, width: float, label: str) -> Line2D:
+    def marker(face: Any, edge: str, width: float, label: str) -> Line2D:
         return Line2D(
             [], [], linestyle="none", marker="o", markersize=12, label=label,
             markerfacecolor=face, markeredgecolor=edge, markeredgewidth=width,
@@ -228,14 +228,14 @@ def _draw_legend(figure: "Figure", atomic_numbers: np.ndarray, focus: int | None
 
     numbers, counts = np.unique(atomic_numbers, return_counts=True)
     handles = [
-        disc(_color(int(number)), "#404040", 0.9, f"{symbol_of(number)} × {count}")
+        marker(_color(int(number)), "#404040", 0.9, f"{symbol_of(number)} × {count}")
         for number, count in zip(numbers, counts, strict=True)
         if number
     ]
     if not atomic_numbers.all():
-        handles.append(disc("white", _EMPTY_COLOR, 1.3, f"empty × {(atomic_numbers == 0).sum()}"))
+        handles.append(marker("white", _EMPTY_COLOR, 1.3, f"empty × {(atomic_numbers == 0).sum()}"))
     if focus is not None:
-        handles.append(disc("white", FOCUS_COLOR, 2.6, f"in focus: site {focus}"))
+        handles.append(marker("white", FOCUS_COLOR, 2.6, f"in focus: site {focus}"))
     figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(0.755, 0.88), frameon=False, fontsize=9.5
     )

@@ -18,7 +18,7 @@ CORNERS = np.array(list(np.ndindex(2, 2, 2)))
 
 
 class Camera:
-    """Perspective projection of a cell: x to the right, y up, depth towards the viewer.
+    """Perspective projection of a cell: x to the right, y up, depth toward the viewer.
 
     Args:
         lattice: Lattice vectors as rows, in Å, (3, 3).

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Window:
-    """A window that shows one scene after another; without a display it only warns."""
+    """A window that shows one scene after another; without a display, it only issues a warning."""
 
     def __init__(self) -> None:
         self._figure: Figure | None = None

@@ -75,7 +75,7 @@ class ChgnetEnergy:
         import torch
 
         values = np.full(len(crystals), np.nan)
-        model = self.model  # outside the loop: a model that fails to load is no crystal's failure
+        model = self.model  # outside the loop: a failure to load is not a crystal's
         graphs: dict[int, CrystalGraph] = {}
         for index, (skeleton, numbers) in enumerate(crystals):
             with self._failures.catch(numbers):

@@ -64,7 +64,7 @@ class FormationEnergyReward(Reward):
             table: The crystals.
 
         Raises:
-            CrystalGymError: If it does not support all of them.
+            CrystalGymError: If the calculator does not support all of them.
         """
         self.references.check_supported(table.vocabulary.atomic_numbers.tolist())
 

@@ -1,4 +1,4 @@
-"""The interface of energy models, and what their implementations share."""
+"""The interface of energy models, and helpers shared by its implementations."""
 
 import contextlib
 import logging
@@ -18,7 +18,7 @@ FilledSkeleton = tuple[Skeleton, np.ndarray]
 
 
 class EnergyModel(Protocol):
-    """Computes the energies of filled skeletons.
+    """A model that computes the energies of filled skeletons.
 
     Attributes:
         name: Name of the model, for messages.
@@ -42,7 +42,7 @@ class EnergyModel(Protocol):
 
 
 class FailureLog:
-    """Catches and logs the errors of single crystals, so that the others are still computed.
+    """A log that catches errors of single crystals, so that the others are still computed.
 
     The first error is logged as a warning; every error is logged with its traceback at level
     ``DEBUG``. A ``CrystalGymError``, such as a missing package, is raised.
@@ -53,7 +53,7 @@ class FailureLog:
 
     @contextlib.contextmanager
     def catch(self, numbers: np.ndarray) -> Iterator[None]:
-        """Catch an error in the block.
+        """Catch and log an error raised in the block.
 
         Args:
             numbers: Atomic numbers of the crystal, for the message.

@@ -28,7 +28,7 @@ def reference_elements() -> dict[str, dict[str, Any]]:
 
 
 def reference_crystal(symbol: str) -> Skeleton:
-    """Return an element's crystal as CHGNet relaxes it, without edges.
+    """Return the crystal of an element, relaxed by CHGNet, without edges.
 
     Args:
         symbol: Symbol of the element.

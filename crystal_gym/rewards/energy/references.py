@@ -1,7 +1,8 @@
 """Reference energies of the pure elements, to which formation energies are relative.
 
-CHGNet's are part of the package: every element in its low-temperature structure, relaxed by CHGNet
-itself. Other calculators relax the volumes of the same crystals, or use energies given by the user.
+CHGNet's energies are part of the package: every element in its low-temperature structure, relaxed
+by CHGNet itself. Other calculators relax the volumes of the same crystals, or use energies given by
+the user.
 """
 
 import dataclasses
@@ -16,8 +17,8 @@ from crystal_gym.rewards.energy.interface import EnergyModel
 from crystal_gym.rewards.energy.reference_crystals import reference_crystal
 from crystal_gym.rewards.validation import require_finite
 
-# Range of lengths in which the minimum of another calculator is searched, relative to CHGNet's
-# lengths, and the tolerance: an error of 0.001 changes the energy by less than 1 meV/atom.
+# Range of lattice lengths, relative to CHGNet's, in which the minimum of another calculator is
+# searched, and the tolerance: an error of 0.001 changes the energy by less than 1 meV/atom.
 _SCALES = (0.9, 1.1)
 _TOLERANCE = 0.002
 
@@ -26,7 +27,7 @@ class ReferenceEnergies:
     """Energies of the pure elements by one model.
 
     Args:
-        model: Computes energies.
+        model: The energy model.
         given: Energies in eV/atom by symbol, which replace those of the model.
 
     Raises:
@@ -49,7 +50,7 @@ class ReferenceEnergies:
             )
 
     def check_supported(self, elements: Iterable[int]) -> None:
-        """Check that no element lacks a reference energy; do not compute any.
+        """Check that the model supports the elements, without computing energies.
 
         Args:
             elements: Atomic numbers; 0 is ignored.
@@ -69,7 +70,7 @@ class ReferenceEnergies:
     def mean_over_atoms(self, numbers: np.ndarray) -> np.ndarray:
         """Average the reference energies over the atoms of each crystal, eV/atom, float64 (k,).
 
-        Energies that are not known yet are computed.
+        Energies that are not yet available are computed.
 
         Args:
             numbers: Atomic numbers, (k, N), 0 on padding.
@@ -91,7 +92,7 @@ def compute_reference(model: EnergyModel, symbol: str) -> float:
     """Compute the lowest energy of an element's crystal under isotropic scaling, in eV/atom.
 
     Args:
-        model: Computes energies.
+        model: The energy model.
         symbol: Symbol of the element.
 
     Raises:

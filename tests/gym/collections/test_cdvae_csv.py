@@ -178,7 +178,7 @@ def test_errors_give_the_unreadable_file(tmp_path):
     (tmp_path / "odd.csv").write_text(table([0]))
     with pytest.raises(MissingDataError, match=r"Expected train\.csv, .* got none"):
         load_collection(tmp_path)
-    with pytest.raises(UnknownNameError, match="nor is it a file or folder"):
+    with pytest.raises(UnknownNameError, match="Unknown collection, file or folder"):
         load_collection(tmp_path / "absent.csv")
     with pytest.raises(MissingDataError, match=r"Expected a file .*absent\.csv"):
         load_cdvae_csv(tmp_path / "absent.csv")

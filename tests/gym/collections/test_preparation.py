@@ -269,7 +269,7 @@ def doubtful(row, **changes):
     return RawCrystal(f"c{row}", "train", cif(row, **changes), "cif", f"a.csv, row {row}")
 
 
-def test_structure_warns_of_what_the_parser_reports_and_of_the_place():
+def test_structure_issues_one_warning_with_the_place_and_the_problems_of_the_parser():
     with pytest.warns(ParserWarning, match=r"a\.csv, row 3 \(crystal 'c3'\): .*rounded") as caught:
         structure = doubtful(3).structure()
     assert len(caught) == 1

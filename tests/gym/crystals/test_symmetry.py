@@ -126,9 +126,7 @@ def spglib_error(*_args, **_keywords):
         (spglib_error, "spglib fails with too close distance between atoms"),
     ],
 )
-def test_site_permutations_raise_the_reason_why_there_is_no_space_group(
-    monkeypatch, failure, reason
-):
+def test_error_gives_the_reason_for_a_missing_space_group(monkeypatch, failure, reason):
     monkeypatch.setattr(spglib, "get_symmetry", failure)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -139,7 +139,7 @@ def test_rendering_without_a_render_mode_warns(toy, make):
 
 
 class WindowCanvas(FigureCanvasAgg):
-    """Replaces the canvas of a windowing toolkit."""
+    """A replacement for the canvas of a windowing toolkit."""
 
     required_interactive_framework = "headless"
     waits: tuple = ()
@@ -149,7 +149,7 @@ class WindowCanvas(FigureCanvasAgg):
 
 
 class WindowManager(FigureManagerBase):
-    """Records which figures were shown."""
+    """A manager that records the figures shown."""
 
     shown = None
 

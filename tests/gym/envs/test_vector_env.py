@@ -59,22 +59,22 @@ def test_vector_of_one_plays_the_episodes_of_the_single_environment(toy, travers
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_vector_behaves_like_a_gymnasium_vector_of_single_environments(toy, mode):
-    # Two equal crystals and a fixed order leave nothing random but the row of the crystal.
-    only = toy.take([5, 5])
-    settings = {"collection": only, "split": "all", "start_site": 2, "traversal": "index"}
+    # With two equal crystals and a fixed order, only the row of the crystal is random.
+    crystals = toy.take([5, 5])
+    settings = {"collection": crystals, "split": "all", "start_site": 2, "traversal": "index"}
     settings["reward"] = "validity"
-    ours = CrystalSkeletonVectorEnv(3, autoreset_mode=mode, **settings)
-    theirs = SyncVectorEnv(
+    native = CrystalSkeletonVectorEnv(3, autoreset_mode=mode, **settings)
+    sync = SyncVectorEnv(
         [lambda: CrystalSkeletonEnv(**settings) for _ in range(3)], autoreset_mode=mode
     )
-    observations, infos = ours.reset(seed=0)
-    other_observations, other_infos = theirs.reset(seed=0)
+    observations, infos = native.reset(seed=0)
+    other_observations, other_infos = sync.reset(seed=0)
     rng = np.random.default_rng(0)
     for _ in range(20):
         assert_equal_but_for_the_crystal(observations, infos, other_observations, other_infos)
         actions = rng.integers(4, size=3)
-        observations, *outcome, infos = ours.step(actions)
-        other_observations, *other_outcome, other_infos = theirs.step(actions)
+        observations, *outcome, infos = native.step(actions)
+        other_observations, *other_outcome, other_infos = sync.step(actions)
         assert_same(outcome, other_outcome)
 
 

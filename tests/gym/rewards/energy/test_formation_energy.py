@@ -128,7 +128,7 @@ def test_reward_can_be_pickled(toy):
 
 
 class FailingCalculator(Calculator):
-    """Converges for aluminum only; otherwise raises or returns NaN or an infinity."""
+    """A calculator that converges for Al only and otherwise raises or returns NaN or infinity."""
 
     implemented_properties = ["energy"]  # noqa: RUF012 - as ASE declares it
 
