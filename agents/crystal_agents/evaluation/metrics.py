@@ -65,6 +65,26 @@ def composition(numbers: np.ndarray) -> tuple[int, ...]:
     return tuple(sorted(number for number in numbers.tolist() if number > 0))
 
 
+def compositions(numbers: np.ndarray) -> set[tuple[int, ...]]:
+    """Return the distinct compositions of crystals.
+
+    Args:
+        numbers: Atomic numbers of the sites, (C, N), padded with 0.
+    """
+    return {composition(sites) for sites in numbers}
+
+
+def is_novel(numbers: np.ndarray, known: set[tuple[int, ...]]) -> np.ndarray:
+    """Return whether each crystal has a composition that is not known, bool (...).
+
+    Args:
+        numbers: Atomic numbers of the sites, (..., N), padded with 0.
+        known: The known compositions.
+    """
+    novel = [composition(sites) not in known for sites in numbers.reshape(-1, numbers.shape[-1])]
+    return np.reshape(novel, numbers.shape[:-1])
+
+
 def symmetry_equivalent_accuracy(
     elements: np.ndarray, true: np.ndarray, permutations: Sequence[np.ndarray]
 ) -> np.ndarray:

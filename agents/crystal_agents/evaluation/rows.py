@@ -9,7 +9,8 @@ from crystal_agents.evaluation.metrics import (
     METRICS,
     calibration_error,
     calibration_gaps,
-    composition,
+    compositions,
+    is_novel,
     mean_by_site,
     swap_accuracy,
     symmetry_equivalent_accuracy,
@@ -59,9 +60,7 @@ class RowEvaluator:
     ) -> None:
         self.table = table
         self.symmetries = symmetries
-        self.known_compositions = {
-            composition(numbers) for numbers in table.collection.atomic_numbers[train]
-        }
+        self.known_compositions = compositions(table.collection.atomic_numbers[train])
 
     def policy_row(
         self,
@@ -146,10 +145,6 @@ class RowEvaluator:
         n = int(self.table.n_sites[crystals[0]])
         correct = (result.elements == true)[..., :n]
         numbers = self.table.vocabulary.decode(result.elements)
-        novel = [
-            composition(sites) not in self.known_compositions
-            for sites in numbers.reshape(-1, true.shape[1])
-        ]
         return {
             "accuracy": correct.mean((0, 2)),
             "exact": correct.all(2).mean(0),
@@ -160,7 +155,7 @@ class RowEvaluator:
             ).mean(0),
             "swap": swap_accuracy(result.elements[..., :n], true[:, :n]).mean(0),
             **{f"validity_{rule}": is_valid(numbers, rule).mean(0) for rule in RULES},
-            "novel": np.reshape(novel, correct.shape[:2]).mean(0),
+            "novel": is_novel(numbers, self.known_compositions).mean(0),
             "per_site": self._padded(correct.mean(0)),
             "first_filling": result.elements[0],
         }

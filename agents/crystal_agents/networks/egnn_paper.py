@@ -150,8 +150,7 @@ class EGNNPaper(Encoder):
         self.periodic = periodic
         self.coordinates = coordinates
         self.focus_as_index = focus_as_index
-        self.n_codes = n_elements + 1
-        sizes = [self.n_codes, *[hidden] * (layers - 1), size_h]
+        sizes = [n_elements + 1, *[hidden] * (layers - 1), size_h]
         self.layers = nn.ModuleList([EGNNConv(a, hidden, b) for a, b in itertools.pairwise(sizes)])
         self.size = size_h + (3 if coordinates else 0)
 

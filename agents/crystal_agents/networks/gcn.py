@@ -40,8 +40,7 @@ class GCN(Encoder):
         self, n_elements: int, *, hidden: int = 256, size_h: int = 128, layers: int = 4
     ) -> None:
         super().__init__()
-        self.n_codes = n_elements + 1
-        sizes = [self.n_codes, *[hidden] * (layers - 1), size_h]
+        sizes = [n_elements + 1, *[hidden] * (layers - 1), size_h]
         # PyG's layers only store the weights; the convolution is computed below for K fillings.
         self.layers = nn.ModuleList([GCNConv(a, b) for a, b in itertools.pairwise(sizes)])
         self.size = size_h + 3

@@ -86,7 +86,6 @@ class SkeletonBatch:
             ordered by source and target.
         edge_target: Index of the target of each edge among all sites, int64 (m,).
         edge_image: Cell of the target relative to that of the source, (m, 3).
-        max_sites: N, the padded number of sites in the store.
     """
 
     n_sites: Tensor
@@ -99,7 +98,6 @@ class SkeletonBatch:
     edge_source: Tensor
     edge_target: Tensor
     edge_image: Tensor
-    max_sites: int
 
     def __len__(self) -> int:
         return len(self.n_sites)
@@ -204,5 +202,4 @@ class SkeletonStore:
             edge_source=edges[:, 0] + offset,
             edge_target=edges[:, 1] + offset,
             edge_image=edges[:, 2:].to(frac_coords.dtype),
-            max_sites=self.max_sites,
         )

@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from crystal_agents.evaluation.returns import nan_means
 from crystal_agents.online.warm_start import extract_policy
 from crystal_agents.policies.policy import SkeletonPolicy
-from crystal_agents.training.loop import write_history
+from crystal_agents.training.history import write_history
 from crystal_datasets.replay import EpisodeRecorder
 from crystal_gym.errors import CrystalGymError, DamagedFileError
 from crystal_gym.utils.files import atomic_write

@@ -1,5 +1,6 @@
 """The design space of a prototype: the possible combinations of elements on its sites."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,20 +54,20 @@ class DesignSpace:
         for block, rows, index in zip(blocks, combinations, indices, strict=True):
             fillings[:, block] = rows[index]
         elements = tuple(np.unique(column) for column in fillings.T)
-        choices = np.stack(
-            [np.searchsorted(e, column) for e, column in zip(elements, fillings.T, strict=True)], 1
-        )
-        return cls(fillings, elements, choices)
+        return cls(fillings, elements, _indices_in(elements, fillings))
 
     def __len__(self) -> int:
         return len(self.fillings)
 
     def choices_of(self, codes: np.ndarray) -> np.ndarray:
         """Convert codes of fillings, (C, n), to indices in ``elements``, int64 (C, n)."""
-        return np.stack(
-            [np.searchsorted(e, column) for e, column in zip(self.elements, codes.T, strict=True)],
-            1,
-        )
+        return _indices_in(self.elements, codes)
+
+
+def _indices_in(elements: Sequence[np.ndarray], codes: np.ndarray) -> np.ndarray:
+    """Return the index of each code, (C, n), in the sorted elements of its site."""
+    columns = zip(elements, codes.T, strict=True)
+    return np.stack([np.searchsorted(known, column) for known, column in columns], 1)
 
 
 def _blocks(codes: np.ndarray) -> list[list[int]]:

@@ -116,10 +116,9 @@ class CloningLearner(Learner):
             return cast(SkeletonPolicy, self.average.module)
         return self.policy
 
-    def parts(self) -> dict[str, Stateful]:
-        """Return the policy, its average and the optimizers."""
-        optimizers = {f"optimizer {i}": optimizer for i, optimizer in enumerate(self.optimizers)}
-        return {"policy": self.policy, "average": self.average, **optimizers}
+    def derived_parts(self) -> dict[str, Stateful]:
+        """Return the running average of the weights."""
+        return {"average": self.average}
 
     def fingerprint(self) -> str:
         """Return the hash of the settings, the vocabulary and the data."""

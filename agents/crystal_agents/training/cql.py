@@ -144,10 +144,9 @@ class CQLLearner(Learner):
         """Move the target network toward the current one."""
         self.target_update.step()
 
-    def parts(self) -> dict[str, Stateful]:
-        """Return the policy, the target network and the optimizers."""
-        optimizers = {f"optimizer {i}": optimizer for i, optimizer in enumerate(self.optimizers)}
-        return {"policy": self.policy, "target": TargetState(self.cql_loss), **optimizers}
+    def derived_parts(self) -> dict[str, Stateful]:
+        """Return the target network."""
+        return {"target": TargetState(self.cql_loss)}
 
     def fingerprint(self) -> str:
         """Return the hash of the settings, the vocabulary and the data."""

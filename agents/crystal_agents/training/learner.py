@@ -74,8 +74,13 @@ class Learner(ABC):
         return self.policy
 
     @abstractmethod
+    def derived_parts(self) -> dict[str, Stateful]:
+        """Return objects beside the policy that depend on the weights, for the checkpoint."""
+
     def parts(self) -> dict[str, Stateful]:
         """Return the objects that a checkpoint stores."""
+        optimizers = {f"optimizer {i}": optimizer for i, optimizer in enumerate(self.optimizers)}
+        return {"policy": self.policy, **self.derived_parts(), **optimizers}
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -57,7 +57,7 @@ class RewardedStore:
             recipe: The recipe, with the batch size: S groups of K transitions of one skeleton.
             generator: Generator of the shuffling.
         """
-        return list(self._store.groups(recipe.states, generator).split(recipe.skeletons))
+        return self._store.batches(recipe, generator)
 
     def batch(self, groups: Tensor) -> "TensorDict":
         """Return transitions in torchrl's format.

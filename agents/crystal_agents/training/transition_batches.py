@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
+from crystal_agents.training.recipes import Recipe
 
 if TYPE_CHECKING:
     from crystal_datasets.transitions import Transitions
@@ -87,6 +88,15 @@ class TransitionStore:
         within = (torch.arange(len(begin)) - first_slot) % count.repeat_interleave(slots)
         groups = by_skeleton[begin + within].view(-1, states)
         return groups[torch.randperm(len(groups), generator=generator)]
+
+    def batches(self, recipe: Recipe, generator: torch.Generator) -> list[Tensor]:
+        """Return the shuffled batches of one epoch, indices of transitions (S, K) for each.
+
+        Args:
+            recipe: The recipe, with the batch size: S groups of K transitions of one skeleton.
+            generator: Generator of the shuffling.
+        """
+        return list(self.groups(recipe.states, generator).split(recipe.skeletons))
 
     def batch(self, groups: Tensor) -> Batch:
         """Return the transitions of S groups.

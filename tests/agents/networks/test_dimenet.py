@@ -118,7 +118,6 @@ def test_embeddings_depend_on_angles():
             edge_source=source,
             edge_target=target,
             edge_image=torch.zeros(8, 3, dtype=torch.float64),
-            max_sites=5,
         )
         torch.manual_seed(0)
         encoder = make_encoder("dimenet", 5, {}).double()

@@ -32,7 +32,6 @@ def batch_of(lattice, frac_coords, edges, index=None):
         edge_source=edges[:, 0],
         edge_target=edges[:, 1],
         edge_image=edges[:, 2:].to(torch.float64),
-        max_sites=n,
     )
 
 

@@ -2,9 +2,8 @@
 
 import csv
 
-import numpy as np
 import pytest
-from online_models import N_ENVS, SHORT, envs_for, equal_weights, policy_for
+from online_models import N_ENVS, SHORT, PartlyLabeled, envs_for, equal_weights, policy_for
 
 from crystal_agents import extract_policy, load_policy, warm_start
 from crystal_agents.evaluation.returns import greedy_returns, nan_means
@@ -13,7 +12,7 @@ from crystal_agents.online.fine_tuning import fine_tune
 from crystal_agents.policies.policy import PolicyScorer
 from crystal_gym import CrystalSkeletonVectorEnv
 from crystal_gym.errors import CrystalGymError, DamagedFileError
-from crystal_gym.rewards import Reward, resolve_reward
+from crystal_gym.rewards import resolve_reward
 
 
 def test_a_short_run_does_not_collapse():
@@ -100,14 +99,6 @@ def test_a_run_warns_if_the_actor_was_never_updated_and_records_its_steps(toy, t
         policy = fine_tune(model, 10, tmp_path, {}, progress=False)
     (stage,) = policy.config.training["finetuning"]
     assert stage["steps"] == model.num_timesteps > 10
-
-
-class PartlyLabeled(Reward):
-    """Pays 1. The component ``label`` is 3 for even rows and missing for odd ones."""
-
-    def on_finish(self, table, crystal, elements):
-        label = np.where(crystal % 2 == 0, 3.0, np.nan)
-        return np.ones(len(crystal)), {"label": label, "failures": np.full(len(crystal), 7.0)}
 
 
 def test_curve_counts_missing_values_and_ends_with_the_training(toy, tmp_path):

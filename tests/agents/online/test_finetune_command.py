@@ -3,14 +3,13 @@
 import json
 import re
 
-import numpy as np
 import pytest
-from online_models import policy_for
+from online_models import PartlyLabeled, policy_for
 
 from crystal_agents import load_policy
 from crystal_agents.cli import main as cli
 from crystal_datasets import load_transitions
-from crystal_gym.rewards import REWARDS, Reward
+from crystal_gym.rewards import REWARDS
 
 
 def test_finetune_writes_a_policy_a_curve_and_a_dataset(
@@ -38,13 +37,6 @@ def test_finetune_writes_a_policy_a_curve_and_a_dataset(
     assert "but it exists" in capsys.readouterr().err
     assert cli.main(["finetune", "./cloned"]) == 2
     assert "Name it with --collection" in capsys.readouterr().err
-
-
-class PartlyLabeled(Reward):
-    """Reward of 1. The component ``label`` is missing for odd rows."""
-
-    def on_finish(self, table, crystal, elements):
-        return np.ones(len(crystal)), {"label": np.where(crystal % 2 == 0, 3.0, np.nan)}
 
 
 def test_finetune_reports_the_number_of_crystals_without_a_metric(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crystal_agents.evaluation.metrics import composition
+from crystal_agents.evaluation.metrics import compositions, is_novel
 from crystal_agents.evaluation.returns import evenly_spaced, greedy_returns, nan_means
 from crystal_agents.experiments.benchmark.config import BenchmarkConfig
 from crystal_agents.policies.policy import SkeletonPolicy, load_policy
@@ -83,7 +83,7 @@ class BenchmarkTask:
     def known_compositions(self) -> set[tuple[int, ...]]:
         """Compositions of the training crystals."""
         train = self.collection.atomic_numbers[self.collection.in_split("train")]
-        return {composition(row) for row in train}
+        return compositions(train)
 
     def environment(self, mask: str) -> CrystalSkeletonVectorEnv:
         """Return an environment of the training skeletons for Stable-Baselines3.
@@ -122,10 +122,9 @@ class BenchmarkTask:
         episodes = greedy_returns(score, self.table, rows, self.reward, mask=resolve_mask(mask))
         elements = episodes.elements
         numbers = self.table.vocabulary.decode(elements)
-        novel = [composition(row) not in self.known_compositions for row in numbers]
         return {
             **nan_means(episodes.metrics).as_row(),
             "validity_strict": float(is_valid(numbers, "strict").mean()),
             "unique": len(np.unique(elements, axis=0)) / len(elements),
-            "novel": float(np.mean(novel)),
+            "novel": float(is_novel(numbers, self.known_compositions).mean()),
         }

@@ -17,7 +17,7 @@ from crystal_agents.experiments.reproduction.site_order import shuffled_sites
 from crystal_agents.training.behavioral_cloning import train
 from crystal_agents.training.config import TrainingConfig
 from crystal_agents.training.data import load_split
-from crystal_agents.training.loop import HISTORY_FILE
+from crystal_agents.training.history import HISTORY_FILE
 from crystal_agents.training.recipes import Recipe
 from crystal_datasets import build_dataset, dataset_id
 from crystal_gym.collections import canonical_origin, load_collection
