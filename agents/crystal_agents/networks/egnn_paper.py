@@ -8,17 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crystal_agents.networks.encoder import Encoder
-from crystal_agents.networks.graph_batch import SkeletonBatch, cartesian, sum_at
+from crystal_agents.networks.graph_batch import SkeletonBatch
+from crystal_agents.networks.message_edges import MessageEdges
 from crystal_agents.networks.readouts import GraphReadout
-
-
-def padded_size(n: int) -> int:
-    """Round a number up to seven significant bits.
-
-    Numbers below 128 do not change; others increase by at most 1.6 %.
-    """
-    step = 1 << max(0, n.bit_length() - 7)
-    return -(-n // step) * step
 
 
 def _linear(layers: nn.Sequential, index: int) -> nn.Linear:
@@ -43,7 +35,7 @@ class EGNNConv(nn.Module):
         size_out: Channels of h in the output.
 
     Shapes:
-        - **input:** h (K, s, size_in), x (K, s, 3) in Å, edge indices (2, m)
+        - **input:** h (K, s, size_in), x (K, s, 3) in Å, m edges
         - **output:** h (K, s, size_out), x (K, s, 3)
     """
 
@@ -61,7 +53,7 @@ class EGNNConv(nn.Module):
         # The gain in the authors' code: large initial displacements would move the sites far apart.
         nn.init.xavier_uniform_(self.phi_x_last.weight, gain=0.001)
 
-    def forward(self, h: Tensor, x: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, h: Tensor, x: Tensor, edges: MessageEdges) -> tuple[Tensor, Tensor]:
         inner, x = self.pass_messages(F.linear(h, *self.site_terms()), x, edges)
         return self.phi_h[2](inner), x
 
@@ -81,34 +73,32 @@ class EGNNConv(nn.Module):
         return weight, torch.cat([edge.bias, torch.zeros_like(edge.bias), update.bias])
 
     def pass_messages(
-        self, terms: Tensor, x: Tensor, edges: Tensor, shift: Tensor | None = None
+        self, terms: Tensor, x: Tensor, edges: MessageEdges, shift: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         r"""Compute the hidden layer of :math:`\phi_h` and the new positions from the site terms.
 
         Args:
             terms: Products of ``site_terms`` and h, (K, s, 3 hidden).
             x: Positions in Å, (K, s, 3).
-            edges: Indices of sources and targets, (2, m).
+            edges: The m edges of the messages.
             shift: Vectors from the cell of the source to the cell of the target in Å, (m, 3)
                 (default: all edges are inside one cell).
 
         Returns:
             The hidden layer, (K, s, hidden), and x, (K, s, 3).
         """
-        source, target = edges
-        n_sites = x.shape[-2]
         target_term, source_term, update_term = terms.chunk(3, -1)
-        vectors = x.index_select(1, target) - x.index_select(1, source)
+        vectors = edges.at_target(x) - edges.at_source(x)
         if shift is not None:
             vectors = vectors + shift
-        sites = target_term.index_select(1, target) + source_term.index_select(1, source)
+        sites = edges.at_target(target_term) + edges.at_source(source_term)
         # No matrix product, because mixed precision would round the distances to 16 bits.
         square = vectors.square().sum(-1, keepdim=True)
         square_weight = _linear(self.phi_e, 0).weight[:, -1]
         message = self.phi_e[1:](torch.addcmul(sites, square, square_weight))
-        move = sum_at(vectors * self.phi_x_last(self.phi_x(message)), target, n_sites, 1)
-        x = x + move / torch.bincount(target, minlength=n_sites).clamp_min(1)[:, None]
-        gathered = sum_at(message, target, n_sites, 1)
+        move = edges.sum_at_target(vectors * self.phi_x_last(self.phi_x(message)))
+        x = x + move / edges.in_degree.clamp_min(1)[:, None]
+        gathered = edges.sum_at_target(message)
         update = F.linear(gathered, _linear(self.phi_h, 0).weight[:, self.size_in :])
         return F.silu(update_term + update), x
 
@@ -161,7 +151,10 @@ class EGNNPaper(Encoder):
         # One additional site, at which the padding edges start and end.
         elements = F.pad(elements, (0, 1))
         x = F.pad(batch.positions, (0, 0, 0, 1)).expand(len(elements), -1, -1)
-        edges, shift = self._edges(batch)
+        if self.periodic:
+            edges, shift = batch.periodic_messages()
+        else:
+            edges, shift = batch.in_cell_messages(), None
         first, *others = cast(list[EGNNConv], list(self.layers))
         weight, bias = first.site_terms()
         # The product with one-hot rows selects columns of the weight.
@@ -175,20 +168,3 @@ class EGNNPaper(Encoder):
             last = _linear(layer.phi_h, 2)
         h = last(inner)[:, :-1]
         return torch.cat([h, x[:, :-1]], -1) if self.coordinates else h
-
-    def _edges(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor | None]:
-        """Return the edges of the messages, (2, m), and their shifts in Å, (m, 3).
-
-        Edges from the additional site to itself pad the number of edges to one of a few sizes.
-        Without padding, each training step would allocate tensors of slightly different sizes,
-        which fragments the heap: in long training on a CPU, it grows to four times its size.
-        """
-        edges, shift = batch.in_cell_edges, None
-        if self.periodic:
-            cells = batch.lattice[batch.owner[batch.edge_source]]
-            edges = torch.stack([batch.edge_source, batch.edge_target])
-            shift = cartesian(batch.edge_image, cells)
-        n_edges = edges.shape[1]
-        added = padded_size(n_edges) - n_edges
-        edges = F.pad(edges, (0, added), value=len(batch.owner))
-        return edges, None if shift is None else F.pad(shift, (0, 0, 0, added))

@@ -6,11 +6,20 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import GCNConv
 
 from crystal_agents.networks.encoder import Encoder
 from crystal_agents.networks.graph_batch import SkeletonBatch
 from crystal_agents.networks.readouts import GraphReadout
+
+
+class _Convolution(nn.Module):
+    """The weights of one convolution, with the names and initial values of PyG's ``GCNConv``."""
+
+    def __init__(self, size_in: int, size_out: int) -> None:
+        super().__init__()
+        self.lin = nn.Linear(size_in, size_out, bias=False)
+        self.bias = nn.Parameter(torch.zeros(size_out))
+        nn.init.xavier_uniform_(self.lin.weight)
 
 
 class GCN(Encoder):
@@ -41,26 +50,25 @@ class GCN(Encoder):
     ) -> None:
         super().__init__()
         sizes = [n_elements + 1, *[hidden] * (layers - 1), size_h]
-        # PyG's layers only store the weights; the convolution is computed below for K fillings.
-        self.layers = nn.ModuleList([GCNConv(a, b) for a, b in itertools.pairwise(sizes)])
+        self.layers = nn.ModuleList([_Convolution(a, b) for a, b in itertools.pairwise(sizes)])
         self.size = size_h + 3
 
     def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
-        positions = batch.positions.expand(len(elements), -1, -1)
-        n_sites = positions.shape[1]
-        source, target = batch.in_cell_edges
+        # One additional site, at which the padding edges start and end.
+        elements = F.pad(elements, (0, 1))
+        edges = batch.in_cell_messages()
         # The normalization is the same in all layers: a product of factors of the two sites.
-        scale = (1 + torch.bincount(target, minlength=n_sites)).to(positions.dtype).rsqrt()[:, None]
-        first, *others = cast(list[GCNConv], list(self.layers))
+        scale = (1 + edges.in_degree).rsqrt()[:, None]
+        first, *others = cast(list[_Convolution], list(self.layers))
 
-        def convolve(h: Tensor, layer: GCNConv) -> Tensor:
+        def convolve(h: Tensor, layer: _Convolution) -> Tensor:
             h = h * scale
             # Each site is its own neighbor, so the sum over the others is added to it.
-            h = h.index_add(1, target, h.index_select(1, source))
-            return h * scale + cast(Tensor, layer.bias)
+            h = h + edges.sum_at_target(edges.at_source(h))
+            return h * scale + layer.bias
 
         # The product with one-hot rows selects columns of the weight.
         h = convolve(F.embedding(elements, first.lin.weight.T), first)
         for layer in others:
             h = convolve(layer.lin(F.relu(h)), layer)
-        return torch.cat([h, positions], -1)
+        return torch.cat([h[:, :-1], batch.positions.expand(len(elements), -1, -1)], -1)

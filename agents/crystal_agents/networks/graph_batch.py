@@ -10,20 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from crystal_agents.networks.message_edges import MessageEdges, sum_at
 
 
-def sum_at(values: Tensor, index: Tensor, length: int, dim: int) -> Tensor:
-    """Sum the values that have the same index along a dimension.
+def padded_size(n: int) -> int:
+    """Round a number up to seven significant bits.
 
-    Args:
-        values: Any shape.
-        index: Index in the result of each entry along ``dim``, int64.
-        length: Size of the result along ``dim``.
-        dim: The dimension.
+    Numbers below 128 do not change; others increase by at most 1.6 %.
     """
-    shape = list(values.shape)
-    shape[dim] = length
-    return values.new_zeros(shape).index_add(dim, index, values)
+    step = 1 << max(0, n.bit_length() - 7)
+    return -(-n // step) * step
 
 
 def cartesian(frac: Tensor, lattice: Tensor) -> Tensor:
@@ -117,6 +115,26 @@ class SkeletonBatch:
         """Sources and targets of the edges inside the cell, the graph of the paper, (2, l)."""
         inside = (self.edge_image == 0).all(-1)
         return torch.stack([self.edge_source[inside], self.edge_target[inside]])
+
+    def in_cell_messages(self) -> MessageEdges:
+        """Return the edges inside the cell between the sites and one additional site.
+
+        Edges from the additional site to itself pad the number of edges to one of a few sizes.
+        Without padding, each training step would allocate tensors of slightly different sizes,
+        which fragments the heap: in long training on a CPU, it grows to four times its size.
+        """
+        return self._messages(self.in_cell_edges)
+
+    def periodic_messages(self) -> tuple[MessageEdges, Tensor]:
+        """Return all edges as ``in_cell_messages`` does, and their shifts in Å, (m, 3)."""
+        shift = cartesian(self.edge_image, self.lattice[self.owner[self.edge_source]])
+        edges = self._messages(torch.stack([self.edge_source, self.edge_target]))
+        return edges, F.pad(shift, (0, 0, 0, len(edges.source) - len(shift)))
+
+    def _messages(self, edges: Tensor) -> MessageEdges:
+        n_sites, n_edges = len(self.owner), edges.shape[1]
+        source, target = F.pad(edges, (0, padded_size(n_edges) - n_edges), value=n_sites)
+        return MessageEdges(source, target, n_sites + 1)
 
     @property
     def positions(self) -> Tensor:

@@ -79,15 +79,7 @@ class TransitionStore:
         Returns:
             Indices of transitions, int64 (G, K).
         """
-        shuffled = torch.randperm(len(self), generator=generator)
-        by_skeleton = shuffled[self.skeleton[shuffled].argsort(stable=True)]
-        count = torch.bincount(self.skeleton, minlength=len(self.skeletons))
-        slots = (count + states - 1) // states * states
-        begin = (count.cumsum(0) - count).repeat_interleave(slots)
-        first_slot = (slots.cumsum(0) - slots).repeat_interleave(slots)
-        within = (torch.arange(len(begin)) - first_slot) % count.repeat_interleave(slots)
-        groups = by_skeleton[begin + within].view(-1, states)
-        return groups[torch.randperm(len(groups), generator=generator)]
+        return shuffled_groups(self.skeleton, len(self.skeletons), states, generator)
 
     def batches(self, recipe: Recipe, generator: torch.Generator) -> list[Tensor]:
         """Return the shuffled batches of one epoch, indices of transitions (S, K) for each.
@@ -115,6 +107,34 @@ class TransitionStore:
             action=self.action[index],
             finished=skeletons.flat(self.finished[rows]),
         )
+
+
+def shuffled_groups(
+    skeleton: Tensor, n_skeletons: int, states: int, generator: torch.Generator
+) -> Tensor:
+    """Return all transitions in shuffled groups of K transitions of one skeleton.
+
+    If the number of a skeleton's transitions is not a multiple of K, some of them are repeated in
+    its last group.
+
+    Args:
+        skeleton: Skeleton of each transition, int64 (T,), on the CPU.
+        n_skeletons: Number of skeletons.
+        states: K, number of transitions in a group; 1 shuffles single transitions.
+        generator: Generator of the shuffling.
+
+    Returns:
+        Indices of transitions, int64 (G, K).
+    """
+    shuffled = torch.randperm(len(skeleton), generator=generator)
+    by_skeleton = shuffled[skeleton[shuffled].argsort(stable=True)]
+    count = torch.bincount(skeleton, minlength=n_skeletons)
+    slots = (count + states - 1) // states * states
+    begin = (count.cumsum(0) - count).repeat_interleave(slots)
+    first_slot = (slots.cumsum(0) - slots).repeat_interleave(slots)
+    within = (torch.arange(len(begin)) - first_slot) % count.repeat_interleave(slots)
+    groups = by_skeleton[begin + within].view(-1, states)
+    return groups[torch.randperm(len(groups), generator=generator)]
 
 
 def sample_random_traversals(batch: Batch, draws: Tensor) -> Tensor:

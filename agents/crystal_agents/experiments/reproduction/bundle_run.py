@@ -1,0 +1,216 @@
+"""Run columns of Table 1 from a bundle, on a machine with PyTorch and without this package.
+
+In the folder that ``crystal_agents.experiments.reproduction.bundle`` wrote::
+
+    python -m crystal_agents.experiments.reproduction.bundle_run --time-limit 3600
+
+Only torch, numpy, safetensors and the standard library are imported. A column that does not finish
+within the time limit stops after an epoch and resumes when the command is repeated.
+"""
+
+import argparse
+import json
+import platform
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from crystal_agents.networks.egnn_paper import EGNNPaper
+from crystal_agents.networks.gcn import GCN
+from crystal_agents.training.fixed_shape import FixedShapeStore
+from crystal_agents.training.fixed_shape_loop import FixedShapeConfig, FixedShapeTraining
+from crystal_agents.training.recipes import get_recipe
+
+_NETWORKS = {"egnn-paper": EGNNPaper, "gcn": GCN}
+_CHECKPOINT_SECONDS = 60.0
+_LINES = 20
+
+
+class _Model(nn.Module):
+    """The network of a policy, with the same names of weights."""
+
+    def __init__(self, network: str, n_elements: int, max_sites: int) -> None:
+        super().__init__()
+        self.encoder = _NETWORKS[network](n_elements)
+        self.readout = self.encoder.make_readout(n_elements, max_sites)
+
+    def forward(self, batch: Any, elements: Tensor, focus: Tensor) -> Tensor:
+        return self.readout(batch, self.encoder(batch, elements), focus)
+
+
+class Bundle:
+    """Prepared transitions and initial weights in a folder.
+
+    Args:
+        folder: The folder.
+        device: Device of the tensors.
+    """
+
+    def __init__(self, folder: Path, device: torch.device) -> None:
+        self.folder, self.device = folder, device
+        self.record = json.loads((folder / "bundle.json").read_text("utf-8"))
+        self._splits = {
+            split: load_file(folder / f"{split}.safetensors") for split in ("train", "val")
+        }
+
+    def store(self, split: str, batch_size: int, drawn: str | None = None) -> FixedShapeStore:
+        """Return the transitions of a split, or those in a mask of the split."""
+        arrays = dict(self._splits[split])
+        if drawn is not None:
+            kept = arrays[drawn]
+            for name in ("skeleton", "elements", "focus", "action"):
+                arrays[name] = arrays[name][kept]
+        return FixedShapeStore(arrays, batch_size, self.device)
+
+    def model(self, network: str, seed: int) -> nn.Module:
+        """Return a network with the initial weights of a seed."""
+        model = _Model(network, len(self.record["symbols"]), self.record["max_sites"])
+        model.load_state_dict(load_file(self.folder / f"{network}-seed-{seed}.safetensors"))
+        return model.to(self.device)
+
+
+def make_training(
+    bundle: Bundle, column: str, seed: int, options: argparse.Namespace
+) -> FixedShapeTraining:
+    """Return the run of a column with its initial weights."""
+    settings = bundle.record["columns"][column]
+    recipe = get_recipe(settings["network"])
+    epochs = options.epochs or recipe.epochs
+    config = FixedShapeConfig(
+        recipe=type(recipe)(**{**vars(recipe), "epochs": epochs}),
+        seed=seed,
+        validate_every=max(1, epochs // 50),
+        precision=options.precision,
+        compiled=not options.eager,
+    )
+    drawn = f"trajectories-{settings['trajectories']}-seed-{seed}"
+    data = bundle.store("train", recipe.skeletons, drawn)
+    validation = bundle.store("val", recipe.skeletons)
+    return FixedShapeTraining(bundle.model(settings["network"], seed), data, validation, config)
+
+
+def run_column(bundle: Bundle, column: str, seed: int, options: argparse.Namespace) -> bool:
+    """Run a column, or resume it; return whether it is finished."""
+    name = f"{column}-seed-{seed}"
+    path = options.out / name
+    done, state = path.with_name(f"{name}.json"), path.with_name(f"{name}.optimizer.safetensors")
+    if done.is_file():
+        return True
+    begin = time.monotonic()
+    training = make_training(bundle, column, seed, options)
+    if state.is_file():
+        training.load(path)
+    print(f"{name}: ready after {time.monotonic() - begin:.0f} s, epoch {training.epoch}")
+    saved = time.monotonic()
+
+    def after_epoch(run: FixedShapeTraining) -> None:
+        nonlocal saved
+        last = run.config.recipe.epochs
+        if run.epoch % max(1, last // _LINES) == 0:
+            row = ", ".join(f"{key} {value:.4f}" for key, value in run.history[-1].items())
+            print(f"{name}: {row}, {run.seconds:.0f} s", flush=True)
+        if time.monotonic() - saved > _CHECKPOINT_SECONDS:
+            run.save(path)
+            saved = time.monotonic()
+
+    training.run(options.deadline, after_epoch)
+    training.save(path)
+    if training.finished:
+        record = {
+            "column": column,
+            "seed": seed,
+            "precision": options.precision,
+            "compiled": not options.eager,
+            "epochs": training.epoch,
+            "transitions": len(training.data),
+            "seconds": round(training.seconds, 1),
+            "hardware": _hardware(bundle.device),
+            "versions": {"torch": torch.__version__, "python": platform.python_version()},
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "collection_sha256": bundle.record["collection_sha256"],
+            "history": training.history,
+        }
+        done.with_suffix(".part").write_text(json.dumps(record, indent=1) + "\n")
+        done.with_suffix(".part").replace(done)
+        state.unlink()
+    return training.finished
+
+
+def measure(bundle: Bundle, options: argparse.Namespace) -> None:
+    """Print the time of an epoch of each column in each precision."""
+    for column in options.columns:
+        for precision in options.measured:
+            for eager in (False,) if precision != "32-true" else (True,):
+                settings = argparse.Namespace(
+                    **{**vars(options), "precision": precision, "eager": eager, "epochs": 1000}
+                )
+                begin = time.monotonic()
+                try:
+                    training = make_training(bundle, column, options.seeds[0], settings)
+                except Exception as error:
+                    import traceback; traceback.print_exc(limit=-6)
+                    print(column, precision, eager, str(error)[:1500], flush=True)
+                    continue
+                ready = time.monotonic() - begin
+                epochs = []
+
+                def after_epoch(run: FixedShapeTraining, epochs: list[float] = epochs) -> None:
+                    epochs.append(run.seconds)
+
+                training.run(time.monotonic() + options.measure_seconds, after_epoch)
+                rate = (epochs[-1] - epochs[0]) / max(1, len(epochs) - 1)
+                print(
+                    f"{column}, {precision}, {'eager' if eager else 'compiled'}: ready after "
+                    f"{ready:.0f} s, {rate * 1e3:.1f} ms per epoch, "
+                    f"loss {training.history[0]['loss']:.7f} of the first and "
+                    f"{training.history[-1]['loss']:.4f} of the last of {len(epochs)} epochs, "
+                    f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB",
+                    flush=True,
+                )
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the columns that are not finished, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--bundle", type=Path, default=Path(), help="folder of the bundle")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of the runs")
+    parser.add_argument("--columns", nargs="+", help="columns (default: all)")
+    parser.add_argument("--seeds", type=int, nargs="+", help="seeds (default: all)")
+    parser.add_argument("--epochs", type=int, help="epochs (default: the paper's 1000)")
+    parser.add_argument(
+        "--precision", choices=("32-true", "tf32", "bf16-mixed"), default="32-true"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--eager", action="store_true", help="do not compile the loss")
+    parser.add_argument("--time-limit", type=float, default=float("inf"), help="seconds")
+    parser.add_argument("--measure-seconds", type=float, help="only measure, seconds per setting")
+    parser.add_argument("--measured", nargs="+", default=["32-true", "tf32", "bf16-mixed"])
+    options = parser.parse_args(arguments)
+    options.deadline = time.monotonic() + options.time_limit
+    bundle = Bundle(options.bundle, torch.device(options.device))
+    options.columns = options.columns or list(bundle.record["columns"])
+    options.seeds = options.seeds or bundle.record["seeds"]
+    if options.measure_seconds:
+        measure(bundle, options)
+        return
+    for seed in options.seeds:
+        for column in options.columns:
+            if not run_column(bundle, column, seed, options):
+                print("The time limit is reached. Repeat the command to resume.")
+                return
+
+
+if __name__ == "__main__":
+    main()
