@@ -55,6 +55,10 @@ class DownloadError(MissingDataError):
     """Raised when a required file is missing and cannot be downloaded."""
 
 
+class CollectionMismatchError(CrystalGymError):
+    """Raised when something was built from other crystals than the given collection has."""
+
+
 class DamagedFileError(CrystalGymError):
     """Raised when a file is unreadable or its content does not match its checksum or format."""
 
