@@ -11,8 +11,8 @@ import numpy as np
 from gymnasium import spaces
 
 from crystal_gym.collections.collection import CrystalCollection
+from crystal_gym.crystals.breadth_first import BreadthFirstOrders
 from crystal_gym.crystals.elements import Vocabulary
-from crystal_gym.crystals.neighbors import breadth_first_from_all
 from crystal_gym.crystals.skeleton import Skeleton
 from crystal_gym.errors import BadCrystalError, CrystalGymError
 
@@ -38,7 +38,6 @@ class EpisodeTable:
         frac_coords: Fractional coordinates, float32 (C, N, 3), padded with 0.
         lattice: Lengths in Å and angles in degrees, float32 (C, 6).
         edges: ``(source, target, i, j, k)``, int32 (C, E, 5), padded with -1.
-        traversals: Breadth-first orders by start site, int64 (C, N, N), padded with -1.
 
     Raises:
         BadCrystalError: If a cell has more than ``max_sites`` sites.
@@ -67,7 +66,6 @@ class EpisodeTable:
             frac_coords=_padded(collection.frac_coords, (0, extra, 0), 0),
             parameters=collection.parameters,
             edges=collection.edges,
-            traversals=_padded(collection.traversals, (0, extra, extra), -1),
         )
 
     @classmethod
@@ -90,7 +88,6 @@ class EpisodeTable:
             frac_coords=skeleton.frac_coords[None],
             parameters=skeleton.parameters[None],
             edges=skeleton.edges[None],
-            traversals=breadth_first_from_all(skeleton.edges, skeleton.n_sites)[None],
         )
         return table
 
@@ -104,7 +101,6 @@ class EpisodeTable:
         frac_coords: np.ndarray,
         parameters: np.ndarray,
         edges: np.ndarray,
-        traversals: np.ndarray,
     ) -> None:
         """Set all attributes from arrays that are padded to N sites and E edges."""
         self._collection = collection
@@ -118,7 +114,7 @@ class EpisodeTable:
         self.frac_coords = frac_coords.astype(np.float32)
         self.lattice = parameters.astype(np.float32)
         self.edges = edges.astype(np.int32)
-        self.traversals = traversals.astype(np.int64)
+        self._orders = BreadthFirstOrders(self.edges, self.n_sites, self.max_sites)
 
     @property
     def collection(self) -> CrystalCollection:
@@ -158,6 +154,21 @@ class EpisodeTable:
         """E, the number of edges that an observation has room for."""
         return self.edges.shape[1]
 
+    def breadth_first(self, crystal: np.ndarray | int, start_site: np.ndarray | int) -> np.ndarray:
+        """Return breadth-first orders of the sites of crystals.
+
+        Args:
+            crystal: Rows of the table, an int or (B,).
+            start_site: The first site of each order, an int or (B,).
+
+        Returns:
+            Sites, int64 (N,) or (B, N), padded with -1.
+
+        Raises:
+            CrystalGymError: If a start site is not a site of its crystal.
+        """
+        return self._orders(crystal, start_site)
+
 
 def _padded(values: np.ndarray, extra: tuple[int, ...], fill_value: float) -> np.ndarray:
     return np.pad(values, [(0, width) for width in extra], constant_values=fill_value)
@@ -194,7 +205,7 @@ def start(table: EpisodeTable, crystal: np.ndarray, order: np.ndarray) -> Episod
         table: The crystals.
         crystal: Rows of the table, an int or (B,).
         order: Sites in the order of filling, (N,) or (B, N), padded with -1. Breadth-first orders
-            are ``table.traversals[crystal, start_site]``.
+            are ``table.breadth_first(crystal, start_site)``.
     """
     if isinstance(crystal, np.ndarray):
         return EpisodeState(

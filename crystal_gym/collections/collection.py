@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
+from crystal_gym.crystals.breadth_first import SMALL_CELL, padded_orders
 from crystal_gym.crystals.elements import SYMBOLS, Vocabulary
 from crystal_gym.crystals.skeleton import Skeleton
 from crystal_gym.errors import UnknownCrystalError, UnknownNameError
@@ -29,7 +30,6 @@ class CollectionArrays(TypedDict):
     parameters: np.ndarray
     frac_coords: np.ndarray
     edges: np.ndarray
-    traversals: np.ndarray
 
 
 ARRAYS: tuple[str, ...] = tuple(CollectionArrays.__annotations__)
@@ -51,8 +51,6 @@ class CrystalCollection:
         parameters: Lattice lengths in Å and angles in degrees, float64 (C, 6).
         frac_coords: Fractional coordinates, float64 (C, N, 3), padded with 0.
         edges: ``(source, target, i, j, k)``, int16 (C, E, 5), padded with -1.
-        traversals: Breadth-first orders, int16 (C, N, N), padded with -1; ``traversals[c, s]``
-            starts at site s.
         labels: Properties of the crystals by name, float64 (C,), NaN if unknown.
         description: A sentence on the crystals and their origin.
     """
@@ -65,7 +63,6 @@ class CrystalCollection:
     parameters: np.ndarray
     frac_coords: np.ndarray
     edges: np.ndarray
-    traversals: np.ndarray
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     description: str = ""
 
@@ -159,9 +156,18 @@ class CrystalCollection:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the crystals, their order and their splits."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         for key in ARRAYS:
             digest.update(np.ascontiguousarray(getattr(self, key)).tobytes())
+        # Earlier results have fingerprints that include the breadth-first orders. Larger cells have
+        # too many orders, which add no information.
+        if self.max_sites <= SMALL_CELL:
+            for orders in padded_orders(self.edges, self.n_sites):
+                digest.update(orders.tobytes())
         return digest.hexdigest()
 
     def labels_fingerprint(self, names: Sequence[str]) -> str | None:

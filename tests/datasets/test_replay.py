@@ -58,7 +58,7 @@ def test_replay_drops_and_counts_episodes_with_a_non_finite_reward(toy, folder):
     rewards = np.zeros((3, table.max_sites))
     rewards[1, 0] = np.nan
     actions = np.zeros((3, table.max_sites), int)
-    recorder.add(rows, table.traversals[rows, 0], actions, rewards)
+    recorder.add(rows, table.breadth_first(rows, 0), actions, rewards)
     name = write_replay(recorder, toy, "train", "somebody", progress=False)
     dataset = minari.load_dataset(name)
     assert dataset.total_episodes == 2
@@ -110,7 +110,7 @@ def test_recorder_rejects_invalid_episodes(toy):
     table = EpisodeTable(toy)
     recorder = EpisodeRecorder(table)
     n = table.max_sites
-    zeros, order = np.zeros((1, n)), table.traversals[[5], 0]
+    zeros, order = np.zeros((1, n)), table.breadth_first(np.array([5]), 0)
     recorder.add(np.empty(0, np.int64), *[np.empty((0, n))] * 3)
     assert len(recorder) == 0
     with pytest.raises(CrystalGymError, match="of shape"):
@@ -129,7 +129,7 @@ def test_replay_rejects_other_crystals_splits_and_empty_recorders(toy, folder):
     with pytest.raises(CrystalGymError, match="Expected recorded episodes, got none"):
         write_replay(recorder, toy, "train", "nobody", progress=False)
     zeros = np.zeros((1, table.max_sites))
-    recorder.add(np.array([5]), table.traversals[[5], 0], zeros, zeros)
+    recorder.add(np.array([5]), table.breadth_first(np.array([5]), 0), zeros, zeros)
     split = str(toy.splits[5])
     other = next(name for name in ("train", "val", "test") if name != split)
     with pytest.raises(CrystalGymError, match="got 1 crystals of other splits"):

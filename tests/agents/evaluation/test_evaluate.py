@@ -181,7 +181,7 @@ def test_ensemble_averages_the_probabilities_of_its_members(toy):
     )
     assert list(report.rows) == ["runs", "ensemble"]
     batch = next(batch_by_size(table, np.array([5]), 2))
-    state = start(table, np.array([5, 5]), table.traversals[5, batch.start_sites.ravel()])
+    state = start(table, np.array([5, 5]), table.breadth_first(5, batch.start_sites.ravel()))
     mean = np.mean([softmax(PolicyScorer(p, table)(state), 1) for p in policies], 0)
     scores = EnsembleScorer(policies, table)(state)
     np.testing.assert_allclose(np.exp(scores), mean, rtol=1e-5)

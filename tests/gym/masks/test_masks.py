@@ -88,7 +88,7 @@ def fill_randomly(
     table: EpisodeTable, crystals: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Fill crystals with random allowed elements, and return the atomic numbers."""
-    state = start(table, crystals, table.traversals[crystals, 0])
+    state = start(table, crystals, table.breadth_first(crystals, 0))
     for _ in range(table.max_sites):
         allowed = charge_neutral(table, state)
         assert allowed.any(1).all()
@@ -111,7 +111,7 @@ def test_true_elements_are_allowed_in_valid_crystals(
     table = EpisodeTable(perov5)
     rows = np.flatnonzero(is_valid(perov5.atomic_numbers, "strict"))
     assert len(rows) > 0.95 * len(perov5)
-    state = start(table, rows, table.traversals[rows, 0])
+    state = start(table, rows, table.breadth_first(rows, 0))
     for _ in range(5):
         true = table.true_elements[rows, state.focus] - 1
         assert charge_neutral(table, state)[np.arange(len(rows)), true].all()
