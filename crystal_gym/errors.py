@@ -83,6 +83,10 @@ class CrystalGymWarning(UserWarning):
     """Issued when the package continues despite a problem; base class of its warnings."""
 
 
+class CollectionMismatchWarning(CrystalGymWarning):
+    """Issued when something built from other crystals is replaced or used on purpose."""
+
+
 class ParserWarning(CrystalGymWarning):
     """Issued when a parser reports a problem with a crystal that it reads nevertheless."""
 

@@ -63,6 +63,8 @@ def dataset_card(metadata: Mapping[str, Any], collection: CrystalCollection) -> 
 | episodes dropped for a non-finite reward | {settings["dropped_episodes"]:,} |
 | steps | {metadata["total_steps"]:,} |
 | crystals | {settings["crystals"]:,} (split `{settings["split"]}` of `{settings["collection"]}`) |
+| origin of the crystals | {_origin(settings)} |
+| fingerprint of the crystals | `{settings["collection_sha256"]}` |
 | sites of a crystal | {sites} |
 | elements of the action space | {len(vocabulary)}: {" ".join(vocabulary)} |
 {_returns(metadata)}
@@ -103,8 +105,18 @@ transitions = load_transitions("{metadata["dataset_id"]}", trajectories=1)
 
 ## Origin and license
 
-{_ORIGINS.get(settings["collection"].removesuffix("-by-composition"), _OTHER_ORIGIN)}
+{_license(settings)}
 """
+
+
+def _origin(settings: Mapping[str, Any]) -> str:
+    return f"`{settings['origin']}`" if settings["origin"] else "a collection created in Python"
+
+
+def _license(settings: Mapping[str, Any]) -> str:
+    """Return origin and license; a file that has the name of a collection is another origin."""
+    name = settings["origin"] or settings["collection"].removesuffix("-by-composition")
+    return _ORIGINS.get(name, _OTHER_ORIGIN)
 
 
 def _coverage(settings: Mapping[str, Any]) -> str:

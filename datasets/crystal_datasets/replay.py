@@ -13,6 +13,7 @@ from crystal_datasets.minari_writer import (
     DatasetSpec,
     dataset_id,
     environment_spec,
+    origin_of,
     resolve_named_reward,
     write_dataset,
 )
@@ -268,6 +269,7 @@ def write_replay(
         algorithm=f"replay of an online learner: {algorithm}",
         reward=reward_name,
         labels=resolved_reward.labels,
+        origin=origin_of(collection),
         environment=environment_spec(collection, split, split_by, table, reward),
         settings={
             "split_by": split_by,

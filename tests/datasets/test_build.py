@@ -71,7 +71,7 @@ def test_rewards_are_part_of_the_id(toy, folder):
     assert {name.rpartition("/")[2] for name in names} == {
         "random-train-v0",
         "random-train-validity-v0",
-        "random-train-all-zero-v0",
+        "random-train-all-zero-ab9504d0-v0",
         "random-train-sum-v0",
     }
     with pytest.raises(CrystalGymError, match=r"'match', which is .*Choose another name"):

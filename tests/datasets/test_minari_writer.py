@@ -191,6 +191,7 @@ def test_metadata_give_author_method_and_reference_scores(goldschmidt):
         "split": "val",
         "split_by": "origin",
         "vocabulary": settings["vocabulary"],
+        "collection_sha256": settings["collection_sha256"],
     }
     assert "computed" in metadata["description"]
 
@@ -214,7 +215,7 @@ def test_collection_from_a_file_is_found_from_any_folder(toy, folder, cache, mon
         rows.writerows([i, toy.structure(str(i)).to(fmt="cif"), "val"] for i in toy.ids[:5])
     monkeypatch.chdir(path.parent)
     dataset = minari.load_dataset(build_dataset("my crystals.csv", "val", progress=False))
-    assert dataset.id == "crystal-gym/my-crystals/expert-val-v0"
+    assert dataset.id == "crystal-gym/my-crystals-7310f83d/expert-val-v0"
     monkeypatch.chdir("/")
     env = dataset.recover_environment()
     assert env.observation_space == dataset.observation_space
@@ -242,7 +243,7 @@ def test_splits_by_composition_have_their_own_dataset_that_replays(folder, episo
 
 def test_file_names_become_valid_ids():
     assert dataset_id("my crystals.csv", "all", "random") == (
-        "crystal-gym/my-crystals-csv/random-all-v0"
+        "crystal-gym/my-crystals-csv-bb195ed8/random-all-v0"
     )
     minari.dataset.minari_dataset.parse_dataset_id(dataset_id("Å/b", "train"))
 
