@@ -218,7 +218,7 @@ def _read_report(path: Path, collection: str, row: str) -> dict[str, Any]:
     """Read a report, and check that it has the row of a policy of the collection."""
     try:
         report = json.loads(path.read_text("utf-8"))
-        evaluated, rows = report["collection"], report["rows"]
+        evaluated, rows, _ = report["collection"], report["rows"], report["validity_rules"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedFileError(
             f"Expected a report of `crystal-gym evaluate --json` in {path}, got {error!r}."
@@ -265,7 +265,8 @@ def _split_section(name: str, report: Mapping[str, Any], row: str, seed: int) ->
         cells = [_percent(value["mean"]), interval, *other_values, METRICS.get(metric, "")]
         lines.append(f"| {metric} | {' | '.join(cells)} |")
     by_site = ", ".join(_percent(accuracy) for accuracy in policy_row["per_site"])
-    return [*lines, "", f"Accuracy by site: {by_site}."]
+    validity = "; ".join(report["validity_rules"].values())
+    return [*lines, "", f"Validity rules: {validity}.", "", f"Accuracy by site: {by_site}."]
 
 
 def _percent(fraction: float | None) -> str:

@@ -43,11 +43,12 @@ RULES: dict[str, ValidityRule] = {
 }
 
 
-def rule_description(rule: str) -> str:
+def rule_description(rule: str, smact_version: str | None = None) -> str:
     """Describe a rule in one line, with SMACT's version, for tables, cards and results files.
 
     Args:
         rule: A name in ``RULES``.
+        smact_version: Version of SMACT that was used (default: the installed one).
 
     Returns:
         For example ``"smact14 (SMACT 4.0.2, oxidation states smact14; ...)"``.
@@ -56,9 +57,10 @@ def rule_description(rule: str) -> str:
         UnknownNameError: If there is no such rule.
     """
     definition = _get_rule(rule)
+    smact_version = smact_version or version("smact")
     exceptions = "valid" if definition.metals else "invalid"
     return (
-        f"{rule} (SMACT {version('smact')}, oxidation states {definition.oxidation_states}; "
+        f"{rule} (SMACT {smact_version}, oxidation states {definition.oxidation_states}; "
         f"single elements and compositions of metals alone are {exceptions})"
     )
 

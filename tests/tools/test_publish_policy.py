@@ -39,6 +39,7 @@ REPORT = {
     "split": "test",
     "n_crystals": 210,
     "n_start_sites": 5,
+    "validity_rules": {"smact14": "smact14 (SMACT 4)", "strict": "strict (SMACT 4)"},
     "rows": {
         "egnn": {
             "runs": 1,
@@ -98,6 +99,7 @@ def test_a_published_policy_has_rounded_weights_and_a_model_card(args):
         "| metric | this policy | 95 % | uniform | definition |",
         "| accuracy | 45.67 | 44.67 to 46.67 | 1.79 | accuracy: sites with the true element",
         "| unique | 50.00 |  |  | distinct fillings",
+        "Validity rules: smact14 (SMACT 4); strict (SMACT 4).",
         "Accuracy by site: 11.00, 22.00, 33.00, 44.00, .",
         "computed (not measured)",
     ):

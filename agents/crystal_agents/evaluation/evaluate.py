@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from crystal_agents.rollouts.rollout import Scorer, batch_by_size
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.crystals.skeleton import lattice_matrix
 from crystal_gym.crystals.symmetry import site_permutations
+from crystal_gym.crystals.validity import RULES, rule_description
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError, SymmetryError, SymmetryWarning
 from crystal_gym.masks import Mask, resolve_mask
@@ -38,6 +39,8 @@ class Report:
         rows: Rows by name: the policies, the baselines and the ground truth.
         n_symmetry_failures: Number of crystals without a space group. Only the identity counts as
             a symmetry of their skeletons.
+        validity_rules: Definition of each rule of the metrics ``validity_…``, with the version of
+            SMACT.
     """
 
     collection: str
@@ -46,6 +49,9 @@ class Report:
     n_start_sites: int
     rows: dict[str, EvaluationRow]
     n_symmetry_failures: int = 0
+    validity_rules: dict[str, str] = field(
+        default_factory=lambda: {rule: rule_description(rule) for rule in RULES}
+    )
 
 
 def evaluate(

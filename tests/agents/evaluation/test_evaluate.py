@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -94,6 +95,14 @@ def test_report_has_rows_for_the_baselines_and_the_ground_truth(toy):
     uniform = report.rows["uniform"]
     assert not {"teacher_forced", "top5", "ece"} & set(uniform.metrics)
     assert uniform.top5_per_site is uniform.ece_per_site is None
+
+
+def test_report_defines_its_validity_rules_with_the_version_of_smact(toy):
+    report = evaluate({}, toy, "test", progress=False)
+    rules = {name.removeprefix("validity_") for name in METRICS if name.startswith("validity_")}
+    assert set(report.validity_rules) == rules
+    for rule, description in report.validity_rules.items():
+        assert description.startswith(f"{rule} (SMACT {version('smact')}, ")
 
 
 def test_masked_policies_have_rows_of_their_own(toy):

@@ -74,6 +74,7 @@ def test_descriptions_name_the_rule_the_version_and_the_oxidation_states():
         description = rule_description(rule)
         assert description.startswith(f"{rule} (SMACT {version('smact')}, ")
         assert f"oxidation states {definition.oxidation_states};" in description
+    assert "(SMACT 3.9.9, " in rule_description("strict", "3.9.9")
     assert "metals alone are invalid" in rule_description("strict")
     assert "metals alone are valid" in rule_description("smact14")
 
