@@ -53,8 +53,13 @@ class DatasetIdentity:
 
     def describe(self) -> str:
         """Return the origins and short fingerprints of the collections, for messages."""
-        found = [describe_crystals(origin, sha256) for sha256, origin in self.collections.items()]
-        return " and ".join(found) or describe_crystals(None, None)
+        return describe_collections(self.collections)
+
+
+def describe_collections(collections: Mapping[str, str | None]) -> str:
+    """Return the origins and short fingerprints of collections, for messages."""
+    found = [describe_crystals(origin, sha256) for sha256, origin in collections.items()]
+    return " and ".join(found) or describe_crystals(None, None)
 
 
 def data_folder(dataset_id: str) -> Path:
@@ -119,12 +124,17 @@ def identify_existing(dataset_id: str) -> DatasetIdentity | None:
 
 
 def require_collection(
-    identity: DatasetIdentity, origin: str | None, collection: CrystalCollection, remedy: str
+    dataset_id: str,
+    collections: Mapping[str, str | None],
+    origin: str | None,
+    collection: CrystalCollection,
+    remedy: str,
 ) -> None:
     """Verify that a dataset was built from a collection.
 
     Args:
-        identity: The dataset.
+        dataset_id: The Minari id of the dataset.
+        collections: Fingerprint and origin of the collections from which it was built.
         origin: Name or path of the collection, for the message.
         collection: The collection.
         remedy: What to do, as sentences.
@@ -134,11 +144,11 @@ def require_collection(
             origins.
     """
     sha256 = collection.fingerprint()
-    if identity.fingerprints != (sha256,):
+    if tuple(collections) != (sha256,):
         raise CollectionMismatchError(
-            f"Expected the dataset {identity.dataset_id} to be built from "
+            f"Expected the dataset {dataset_id} to be built from "
             f"{describe_crystals(origin or repr(collection.name), sha256)}, got one built from "
-            f"{identity.describe()}. {remedy}"
+            f"{describe_collections(collections)}. {remedy}"
         )
 
 

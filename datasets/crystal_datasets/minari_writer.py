@@ -284,7 +284,9 @@ def _check_existing(spec: DatasetSpec, overwrite: bool) -> None:
         return
     collection = spec.table.collection
     if not overwrite:
-        require_collection(existing, spec.origin, collection, RENAME_OR_OVERWRITE)
+        require_collection(
+            spec.dataset_id, existing.collections, spec.origin, collection, RENAME_OR_OVERWRITE
+        )
         return
     name = spec.origin or collection.name
     if existing.fingerprints != (collection.fingerprint(),) and existing.origins != (name,):

@@ -20,14 +20,16 @@ from crystal_datasets.minari_writer import (
 from crystal_gym.collections import load_collection
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.episode import EpisodeTable
-from crystal_gym.errors import CrystalGymError, DamagedFileError
+from crystal_gym.errors import CollectionMismatchError, CrystalGymError, DamagedFileError
 from crystal_gym.utils.files import atomic_write
+from crystal_gym.utils.identity import describe_crystals, require_same_crystals
 
 if TYPE_CHECKING:
     from crystal_datasets.minari_writer import NamedReward
 
 # Names of the arrays in a file of episodes, in the order of `EpisodeRecorder.arrays`.
 _ARRAYS = ("crystal", "order", "actions", "rewards")
+_FINGERPRINT = "collection_sha256"
 # Episodes whose observations are rebuilt together when a dataset is written.
 _BATCH = 640
 
@@ -134,7 +136,9 @@ class EpisodeRecorder:
         Raises:
             StorageError: If the file cannot be written.
         """
-        arrays = dict(zip(_ARRAYS, self.arrays(), strict=True)) if len(self) else {}
+        arrays: dict[str, Any] = {_FINGERPRINT: self.table.collection.fingerprint()}
+        if len(self):
+            arrays |= zip(_ARRAYS, self.arrays(), strict=True)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)
 
@@ -142,12 +146,23 @@ class EpisodeRecorder:
         """Add the episodes of a file that ``save`` wrote.
 
         Raises:
+            CollectionMismatchError: If the episodes are those of other crystals.
             DamagedFileError: If the file is damaged or its episodes do not fit the table.
         """
+        collection = self.table.collection
         try:
             with np.load(path, allow_pickle=False) as file:
-                if file.files:
+                recorded = str(file[_FINGERPRINT])
+                require_same_crystals(
+                    f"the recorded episodes in {path}",
+                    ("the recorded run", recorded),
+                    (repr(collection.name), collection.fingerprint()),
+                    "Restore the original crystals, or delete the run's folder to start again.",
+                )
+                if len(file.files) > 1:
                     self.add(*(file[name] for name in _ARRAYS))
+        except CollectionMismatchError:
+            raise
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, CrystalGymError) as error:
             raise DamagedFileError(
                 f"Expected recorded episodes of the run's crystals in {path}, got "
@@ -248,10 +263,12 @@ def write_replay(
     crystals = load_collection(collection, split_by=split_by, progress=progress)
     table = recorder.table
     if crystals.fingerprint() != table.collection.fingerprint():
-        raise CrystalGymError(
-            f"Expected the collection of the recorded episodes, got {crystals.name!r} split by "
-            f"{split_by}, which has other crystals or splits. Pass the collection and split_by of "
-            "the run's environment."
+        recorded, given = table.collection, origin_of(collection) or repr(crystals.name)
+        raise CollectionMismatchError(
+            "Expected the collection of the recorded episodes, "
+            f"{describe_crystals(repr(recorded.name), recorded.fingerprint())}, got "
+            f"{describe_crystals(given, crystals.fingerprint())} split by {split_by}, which has "
+            "other crystals or splits. Pass the collection and split_by of the run's environment."
         )
     arrays = recorder.arrays()
     outside = np.setdiff1d(arrays[0], crystals.in_split(split))

@@ -89,7 +89,7 @@ class Evaluate(Command):
     baseline."""
 
     json: bool = False
-    """Print all metrics as JSON."""
+    """Print all metrics as JSON, with the fingerprint of the crystals."""
 
     def run(self) -> None:
         """Evaluate and print the table."""
@@ -104,10 +104,16 @@ class Evaluate(Command):
         loaded = {Path(name): load_policy(name) for name in self.policies}
         first = next(iter(loaded.values()))
         chosen = PolicyCollection.of(first, self.policies[0], self.collection, self.split_by)
-        if self.split != "all":
+        any_splits = self.split == "all"
+        if not any_splits:
             for folder, policy in loaded.items():
                 chosen.require_same_splits(policy, str(folder))
         collection = chosen.load()
+        notes = [
+            note
+            for folder, policy in loaded.items()
+            if (note := chosen.compare(policy, str(folder), collection, any_splits=any_splits))
+        ]
         runs = runs_by_name(loaded)
         report = evaluate(
             runs,
@@ -120,10 +126,23 @@ class Evaluate(Command):
             seed=self.seed,
         )
         if self.json:
-            json.dump(_without_nan(dataclasses.asdict(report)), sys.stdout, indent=2)
+            crystals = {
+                "origin": chosen.canonical,
+                "split_by": chosen.split_by,
+                "collection_sha256": collection.fingerprint(),
+                "notes": notes,
+            }
+            json.dump(_without_nan(dataclasses.asdict(report) | crystals), sys.stdout, indent=2)
             print()
-        else:
-            console().print(report_table(report))
+            return
+        out = console()
+        out.print(report_table(report))
+        for note in notes:
+            out.print(f"Note: {note}")
+        if notes:
+            out.print(
+                f"Note: `novel` and the baselines refer to the train split of {collection.name}."
+            )
 
     def _rules(
         self,

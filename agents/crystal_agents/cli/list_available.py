@@ -50,6 +50,9 @@ def _datasets() -> "Table | str":
     import minari
     from rich.table import Table
 
+    from crystal_datasets.dataset_folder import dataset_path
+
+    dataset_path()  # makes the setting of the folder absolute for Minari
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         datasets = minari.list_local_datasets(prefix=_NAMESPACE)
@@ -80,7 +83,7 @@ def _policies(runs: Path) -> "Table":
     trained = {str(file.parent): file for file in sorted(runs.rglob("policy.json"))}
     for name, file in (files | trained).items():
         try:
-            config = json.loads(file.read_text())
+            config = json.loads(file.read_text("utf-8"))
             table.add_row(name, config["network"], str(len(config["symbols"])))
         except (OSError, ValueError, KeyError, TypeError):
             table.add_row(name, "damaged", "")

@@ -9,6 +9,7 @@ import numpy as np
 from crystal_agents.evaluation.statistics import MeanWithCI, aggregate, interquartile_mean
 from crystal_agents.experiments.benchmark.methods import METHODS
 from crystal_agents.experiments.benchmark.results import BenchmarkRecord
+from crystal_agents.experiments.provenance import validity_note
 from crystal_agents.experiments.tables import Table, number, percent
 from crystal_gym.utils.files import atomic_write
 
@@ -110,6 +111,7 @@ def _reward_table(reward: str, records: Sequence[BenchmarkRecord]) -> Table:
         [
             _METRICS_NOTE,
             *_missing_notes(records, ("return", "regret", *fractions)),
+            validity_note("strict", [record.versions for record in records]),
             _CURVE_NOTE,
             f"Hardware: {hardware}.",
         ],
