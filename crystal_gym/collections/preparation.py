@@ -17,7 +17,7 @@ from crystal_gym.crystals.skeleton import split_structure
 from crystal_gym.errors import BadCrystalError, CrystalGymError, DamagedFileError, ParserWarning
 from crystal_gym.utils import settings
 from crystal_gym.utils.files import atomic_write
-from crystal_gym.utils.identity import safe_name
+from crystal_gym.utils.identity import readable, safe_name
 from crystal_gym.utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def prepare(
     flat = {key: np.concatenate([done[i][key] for i in range(len(chunks))]) for key in done[0]}
     _warn_of_problems(flat["problems"], flat["problem_places"], len(raw))
     return {
-        "ids": np.array([crystal.id for crystal in raw]),
+        "ids": np.array([readable(crystal.id) for crystal in raw]),
         "splits": np.array([crystal.split for crystal in raw]),
         "n_sites": flat["n_sites"],
         "atomic_numbers": _pad(flat["atomic_numbers"], flat["n_sites"], 0),

@@ -59,6 +59,15 @@ def require_same_crystals(
         )
 
 
+def readable(text: str) -> str:
+    """Return a text from a file name with its bytes decoded as UTF-8.
+
+    Python represents the bytes of a file name that the locale cannot decode as surrogates, which
+    no file format stores.
+    """
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
 def safe_name(name: str, default: str) -> str:
     """Return a name of ASCII letters, digits, hyphens and underscores, for dataset ids and files.
 
@@ -69,9 +78,9 @@ def safe_name(name: str, default: str) -> str:
         name: The original name.
         default: Replacement if no character is left.
     """
-    name = unicodedata.normalize("NFC", name)
+    name = unicodedata.normalize("NFC", readable(name))
     safe = re.sub(r"[^-a-zA-Z0-9_]+", "-", name).strip("-")[:_LONGEST_NAME]
     if safe == name and safe.lower() not in _RESERVED:
         return name
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    digest = hashlib.sha256(name.encode()).hexdigest()
     return f"{safe or default}-{digest[:_SUFFIX]}"

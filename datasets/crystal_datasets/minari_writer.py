@@ -35,7 +35,7 @@ from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.episode import EpisodeTable, observation_space
 from crystal_gym.errors import CollectionMismatchWarning, CrystalGymError
 from crystal_gym.rewards import REWARDS, Reward, resolve_reward
-from crystal_gym.utils.identity import describe_crystals, safe_name
+from crystal_gym.utils.identity import describe_crystals, readable, safe_name
 from crystal_gym.utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -273,7 +273,8 @@ def write_dataset(
                 "dataset_size": storage.get_size(),
             }
         )
-        (folder / "README.md").write_text(dataset_card(storage.metadata, crystals), "utf-8")
+        card = readable(dataset_card(storage.metadata, crystals))
+        (folder / "README.md").write_text(card, "utf-8")
         create_namespaces(spec.dataset_id, crystals.description)
 
 
