@@ -12,6 +12,11 @@ SMALL_CELL = 128
 # Number of small cells whose orders are computed together.
 BLOCK = 128
 
+_OUT_OF_RANGE = (
+    "Expected start sites of the crystals, got a negative number or one that is not below the "
+    "number of sites."
+)
+
 
 def breadth_first(edges: np.ndarray, n_sites: int, start_site: int) -> np.ndarray:
     """Compute the breadth-first order of the sites; each frontier is in ascending order.
@@ -131,30 +136,29 @@ class BreadthFirstOrders:
         """
         if self._any_missing:
             self._compute_blocks(crystal)
-        if self._table_suffices:
-            row = self._first_row.take(crystal) + start_site
-            orders = self._table.take(row, axis=0, mode="clip").astype(np.int64)
-        else:
+        if not self._table_suffices:
             pairs = np.broadcast_arrays(crystal, start_site)
-            orders = self._mixed_orders(*map(np.ravel, pairs)).reshape(*pairs[0].shape, -1)
+            return self._mixed_orders(*map(np.ravel, pairs)).reshape(*pairs[0].shape, -1)
+        row = self._first_row.take(crystal) + start_site
+        orders = self._table.take(row, axis=0, mode="clip").astype(np.int64)
         # The row of a start site out of range belongs to another crystal and another start site.
-        if (orders[..., 0] != start_site).any() or np.less(start_site, 0).any():
-            raise CrystalGymError(
-                "Expected start sites of the crystals, got a negative number or one that is not "
-                "below the number of sites."
-            )
+        is_wrong = orders[..., 0] != start_site
+        if is_wrong if orders.ndim == 1 else is_wrong.any():
+            raise CrystalGymError(_OUT_OF_RANGE)
         return orders
 
     def _mixed_orders(self, crystals: np.ndarray, start_sites: np.ndarray) -> np.ndarray:
         """Return the orders of small and large cells, int64 (B, N)."""
+        n_sites = self._n_sites[crystals]
+        if ((start_sites < 0) | (start_sites >= n_sites)).any():
+            raise CrystalGymError(_OUT_OF_RANGE)
         orders = np.full((len(crystals), self._max_sites), -1, np.int64)
         small = self._is_small[crystals]
         rows = self._first_row[crystals[small]] + start_sites[small]
-        orders[small, : self._table.shape[1]] = self._table.take(rows, axis=0, mode="clip")
+        orders[small, : self._table.shape[1]] = self._table[rows]
         for index in np.flatnonzero(~small):
-            edges, n = self._edges[crystals[index]], self._n_sites[crystals[index]]
-            if start_sites[index] in range(n):
-                orders[index, :n] = breadth_first(edges[edges[:, 0] >= 0], n, start_sites[index])
+            edges, n = self._edges[crystals[index]], n_sites[index]
+            orders[index, :n] = breadth_first(edges[edges[:, 0] >= 0], n, start_sites[index])
         return orders
 
     def _compute_blocks(self, crystal: np.ndarray | int) -> None:
