@@ -205,6 +205,7 @@ def report_table(report: "Report") -> "Group":
     from rich.console import Group
     from rich.table import Table
 
+    shown = [name for name in _HEADINGS if any(name in row.metrics for row in report.rows.values())]
     caption = (
         "± half the 95 % bootstrap interval, over runs or over the crystals of one run; "
         "--json prints all intervals"
@@ -213,12 +214,17 @@ def report_table(report: "Report") -> "Group":
         caption += (
             f"; {report.n_symmetry_failures:,} skeletons without a space group count as asymmetric"
         )
+    rules = [
+        description
+        for rule, description in report.validity_rules.items()
+        if f"validity_{rule}" in shown
+    ]
+    caption = "\n".join([caption, "Validity rules:", *rules])
     table = Table(
         f"{report.collection}, {report.split}",
         title=f"{report.n_crystals:,} crystals, {report.n_start_sites} start sites at most, in %",
         caption=caption,
     )
-    shown = [name for name in _HEADINGS if any(name in row.metrics for row in report.rows.values())]
     for name in shown:
         table.add_column(_HEADINGS[name], justify="right", no_wrap=True)
     for label, row in report.rows.items():

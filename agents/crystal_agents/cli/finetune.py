@@ -227,7 +227,7 @@ class Finetune(Command):
         )
         heading = "cloned" if self.from_scratch else "before"
         title = f"Greedy actions, means over {len(rows):,} crystals"
-        table = Table(split, heading, "after", title=title)
+        table = Table(split, heading, "after", title=title, caption=reward.definition)
         for name, value in before.means.items():
             table.add_row(name, f"{value:.4f}", f"{after.means[name]:.4f}")
         for name in {**before.n_missing, **after.n_missing}:

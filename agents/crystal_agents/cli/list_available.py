@@ -52,7 +52,10 @@ def _datasets() -> "Table | str":
 
     from crystal_datasets.dataset_folder import dataset_path
 
-    dataset_path()  # makes the setting of the folder absolute for Minari
+    # Minari takes a namespace with a member `data` for a dataset, and then cannot list any.
+    blocking = dataset_path(_NAMESPACE) / "data"
+    if blocking.exists():
+        return f"Minari cannot list datasets because of {blocking}. Move this folder away."
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         datasets = minari.list_local_datasets(prefix=_NAMESPACE)

@@ -169,3 +169,11 @@ def test_prepare_prints_the_fingerprint(run, write_csv):
     code, out, _ = run("prepare", path)
     assert code == 0
     assert f"Fingerprint: {load_collection(path).fingerprint()[:12]}" in out
+
+
+def test_folder_that_blocks_the_listing_of_datasets_is_named(run, minari_folder):
+    blocking = minari_folder / "crystal-gym" / "data"
+    blocking.mkdir(parents=True)
+    code, out, _ = run("list")
+    assert code == 0
+    assert f"because of {blocking}. Move this folder away" in one_line(out)
