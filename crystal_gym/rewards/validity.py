@@ -19,14 +19,14 @@ class ValidityReward(Reward):
 
     Attributes:
         rule: Name of the rule.
-        definition: The rule, SMACT's version and the set of oxidation states, in one line.
+        definition: The rule, the version of SMACT and the set of oxidation states, in one line.
 
     Raises:
         UnknownNameError: If the rule does not exist.
     """
 
     def __init__(self, rule: str = "smact14") -> None:
-        self.definition = rule_description(rule)
+        self.definition = f"validity: rule {rule_description(rule)}"
         self.rule = rule
 
     def on_finish(

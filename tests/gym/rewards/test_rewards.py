@@ -53,7 +53,7 @@ def test_fraction_matched_is_exactly_one_for_the_true_elements(n):
 def test_validity_reward_agrees_with_is_valid(toy):
     table = EpisodeTable(toy)
     for rule in ("smact14", "strict"):
-        assert ValidityReward(rule).definition == rule_description(rule)
+        assert ValidityReward(rule).definition == f"validity: rule {rule_description(rule)}"
         last, components = finish(ValidityReward(rule), table, np.arange(12), table.true_elements)
         assert np.array_equal(last, is_valid(toy.atomic_numbers, rule))
         assert np.array_equal(components["validity"], last)
