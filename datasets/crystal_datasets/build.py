@@ -102,6 +102,7 @@ def build_dataset(
         labels=resolved_reward.labels,
         origin=origin_of(collection),
         environment=environment_spec(collection, split, split_by, table, reward),
+        reward_definition=resolved_reward.definition,
         settings={
             "split_by": split_by,
             "crystals": len(rows),

@@ -77,7 +77,7 @@ Observations are those of `CrystalSkeleton-v0`: `element` (-1 no site, 0 empty, 
 {len(vocabulary)} the elements above in their order), `frac_coords`, `lattice` (lengths in Å,
 angles in degrees), `edges` (source, target and periodic image) and `focus`, the site to fill.
 Action `a` assigns the element with code `a + 1` to the site in focus.
-{_reward(settings["reward"])}
+{_reward(settings["reward"], settings["reward_definition"])}
 
 Episode metadata: `crystal` (its id in the collection), `row` (its row in the collection), `split`
 and `start_site` (the site filled first). The HDF5 file stores the arrays that all episodes of a
@@ -156,13 +156,14 @@ def _policy(component: Mapping[str, Any]) -> str:
     return f" (`{component['policy']}` at temperature {component['temperature']:g})"
 
 
-def _reward(name: str) -> str:
+def _reward(name: str, definition: str | None) -> str:
     if name == "match":
         return (
             "The reward is `match`: 1/n for each of the n sites that gets its true element, so the "
             "return is the\nfraction of sites with the true element."
         )
-    return f"The reward is `{name}`; the table above has statistics of the returns."
+    definition = f" ({definition})" if definition else ""
+    return f"The reward is `{name}`{definition}; the table above has statistics of the returns."
 
 
 def _recovery(has_environment: bool) -> str:

@@ -150,6 +150,7 @@ class DatasetSpec:
         origin: Name or path of the collection; ``None`` if it was created in Python.
         environment: The environment of the episodes, or ``None`` if JSON cannot represent it.
         settings: Further entries for the section ``crystal_gym`` of the metadata.
+        reward_definition: ``Reward.definition`` of the reward.
     """
 
     dataset_id: str
@@ -162,6 +163,7 @@ class DatasetSpec:
     origin: str | None
     environment: EnvSpec | None
     settings: dict[str, Any]
+    reward_definition: str | None = None
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata required by Minari and ``load_transitions``."""
@@ -175,6 +177,7 @@ class DatasetSpec:
                 "split": self.split,
                 "behavior": self.behavior,
                 "reward": self.reward,
+                "reward_definition": self.reward_definition,
                 "collection_sha256": collection.fingerprint(),
                 "labels_sha256": collection.labels_fingerprint(self.labels),
                 "vocabulary": list(vocabulary.symbols),

@@ -174,6 +174,7 @@ class RecordEpisodes(VectorWrapper):
     """A wrapper of ``CrystalSkeletonVectorEnv`` that adds each finished episode to a recorder.
 
     It supports both autoreset modes. A ``reset`` discards the episodes that have not ended.
+    Episodes that a limit of steps truncates are incomplete: they are counted, not recorded.
 
     Args:
         env: The vector environment, which may be wrapped.
@@ -181,11 +182,13 @@ class RecordEpisodes(VectorWrapper):
 
     Attributes:
         recorder: The recorder.
+        n_truncated: Number of truncated episodes so far.
     """
 
     def __init__(self, env: VectorEnv, recorder: EpisodeRecorder) -> None:
         super().__init__(env)
         self.recorder = recorder
+        self.n_truncated = 0
         shape = (env.num_envs, recorder.table.max_sites)
         self._order = np.zeros(shape, np.int64)
         self._actions = np.zeros(shape, np.int64)
@@ -205,7 +208,7 @@ class RecordEpisodes(VectorWrapper):
     def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all environments and record the episodes that end."""
         results = self.env.step(actions)
-        observations, rewards, terminations, _, infos = results
+        observations, rewards, terminations, truncations, infos = results
         running = np.flatnonzero(~self._ended)
         entries = (running, self._step[running])
         self._order[entries] = self._focus[running]
@@ -216,9 +219,11 @@ class RecordEpisodes(VectorWrapper):
         if len(finished):
             arrays = (self._order, self._actions, self._rewards)
             self.recorder.add(self._crystal[finished], *(values[finished] for values in arrays))
-            self._step[finished] = 0
+        ended = terminations | truncations
+        self.n_truncated += int((truncations & ~terminations).sum())
+        self._step[ended] = 0
         if "final_obs" not in infos:
-            self._ended = terminations.copy()
+            self._ended = ended
         self._crystal, self._focus = infos["crystal"], observations["focus"]
         return results
 
@@ -288,6 +293,7 @@ def write_replay(
         labels=resolved_reward.labels,
         origin=origin_of(collection),
         environment=environment_spec(collection, split, split_by, table, reward),
+        reward_definition=resolved_reward.definition,
         settings={
             "split_by": split_by,
             "crystals": len(np.unique(arrays[0])),

@@ -13,6 +13,7 @@ from minari.dataset.minari_dataset import MinariDataset
 from crystal_datasets import build_dataset, dataset_id
 from crystal_gym.collections import load_collection
 from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
+from crystal_gym.rewards import ValidityReward
 
 VAL = "crystal-gym/goldschmidt/expert-val-v0"
 
@@ -136,7 +137,9 @@ def test_recovered_environment_has_the_reward(folder, episode_metadata):
             rewards = [float(env.step(action)[1]) for action in episode.actions]
             assert rewards == episode.rewards.tolist()
     card = (folder / name / "README.md").read_text("utf-8")
-    assert "The reward is `halves`" in card
+    definition = dataset.storage.metadata["crystal_gym"]["reward_definition"]
+    assert definition == ValidityReward().definition
+    assert f"The reward is `halves` ({definition})" in card
 
 
 def test_collection_object_has_no_environment_to_recover(toy, folder):
