@@ -79,7 +79,11 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
 
     ## Episode End
 
-    The episode terminates when all n sites are filled, after n steps. It is never truncated.
+    The episode terminates when all n sites are filled, after n steps. It is truncated only if
+    `max_episode_steps` is given to `gymnasium.make` or `gymnasium.make_vec`. A truncated episode
+    has no reward at the end: only complete crystals have one. Its last info has no entries of the
+    kind "end". If the last site is filled in the step that reaches the limit, the episode is both
+    terminated and truncated, as with every environment of Gymnasium.
 
     ## Arguments
 
@@ -179,8 +183,8 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
             action: Index of the element in the vocabulary, from 0 to V - 1.
 
         Returns:
-            The observation, the reward, whether the episode terminated, ``False`` (episodes are
-            never truncated), and the info.
+            The observation, the reward, whether the episode terminated, ``False`` (only the
+            wrapper ``TimeLimit`` truncates), and the info.
 
         Raises:
             InvalidActionError: If the action is not an integer from 0 to V - 1.

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from crystal_agents.synthetic.design_space import DesignSpace
 from crystal_agents.synthetic.mixture_density import GeometryDensity, Posterior, fit_density
