@@ -39,7 +39,7 @@ class WeightedSum(Reward):
         labels = {label for _, reward in self.parts.values() for label in reward.labels}
         self.labels = tuple(sorted(labels))
         definitions = {reward.definition: None for _, reward in self.parts.values()}
-        self.definition = "; ".join(filter(None, definitions))
+        self.definition = "; ".join(filter(None, definitions)) or None
 
     def prepare(self, table: EpisodeTable) -> None:
         """Prepare every part.

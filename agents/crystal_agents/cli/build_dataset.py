@@ -73,14 +73,15 @@ class BuildDataset(Command):
         from crystal_gym.rewards import resolve_reward
 
         out = console()
-        labels = resolve_reward(self.reward).labels  # rejects unknown rewards before any work
+        reward = resolve_reward(self.reward)  # rejects unknown rewards before any work
         collection = load_collection(self.name, split_by=self.split_by)
         behavior = self._behavior(collection)
         settings = {
             "split_by": self.split_by,
             "trajectories": self.trajectories,
             "seed": self.seed,
-            "labels_sha256": collection.labels_fingerprint(labels),
+            "reward_definition": reward.definition,
+            "labels_sha256": collection.labels_fingerprint(reward.labels),
             "mixture": None if isinstance(behavior, str) else behavior.settings(),
         }
         sizes = {split: len(collection.in_split(split)) for split in self.splits or SPLITS}
