@@ -18,6 +18,7 @@ from crystal_gym.utils.files import sha256
 SMALL = {"hidden": 16, "vectors": 4, "geometry_layers": 1, "filling_layers": 1}
 TRAINING = {
     "collection": "goldschmidt",
+    "collection_sha256": "ab" * 32,
     "data": "crystal-gym/goldschmidt/expert-train-v0",
     "trajectories": 3,
     "recipe": dataclasses.asdict(dataclasses.replace(RECIPES["egnn"], epochs=7)),
@@ -36,6 +37,7 @@ def mean_with_interval(mean):
 
 REPORT = {
     "collection": "goldschmidt",
+    "collection_sha256": "ab" * 32,
     "split": "test",
     "n_crystals": 210,
     "n_start_sites": 5,
@@ -142,6 +144,7 @@ def test_model_card_reports_the_number_of_runs(args):
             "row 'egnn' of 'goldschmidt' .* got 'egnn', 'uniform' of 'perov-5'",
         ),
         ({"rows": {"gcn": {}}}, "--row"),
+        ({"collection_sha256": "cd" * 32}, "SHA-256 abababababab.*SHA-256 cdcdcdcdcdcd"),
     ],
 )
 def test_reports_of_other_policies_raise(args, changes, message):

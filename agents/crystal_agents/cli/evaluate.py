@@ -129,7 +129,6 @@ class Evaluate(Command):
             crystals = {
                 "origin": chosen.canonical,
                 "split_by": chosen.split_by,
-                "collection_sha256": collection.fingerprint(),
                 "notes": notes,
             }
             json.dump(_without_nan(dataclasses.asdict(report) | crystals), sys.stdout, indent=2)

@@ -33,6 +33,7 @@ class Report:
 
     Attributes:
         collection: Name of the collection.
+        collection_sha256: Fingerprint of the collection.
         split: The split that was evaluated.
         n_crystals: Number of crystals in the split.
         n_start_sites: Start sites per crystal, over which the metrics of a policy are averaged.
@@ -44,6 +45,7 @@ class Report:
     """
 
     collection: str
+    collection_sha256: str
     split: str
     n_crystals: int
     n_start_sites: int
@@ -117,7 +119,15 @@ def evaluate(
             rows[name] = evaluator.free_running_row([scorer], one_start, advance)
     if baselines:
         rows[GROUND_TRUTH] = evaluator.ground_truth_row(one_start)
-    return Report(collection.name, split, len(crystals), n_start_sites, rows, n_failures)
+    return Report(
+        collection=collection.name,
+        collection_sha256=collection.fingerprint(),
+        split=split,
+        n_crystals=len(crystals),
+        n_start_sites=n_start_sites,
+        rows=rows,
+        n_symmetry_failures=n_failures,
+    )
 
 
 def skeleton_symmetries(
