@@ -56,8 +56,9 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
     - `match` (default): 1/n for each of the n sites that gets its true element. The return is the
       accuracy of the paper.
     - `validity`: 1 at the end if the composition is valid by SMACT (the measure of the paper),
-      else 0. `validity-strict` rejects single elements and requires charge neutrality of alloys
-      too. `validity-icsd24` uses another set of oxidation states.
+      else 0. `validity-strict` also rejects single elements and compositions of metals alone;
+      `validity-icsd24` uses another set of oxidation states. `env.unwrapped.reward.definition` has
+      the rule and the version of SMACT.
     - `formation-energy`: minus the formation energy of the crystal in eV/atom, at the end, by the
       potential CHGNet (extra `energy`) or another ASE calculator.
     - `perov5-dft`: minus the DFT energy of the crystal, strained to the lattice of the skeleton, in
