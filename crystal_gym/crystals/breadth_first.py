@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from crystal_gym.errors import CrystalGymError
+from crystal_gym.utils import ragged
 
 # The orders of cells with at most this many sites, from all start sites, are computed together and
 # kept; site numbers fit in int8. A single order of a larger cell is computed when it is needed.
@@ -45,23 +46,24 @@ def breadth_first(edges: np.ndarray, n_sites: int, start_site: int) -> np.ndarra
     return np.array(order, np.int16)
 
 
-def breadth_first_from_all(edges: np.ndarray, n_sites: np.ndarray) -> np.ndarray:
+def breadth_first_from_all(
+    edges: np.ndarray, n_edges: np.ndarray, n_sites: np.ndarray
+) -> np.ndarray:
     """Compute the breadth-first orders of C crystals from all of their sites.
 
     The orders equal those of ``breadth_first``.
 
     Args:
-        edges: Edges, (C, E, 5), padded with -1.
+        edges: Edges of all crystals, one after the other, (M, 5).
+        n_edges: Numbers of edges, (C,).
         n_sites: Numbers of sites, (C,); N is the largest.
 
     Returns:
         Sites, int16 (C, N, N), padded with -1: ``orders[c, s]`` starts at site s.
     """
     c, n = len(n_sites), int(n_sites.max(initial=0))
-    crystal, column = np.nonzero(edges[:, :, 0] >= 0)
-    sources, targets = edges[crystal, column, 0], edges[crystal, column, 1]
     adjacent = np.zeros((c, n, n), np.float32)
-    adjacent[crystal, sources, targets] = 1
+    adjacent[np.repeat(np.arange(c), n_edges), edges[:, 0], edges[:, 1]] = 1
     is_site = np.arange(n) < n_sites[:, None]
     # Axes: crystal, start site, site.
     unvisited = is_site[:, :, None] & is_site[:, None]
@@ -81,20 +83,25 @@ def breadth_first_from_all(edges: np.ndarray, n_sites: np.ndarray) -> np.ndarray
     return order
 
 
-def padded_orders(edges: np.ndarray, n_sites: np.ndarray) -> Iterator[np.ndarray]:
+def padded_orders(
+    edges: np.ndarray, n_edges: np.ndarray, n_sites: np.ndarray
+) -> Iterator[np.ndarray]:
     """Yield the orders of ``breadth_first_from_all`` for some crystals at a time.
 
     Args:
-        edges: Edges, (C, E, 5), padded with -1.
+        edges: Edges of all crystals, one after the other, (M, 5).
+        n_edges: Numbers of edges, (C,).
         n_sites: Numbers of sites, (C,); N is the largest.
 
     Yields:
         The orders of the next crystals, int16 (B, N, N), padded with -1.
     """
     n_max = int(n_sites.max(initial=0))
+    ends = np.cumsum(n_edges)
     for first in range(0, len(n_sites), BLOCK):
         rows = slice(first, first + BLOCK)
-        orders = breadth_first_from_all(edges[rows], n_sites[rows])
+        some_edges = edges[ends[first] - n_edges[first] : ends[rows][-1]]
+        orders = breadth_first_from_all(some_edges, n_edges[rows], n_sites[rows])
         padding = n_max - orders.shape[-1]
         yield np.pad(orders, ((0, 0), (0, padding), (0, padding)), constant_values=-1)
 
@@ -103,13 +110,18 @@ class BreadthFirstOrders:
     """The breadth-first orders of C crystals, computed when they are needed.
 
     Args:
-        edges: Edges, (C, E, 5), padded with -1.
+        edges: Edges of all crystals, one after the other, (M, 5).
+        n_edges: Numbers of edges, int (C,).
         n_sites: Numbers of sites, int64 (C,).
         max_sites: N, the length of the returned orders, at least the largest number of sites.
     """
 
-    def __init__(self, edges: np.ndarray, n_sites: np.ndarray, max_sites: int) -> None:
+    def __init__(
+        self, edges: np.ndarray, n_edges: np.ndarray, n_sites: np.ndarray, max_sites: int
+    ) -> None:
         self._edges = edges
+        self._n_edges = n_edges
+        self._first_edge = ragged.starts(n_edges)
         self._n_sites = n_sites
         self._max_sites = max_sites
         self._is_small = n_sites <= SMALL_CELL
@@ -157,8 +169,9 @@ class BreadthFirstOrders:
         rows = self._first_row[crystals[small]] + start_sites[small]
         orders[small, : self._table.shape[1]] = self._table[rows]
         for index in np.flatnonzero(~small):
-            edges, n = self._edges[crystals[index]], n_sites[index]
-            orders[index, :n] = breadth_first(edges[edges[:, 0] >= 0], n, start_sites[index])
+            first, n = self._first_edge[crystals[index]], n_sites[index]
+            edges = self._edges[first : first + self._n_edges[crystals[index]]]
+            orders[index, :n] = breadth_first(edges, n, start_sites[index])
         return orders
 
     def _compute_blocks(self, crystal: np.ndarray | int) -> None:
@@ -168,7 +181,8 @@ class BreadthFirstOrders:
             rows = np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self._n_sites)))
             first = self._first_row[rows[0]]
             rows = rows[self._is_small[rows]]
-            orders = breadth_first_from_all(self._edges[rows], self._n_sites[rows])
+            edges = ragged.take(self._edges, self._n_edges, rows)
+            orders = breadth_first_from_all(edges, self._n_edges[rows], self._n_sites[rows])
             is_start_site = np.arange(orders.shape[1]) < self._n_sites[rows][:, None]
             target = self._table[first : first + is_start_site.sum()]
             target[:] = -1

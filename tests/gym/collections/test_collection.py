@@ -82,7 +82,8 @@ def collection_of_compositions(compositions, splits):
         atomic_numbers=numbers,
         parameters=np.zeros((c, 6)),
         frac_coords=np.zeros((c, n, 3)),
-        edges=np.zeros((c, 1, 5), np.int16),
+        n_edges=np.zeros(c, np.int32),
+        flat_edges=np.zeros((0, 5), np.int16),
     )
 
 

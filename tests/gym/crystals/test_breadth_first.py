@@ -45,12 +45,11 @@ def simple_search(edges, n, start_site):
     return order
 
 
-def padded(crystals):
-    """Return the edges of graphs, padded with -1, and their numbers of sites."""
-    edges = np.full((len(crystals), max(len(e) for _, e in crystals), 5), -1, np.int16)
-    for row, (_, crystal_edges) in enumerate(crystals):
-        edges[row, : len(crystal_edges)] = crystal_edges
-    return edges, np.array([n for n, _ in crystals])
+def joined(crystals):
+    """Return the edges of graphs, one after the other, and their numbers of edges and sites."""
+    edges = np.concatenate([edges for _, edges in crystals])
+    n_edges = np.array([len(edges) for _, edges in crystals], np.int32)
+    return edges, n_edges, np.array([n for n, _ in crystals])
 
 
 def searched(crystals, width):
@@ -75,13 +74,13 @@ def test_order_is_a_breadth_first_permutation(graph):
 @settings(max_examples=50)
 @given(st.lists(graphs(), min_size=1, max_size=6), st.integers(1, 3))
 def test_orders_of_many_crystals_equal_a_simple_search(crystals, block):
-    edges, n_sites = padded(crystals)
-    orders = breadth_first_from_all(edges, n_sites)
+    edges, n_edges, n_sites = joined(crystals)
+    orders = breadth_first_from_all(edges, n_edges, n_sites)
     assert orders.dtype == np.int16
     assert np.array_equal(orders, searched(crystals, n_sites.max()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK", block)
-        assert np.array_equal(np.concatenate(list(padded_orders(edges, n_sites))), orders)
+        assert np.array_equal(np.concatenate(list(padded_orders(edges, n_edges, n_sites))), orders)
 
 
 @settings(max_examples=50)
@@ -93,14 +92,14 @@ def test_orders_of_many_crystals_equal_a_simple_search(crystals, block):
     seed=st.integers(0, 100),
 )
 def test_orders_are_the_same_for_small_and_large_cells(crystals, small_cell, block, extra, seed):
-    edges, n_sites = padded(crystals)
+    edges, n_edges, n_sites = joined(crystals)
     width = n_sites.max() + extra
     expected = searched(crystals, width)
     rng = np.random.default_rng(seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SMALL_CELL", small_cell)
         patch.setattr(module, "BLOCK", block)
-        orders = BreadthFirstOrders(edges, n_sites, width)
+        orders = BreadthFirstOrders(edges, n_edges, n_sites, width)
         for _ in range(4):
             crystal = rng.integers(0, len(crystals), 5)
             start_site = rng.integers(0, n_sites[crystal])
@@ -117,7 +116,7 @@ def test_orders_are_the_same_for_small_and_large_cells(crystals, small_cell, blo
 def test_start_sites_out_of_range_raise_an_error(crystal, start_site, small_cell, monkeypatch):
     monkeypatch.setattr(module, "SMALL_CELL", small_cell)
     path = np.array([[0, 1, 0, 0, 0], [1, 0, 0, 0, 0]], np.int16)
-    orders = BreadthFirstOrders(*padded([(2, path), (3, path), (3, path)]), 3)
+    orders = BreadthFirstOrders(*joined([(2, path), (3, path), (3, path)]), 3)
     with pytest.raises(CrystalGymError, match="start site"):
         orders(np.array([crystal]), np.array([start_site]))
     with pytest.raises(CrystalGymError, match="start site"):
