@@ -11,7 +11,7 @@ from crystal_gym.errors import CrystalGymError, StorageError
 
 _FULL = "Free some space on this disk, or choose a folder on another one."
 _DENIED = "Change the permissions of the folder, or choose another one."
-_NO_FOLDER = "Check the path: one of its parts is a file instead of a folder."
+_NO_FOLDER = "Check the path: one of its parts is a file or a broken link instead of a folder."
 _ADVICE = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,

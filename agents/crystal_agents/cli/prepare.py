@@ -93,7 +93,7 @@ def _contents(collection: "CrystalCollection") -> "Table":
 
     table = Table("property", "value", show_header=False)
     table.add_row("sites per cell", span(collection.n_sites))
-    table.add_row("edges per cell", span((collection.edges[:, :, 0] >= 0).sum(1)))
+    table.add_row("edges per cell", span(collection.n_edges))
     table.add_row("cell lengths", span(collection.parameters[:, :3], "Å", 2))
     table.add_row("cell angles", span(collection.parameters[:, 3:], "°", 1))
     symbols = collection.vocabulary.symbols

@@ -52,8 +52,9 @@ def training_stages(config: "PolicyConfig") -> list[TrainingStage]:
 
 
 def _stage(record: dict[str, Any]) -> TrainingStage:
-    found = record.get(FINGERPRINT, ())
-    fingerprints = (found,) if isinstance(found, str) else tuple(found)
+    found = record.get(FINGERPRINT)
+    listed = found if isinstance(found, list) else [found]
+    fingerprints = tuple(sha256 for sha256 in listed if isinstance(sha256, str))
     return TrainingStage(record["collection"], record.get("split_by", "origin"), fingerprints)
 
 

@@ -73,7 +73,9 @@ def test_append_keeps_records_of_another_process(results):
 def test_append_rejects_results_on_other_crystals(results):
     results.append(record(0))
     before = results.path.read_bytes()
-    with pytest.raises(CrystalGymError, match=r"toy \(SHA-256 cdcd.*other crystals: toy \(SHA-256 abab"):
+    with pytest.raises(
+        CrystalGymError, match=r"toy \(SHA-256 cdcd.*other crystals: toy \(SHA-256 abab"
+    ):
         results.append(record(1, sha256="cd" * 32))
     assert results.path.read_bytes() == before
 

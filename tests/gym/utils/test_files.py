@@ -176,7 +176,7 @@ def test_full_disk_raises_an_error_and_keeps_the_old_file(tmp_path, monkeypatch)
         (errno.EACCES, "permissions"),
         (errno.EROFS, "read-only"),
         (errno.ENOENT, "does not exist"),
-        (errno.ENOTDIR, "a file instead of a folder"),
+        (errno.ENOTDIR, "a file or a broken link"),
         (errno.ENAMETOOLONG, "shorter name"),
         (errno.EIO, "permissions"),
     ],
@@ -199,7 +199,7 @@ def test_advice_fits_the_cause(cache, tmp_path, monkeypatch, number, advice):
 def test_file_instead_of_a_folder_raises_an_error(tmp_path):
     (tmp_path / "cache").write_text("")
     for path in (tmp_path / "cache" / "file", tmp_path / "cache" / "folder" / "file"):
-        with pytest.raises(StorageError, match="a file instead of a folder"), atomic_write(path):
+        with pytest.raises(StorageError, match="a file or a broken link"), atomic_write(path):
             pass
 
 

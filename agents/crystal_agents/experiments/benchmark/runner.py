@@ -59,7 +59,7 @@ def run_benchmark(config: BenchmarkConfig, folder: Path) -> Iterator[BenchmarkRe
     _require_all_splits(collection)
     _compare_training(next(iter(tasks.values())))
     require_packages(config)
-    fingerprint = collection.fingerprint()
+    origin, fingerprint = canonical_origin(config.collection), collection.fingerprint()
     labels = {
         name: collection.labels_fingerprint(task.reward.labels) for name, task in tasks.items()
     }
@@ -67,7 +67,7 @@ def run_benchmark(config: BenchmarkConfig, folder: Path) -> Iterator[BenchmarkRe
 
     def check(records: Sequence[BenchmarkRecord]) -> None:
         require_same_config(results.path, records, config)
-        require_same_crystals(results.path, records, config.collection, fingerprint)
+        require_same_crystals(results.path, records, origin, fingerprint)
         _require_same_labels(results.path, records, labels)
 
     runs = [
@@ -97,7 +97,7 @@ def _execute(
         metrics=metrics,
         curve=result.curve,
         labels_sha256=labels_sha256,
-        collection=task.config.collection,
+        collection=canonical_origin(task.config.collection),
         collection_sha256=fingerprint,
         seconds=round(time.perf_counter() - start, 1),
         **provenance(torch.device("cpu")),
