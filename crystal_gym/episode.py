@@ -6,6 +6,7 @@ B episodes (a leading axis).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from gymnasium import spaces
@@ -16,6 +17,9 @@ from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.crystals.skeleton import Skeleton
 from crystal_gym.errors import BadCrystalError, CrystalGymError
 from crystal_gym.utils import ragged
+
+# Up to this size, an array of all padded edges is kept, from which batches are taken faster.
+_EDGE_TABLE_BYTES = 2**25
 
 
 class EpisodeTable:
@@ -179,7 +183,16 @@ class EpisodeTable:
             "edges": self._padded_edges(crystal),
         }
 
+    @cached_property
+    def _edge_table(self) -> np.ndarray | None:
+        """The padded edges of all crystals, int32 (C, E, 5), if they need little memory."""
+        if len(self.n_sites) * self.max_edges * 5 * 4 > _EDGE_TABLE_BYTES:
+            return None
+        return self.edges.astype(np.int32)
+
     def _padded_edges(self, crystal: np.ndarray | int) -> np.ndarray:
+        if self._edge_table is not None:
+            return self._edge_table.take(crystal, axis=0)
         first, count = self._first_edge[crystal], self._n_edges[crystal]
         if not isinstance(crystal, np.ndarray):
             edges = np.full((self.max_edges, 5), -1, np.int32)

@@ -147,11 +147,11 @@ class BreadthFirstOrders:
             CrystalGymError: If a start site is not a site of its crystal.
         """
         if self._any_missing:
-            self._compute_blocks(crystal)
+            self._compute_blocks(crystal // BLOCK)
         if not self._table_suffices:
             pairs = np.broadcast_arrays(crystal, start_site)
             return self._mixed_orders(*map(np.ravel, pairs)).reshape(*pairs[0].shape, -1)
-        row = self._first_row.take(crystal) + start_site
+        row = self._first_row[crystal] + start_site
         orders = self._table.take(row, axis=0, mode="clip").astype(np.int64)
         # The row of a start site out of range belongs to another crystal and another start site.
         is_wrong = orders[..., 0] != start_site
@@ -174,10 +174,12 @@ class BreadthFirstOrders:
             orders[index, :n] = breadth_first(edges, n, start_sites[index])
         return orders
 
-    def _compute_blocks(self, crystal: np.ndarray | int) -> None:
-        """Compute the orders of the small cells in all blocks that contain one of the crystals."""
-        blocks = np.unique(np.asarray(crystal) // BLOCK)
-        for block in blocks[self._missing[blocks]]:
+    def _compute_blocks(self, blocks: np.ndarray | int) -> None:
+        """Compute the orders of the small cells in these blocks if they are missing."""
+        missing = self._missing[blocks]
+        if not (missing.any() if isinstance(blocks, np.ndarray) else missing):
+            return
+        for block in np.unique(np.asarray(blocks)[missing]):
             rows = np.arange(block * BLOCK, min((block + 1) * BLOCK, len(self._n_sites)))
             first = self._first_row[rows[0]]
             rows = rows[self._is_small[rows]]
