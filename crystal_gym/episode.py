@@ -6,15 +6,20 @@ B episodes (a leading axis).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from gymnasium import spaces
 
 from crystal_gym.collections.collection import CrystalCollection
+from crystal_gym.crystals.breadth_first import BreadthFirstOrders
 from crystal_gym.crystals.elements import Vocabulary
-from crystal_gym.crystals.neighbors import breadth_first_from_all
 from crystal_gym.crystals.skeleton import Skeleton
 from crystal_gym.errors import BadCrystalError, CrystalGymError
+from crystal_gym.utils import ragged
+
+# Up to this size, an array of all padded edges is kept, from which batches are taken faster.
+_EDGE_TABLE_BYTES = 2**25
 
 
 class EpisodeTable:
@@ -37,8 +42,7 @@ class EpisodeTable:
         blank: Codes of an unfilled crystal, int32 (C, N): 0 on sites, -1 on padding.
         frac_coords: Fractional coordinates, float32 (C, N, 3), padded with 0.
         lattice: Lengths in Å and angles in degrees, float32 (C, 6).
-        edges: ``(source, target, i, j, k)``, int32 (C, E, 5), padded with -1.
-        traversals: Breadth-first orders by start site, int64 (C, N, N), padded with -1.
+        max_edges: E.
 
     Raises:
         BadCrystalError: If a cell has more than ``max_sites`` sites.
@@ -66,8 +70,9 @@ class EpisodeTable:
             n_sites=collection.n_sites,
             frac_coords=_padded(collection.frac_coords, (0, extra, 0), 0),
             parameters=collection.parameters,
-            edges=collection.edges,
-            traversals=_padded(collection.traversals, (0, extra, extra), -1),
+            flat_edges=collection.flat_edges,
+            n_edges=collection.n_edges,
+            max_edges=collection.max_edges,
         )
 
     @classmethod
@@ -89,8 +94,9 @@ class EpisodeTable:
             n_sites=np.array([skeleton.n_sites]),
             frac_coords=skeleton.frac_coords[None],
             parameters=skeleton.parameters[None],
-            edges=skeleton.edges[None],
-            traversals=breadth_first_from_all(skeleton.edges, skeleton.n_sites)[None],
+            flat_edges=skeleton.edges,
+            n_edges=np.array([len(skeleton.edges)]),
+            max_edges=len(skeleton.edges),
         )
         return table
 
@@ -103,10 +109,11 @@ class EpisodeTable:
         n_sites: np.ndarray,
         frac_coords: np.ndarray,
         parameters: np.ndarray,
-        edges: np.ndarray,
-        traversals: np.ndarray,
+        flat_edges: np.ndarray,
+        n_edges: np.ndarray,
+        max_edges: int,
     ) -> None:
-        """Set all attributes from arrays that are padded to N sites and E edges."""
+        """Set all attributes from arrays that are padded to N sites, and from the edges."""
         self._collection = collection
         self._true_elements = true_elements
         self.vocabulary = vocabulary
@@ -117,8 +124,11 @@ class EpisodeTable:
         self.blank = np.where(is_site, 0, -1).astype(np.int32)
         self.frac_coords = frac_coords.astype(np.float32)
         self.lattice = parameters.astype(np.float32)
-        self.edges = edges.astype(np.int32)
-        self.traversals = traversals.astype(np.int64)
+        self.max_edges = max_edges
+        self._flat_edges = flat_edges
+        self._n_edges = n_edges.astype(np.int64)
+        self._first_edge = ragged.starts(n_edges)
+        self._orders = BreadthFirstOrders(flat_edges, n_edges, self.n_sites, self.max_sites)
 
     @property
     def collection(self) -> CrystalCollection:
@@ -154,9 +164,60 @@ class EpisodeTable:
         return self.blank.shape[1]
 
     @property
-    def max_edges(self) -> int:
-        """E, the number of edges that an observation has room for."""
-        return self.edges.shape[1]
+    def edges(self) -> np.ndarray:
+        """A new array with the edges of all crystals, int16 (C, E, 5), padded with -1."""
+        return ragged.pad(self._flat_edges, self._n_edges, self.max_edges, -1)
+
+    def geometry(self, crystal: np.ndarray | int) -> dict[str, np.ndarray]:
+        """Return new arrays with the parts of an observation that do not change in an episode.
+
+        Args:
+            crystal: Rows of the table, an int or (B,).
+
+        Returns:
+            ``frac_coords``, ``lattice`` and ``edges``, as described in ``observation_space``.
+        """
+        return {
+            "frac_coords": self.frac_coords.take(crystal, axis=0),
+            "lattice": self.lattice.take(crystal, axis=0),
+            "edges": self._padded_edges(crystal),
+        }
+
+    @cached_property
+    def _edge_table(self) -> np.ndarray | None:
+        """The padded edges of all crystals, int32 (C, E, 5), if they need little memory."""
+        if len(self.n_sites) * self.max_edges * 5 * 4 > _EDGE_TABLE_BYTES:
+            return None
+        return self.edges.astype(np.int32)
+
+    def _padded_edges(self, crystal: np.ndarray | int) -> np.ndarray:
+        if self._edge_table is not None:
+            return self._edge_table.take(crystal, axis=0)
+        first, count = self._first_edge[crystal], self._n_edges[crystal]
+        if not isinstance(crystal, np.ndarray):
+            edges = np.full((self.max_edges, 5), -1, np.int32)
+            edges[:count] = self._flat_edges[first : first + count]
+            return edges
+        column = np.arange(self.max_edges)
+        edges = self._flat_edges.take(first[:, None] + column, axis=0, mode="clip")
+        edges = edges.astype(np.int32)
+        edges[column >= count[:, None]] = -1
+        return edges
+
+    def breadth_first(self, crystal: np.ndarray | int, start_site: np.ndarray | int) -> np.ndarray:
+        """Return breadth-first orders of the sites of crystals.
+
+        Args:
+            crystal: Rows of the table, an int or (B,).
+            start_site: The first site of each order, an int or (B,).
+
+        Returns:
+            Sites, int64 (N,) or (B, N), padded with -1.
+
+        Raises:
+            CrystalGymError: If a start site is not a site of its crystal.
+        """
+        return self._orders(crystal, start_site)
 
 
 def _padded(values: np.ndarray, extra: tuple[int, ...], fill_value: float) -> np.ndarray:
@@ -176,6 +237,7 @@ class EpisodeState:
         focus: The site in focus, which is filled next; after the last step, the site that was
             filled last, (B,).
         rows: The leading index: ``()`` for one episode, ``(arange(B),)`` for a batch.
+        geometry: The parts of the observation that do not change, from the first observation on.
     """
 
     crystal: np.ndarray
@@ -185,6 +247,7 @@ class EpisodeState:
     step: np.ndarray
     focus: np.ndarray
     rows: tuple[np.ndarray, ...]
+    geometry: dict[str, np.ndarray] | None = None
 
 
 def start(table: EpisodeTable, crystal: np.ndarray, order: np.ndarray) -> EpisodeState:
@@ -194,7 +257,7 @@ def start(table: EpisodeTable, crystal: np.ndarray, order: np.ndarray) -> Episod
         table: The crystals.
         crystal: Rows of the table, an int or (B,).
         order: Sites in the order of filling, (N,) or (B, N), padded with -1. Breadth-first orders
-            are ``table.traversals[crystal, start_site]``.
+            are ``table.breadth_first(crystal, start_site)``.
     """
     if isinstance(crystal, np.ndarray):
         return EpisodeState(
@@ -237,16 +300,21 @@ def restart(
     initial = start(table, crystal, order)
     for name in ("crystal", "order", "elements", "n_sites", "step", "focus"):
         getattr(state, name)[indices] = getattr(initial, name)
+    if state.geometry is not None:
+        for name, values in table.geometry(crystal).items():
+            state.geometry[name][indices] = values
 
 
 def observe(table: EpisodeTable, state: EpisodeState) -> dict[str, np.ndarray]:
     """Return new arrays with the observation, as described in ``observation_space``."""
-    # `take` copies one row or many, and it is faster than indexing.
+    if state.geometry is None:
+        state.geometry = table.geometry(state.crystal)
+    geometry = state.geometry
     return {
         "element": state.elements.copy(),
-        "frac_coords": table.frac_coords.take(state.crystal, axis=0),
-        "lattice": table.lattice.take(state.crystal, axis=0),
-        "edges": table.edges.take(state.crystal, axis=0),
+        "frac_coords": geometry["frac_coords"].copy(),
+        "lattice": geometry["lattice"].copy(),
+        "edges": geometry["edges"].copy(),
         "focus": state.focus.copy() if state.rows else state.focus,
     }
 

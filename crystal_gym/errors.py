@@ -55,6 +55,10 @@ class DownloadError(MissingDataError):
     """Raised when a required file is missing and cannot be downloaded."""
 
 
+class CollectionMismatchError(CrystalGymError):
+    """Raised when something was built from other crystals than the given collection has."""
+
+
 class DamagedFileError(CrystalGymError):
     """Raised when a file is unreadable or its content does not match its checksum or format."""
 
@@ -77,6 +81,10 @@ class RewardError(CrystalGymError):
 
 class CrystalGymWarning(UserWarning):
     """Issued when the package continues despite a problem; base class of its warnings."""
+
+
+class CollectionMismatchWarning(CrystalGymWarning):
+    """Issued when something built from other crystals is replaced or used on purpose."""
 
 
 class ParserWarning(CrystalGymWarning):

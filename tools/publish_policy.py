@@ -21,9 +21,11 @@ from crystal_agents.evaluation.metrics import METRICS
 from crystal_agents.policies.policy import CONFIG_FILE, WEIGHTS_FILE, SkeletonPolicy, load_policy
 from crystal_agents.policies.pretrained import CARD_FILE, CHECKSUMS_FILE, PACKAGE, read_checksums
 from crystal_agents.training.recipes import RECIPES, Recipe
+from crystal_agents.training.training_stages import FINGERPRINT
 from crystal_gym.collections import COLLECTIONS, describe_collection
-from crystal_gym.errors import CrystalGymError, DamagedFileError
+from crystal_gym.errors import CollectionMismatchError, CrystalGymError, DamagedFileError
 from crystal_gym.utils.files import atomic_write, sha256
+from crystal_gym.utils.identity import describe_crystals
 
 # Maximum size of all pretrained policies together.
 MOST_BYTES = 16_000_000
@@ -65,6 +67,7 @@ def publish(args: PublishArgs) -> str:
         CrystalGymError: If the policy was not trained on the splits of a named collection, or was
             fine-tuned; if a report is of another collection or lacks the row; if the command cannot
             be derived from the training record; or if the package becomes too large.
+        CollectionMismatchError: If a report is on other crystals than those of the training.
         DamagedFileError: If a report cannot be read.
         StorageError: If the package cannot be written.
     """
@@ -73,7 +76,7 @@ def publish(args: PublishArgs) -> str:
     training = policy.config.training
     name = f"{training['collection']}/{policy.config.network}"
     row = args.row or policy.config.network
-    reports = [_read_report(path, training["collection"], row) for path in args.reports]
+    reports = [_read_report(path, training, row) for path in args.reports]
     command = args.command or training_command(training)
     card = model_card(name, policy, reports, row=row, command=command, hardware=args.hardware)
     checksums = read_checksums(args.package)
@@ -214,11 +217,12 @@ def _check_size(size: int) -> None:
         )
 
 
-def _read_report(path: Path, collection: str, row: str) -> dict[str, Any]:
-    """Read a report, and check that it has the row of a policy of the collection."""
+def _read_report(path: Path, training: Mapping[str, Any], row: str) -> dict[str, Any]:
+    """Read a report, and check that it has the row of a policy on the crystals of its training."""
+    collection = training["collection"]
     try:
         report = json.loads(path.read_text("utf-8"))
-        evaluated, rows = report["collection"], report["rows"]
+        evaluated, rows, _ = report["collection"], report["rows"], report["validity_rules"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedFileError(
             f"Expected a report of `crystal-gym evaluate --json` in {path}, got {error!r}."
@@ -228,6 +232,12 @@ def _read_report(path: Path, collection: str, row: str) -> dict[str, Any]:
             f"Expected the row {row!r} of {collection!r} in {path}, got "
             f"{', '.join(map(repr, rows))} of {evaluated!r}. Evaluate this policy, or give its row "
             "with --row."
+        )
+    if report.get(FINGERPRINT) != training.get(FINGERPRINT):
+        raise CollectionMismatchError(
+            f"Expected a report on {describe_crystals(collection, training.get(FINGERPRINT))}, on "
+            f"which the policy was trained, in {path}, got one on "
+            f"{describe_crystals(collection, report.get(FINGERPRINT))}. Evaluate the policy again."
         )
     return report
 
@@ -265,7 +275,8 @@ def _split_section(name: str, report: Mapping[str, Any], row: str, seed: int) ->
         cells = [_percent(value["mean"]), interval, *other_values, METRICS.get(metric, "")]
         lines.append(f"| {metric} | {' | '.join(cells)} |")
     by_site = ", ".join(_percent(accuracy) for accuracy in policy_row["per_site"])
-    return [*lines, "", f"Accuracy by site: {by_site}."]
+    validity = "; ".join(report["validity_rules"].values())
+    return [*lines, "", f"Validity rules: {validity}.", "", f"Accuracy by site: {by_site}."]
 
 
 def _percent(fraction: float | None) -> str:

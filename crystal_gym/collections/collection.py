@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
+from crystal_gym.crystals.breadth_first import SMALL_CELL, padded_orders
 from crystal_gym.crystals.elements import SYMBOLS, Vocabulary
 from crystal_gym.crystals.skeleton import Skeleton
 from crystal_gym.errors import UnknownCrystalError, UnknownNameError
+from crystal_gym.utils import ragged
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 SPLITS = ("train", "val", "test")
+# Number of crystals whose padded edges are hashed together, which bounds the memory.
+_HASHED_TOGETHER = 256
 
 
 class CollectionArrays(TypedDict):
@@ -28,8 +32,8 @@ class CollectionArrays(TypedDict):
     atomic_numbers: np.ndarray
     parameters: np.ndarray
     frac_coords: np.ndarray
-    edges: np.ndarray
-    traversals: np.ndarray
+    n_edges: np.ndarray
+    flat_edges: np.ndarray
 
 
 ARRAYS: tuple[str, ...] = tuple(CollectionArrays.__annotations__)
@@ -50,11 +54,12 @@ class CrystalCollection:
         atomic_numbers: True elements, int16 (C, N), padded with 0.
         parameters: Lattice lengths in Å and angles in degrees, float64 (C, 6).
         frac_coords: Fractional coordinates, float64 (C, N, 3), padded with 0.
-        edges: ``(source, target, i, j, k)``, int16 (C, E, 5), padded with -1.
-        traversals: Breadth-first orders, int16 (C, N, N), padded with -1; ``traversals[c, s]``
-            starts at site s.
+        n_edges: Number of edges, int32 (C,).
+        flat_edges: The edges of all crystals, one after the other, ``(source, target, i, j, k)``,
+            int16 (M, 5).
         labels: Properties of the crystals by name, float64 (C,), NaN if unknown.
         description: A sentence on the crystals and their origin.
+        max_edges: E, the number of edges of the largest cell, also of a part of a collection.
     """
 
     name: str
@@ -64,10 +69,15 @@ class CrystalCollection:
     atomic_numbers: np.ndarray
     parameters: np.ndarray
     frac_coords: np.ndarray
-    edges: np.ndarray
-    traversals: np.ndarray
+    n_edges: np.ndarray
+    flat_edges: np.ndarray
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     description: str = ""
+    max_edges: int = 0
+
+    def __post_init__(self) -> None:
+        largest = max(self.max_edges, int(self.n_edges.max(initial=0)))
+        object.__setattr__(self, "max_edges", largest)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -82,9 +92,13 @@ class CrystalCollection:
         return self.atomic_numbers.shape[1]
 
     @property
-    def max_edges(self) -> int:
-        """E, the largest number of edges of a cell."""
-        return self.edges.shape[1]
+    def edges(self) -> np.ndarray:
+        """A new array with the edges of all crystals, int16 (C, E, 5), padded with -1."""
+        return ragged.pad(self.flat_edges, self.n_edges, self.max_edges, -1)
+
+    @cached_property
+    def _first_edge(self) -> np.ndarray:
+        return ragged.starts(self.n_edges)
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
@@ -142,9 +156,10 @@ class CrystalCollection:
         """Return the skeleton of a crystal, given by its id or row."""
         row = self.index(crystal)
         n = self.n_sites[row]
-        edges = self.edges[row]
+        first = self._first_edge[row]
+        edges = self.flat_edges[first : first + self.n_edges[row]]
         return Skeleton(
-            self.parameters[row].copy(), self.frac_coords[row, :n].copy(), edges[edges[:, 0] >= 0]
+            self.parameters[row].copy(), self.frac_coords[row, :n].copy(), edges.copy()
         )
 
     def structure(self, crystal: str | int) -> "Structure":
@@ -159,9 +174,24 @@ class CrystalCollection:
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the crystals, their order and their splits."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
-        for key in ARRAYS:
+        for key in ("ids", "splits", "n_sites", "atomic_numbers", "parameters", "frac_coords"):
             digest.update(np.ascontiguousarray(getattr(self, key)).tobytes())
+        # Edges and breadth-first orders are hashed as padded arrays, because the fingerprints in
+        # published results are such hashes.
+        ends = np.cumsum(self.n_edges)
+        for first in range(0, len(self), _HASHED_TOGETHER):
+            counts = self.n_edges[first : first + _HASHED_TOGETHER]
+            flat = self.flat_edges[ends[first] - counts[0] : ends[first + len(counts) - 1]]
+            digest.update(ragged.pad(flat, counts, self.max_edges, -1).tobytes())
+        # Larger cells have too many orders, which add no information.
+        if self.max_sites <= SMALL_CELL:
+            for orders in padded_orders(self.flat_edges, self.n_edges, self.n_sites):
+                digest.update(orders.tobytes())
         return digest.hexdigest()
 
     def labels_fingerprint(self, names: Sequence[str]) -> str | None:
@@ -177,7 +207,8 @@ class CrystalCollection:
     def take(self, rows: Sequence[int] | np.ndarray) -> "CrystalCollection":
         """Return the collection of these rows; the array sizes N and E do not change."""
         rows = np.asarray(rows)
-        changes = {name: getattr(self, name)[rows] for name in ARRAYS}
+        changes = {name: getattr(self, name)[rows] for name in ARRAYS if name != "flat_edges"}
+        changes["flat_edges"] = ragged.take(self.flat_edges, self.n_edges, rows)
         labels = {name: values[rows] for name, values in self.labels.items()}
         return dataclasses.replace(self, **changes, labels=labels)
 

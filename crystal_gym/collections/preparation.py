@@ -13,24 +13,26 @@ import numpy as np
 
 from crystal_gym.collections.collection import ARRAYS, CollectionArrays, CrystalCollection
 from crystal_gym.collections.raw_crystal import RawCrystal
-from crystal_gym.crystals.neighbors import breadth_first_from_all
 from crystal_gym.crystals.skeleton import split_structure
 from crystal_gym.errors import BadCrystalError, CrystalGymError, DamagedFileError, ParserWarning
-from crystal_gym.utils import settings
+from crystal_gym.utils import ragged, settings
 from crystal_gym.utils.files import atomic_write
+from crystal_gym.utils.identity import readable, safe_name
 from crystal_gym.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 # Increase when the prepared arrays would change, or when CHUNK changes.
-FORMAT = 1
+FORMAT = 3
 # Number of crystals that are prepared and saved together; an interruption loses at most one chunk.
 CHUNK = 256
 # Up to this number of crystals, one process is faster than starting worker processes.
 SERIAL_LIMIT = 64
 # Prefix of the names of label arrays in a prepared file.
 _LABEL = "label "
+# Extensions that are no part of a collection's name.
+_EXTENSION = r"(\.(csv|cif|json|xyz|extxyz|vasp|poscar))?(\.gz)?$"
 # Number of kinds of problems that a warning lists.
 _KINDS_SHOWN = 10
 
@@ -51,11 +53,10 @@ def file_order(structure: "Structure") -> np.ndarray:
 def collection_name(path: Path) -> str:
     """Derive a collection's name from its file or folder: letters, digits, hyphens, underscores.
 
-    Dataset ids contain the name and allow no other characters.
+    Dataset ids contain the name and allow no other characters; see ``safe_name``.
     """
-    stem = re.sub(r"\.cif$", "", path.resolve().name, flags=re.IGNORECASE)
-    stem = stem.removesuffix(".gz").removesuffix(".csv")
-    return re.sub(r"[^-a-zA-Z0-9_]+", "-", stem).strip("-") or "crystals"
+    stem = re.sub(_EXTENSION, "", path.resolve().name, flags=re.IGNORECASE)
+    return safe_name(stem, "crystals")
 
 
 def prepare(
@@ -65,7 +66,7 @@ def prepare(
     parts: Path | None = None,
     progress: bool = True,
 ) -> CollectionArrays:
-    """Compute the padded arrays of a collection.
+    """Compute the arrays of a collection.
 
     Problems that pymatgen reports while it reads the crystals are issued as one ``ParserWarning``,
     which lists each kind of problem with the number of crystals and the first place.
@@ -95,16 +96,17 @@ def prepare(
             save_arrays(parts / f"{i:05}.npz", part)
         done[i] = part
     flat = {key: np.concatenate([done[i][key] for i in range(len(chunks))]) for key in done[0]}
+    max_n = int(flat["n_sites"].max())
     _warn_of_problems(flat["problems"], flat["problem_places"], len(raw))
     return {
-        "ids": np.array([crystal.id for crystal in raw]),
+        "ids": np.array([readable(crystal.id) for crystal in raw]),
         "splits": np.array([crystal.split for crystal in raw]),
         "n_sites": flat["n_sites"],
-        "atomic_numbers": _pad(flat["atomic_numbers"], flat["n_sites"], 0),
+        "atomic_numbers": ragged.pad(flat["atomic_numbers"], flat["n_sites"], max_n, 0),
         "parameters": flat["parameters"],
-        "frac_coords": _pad(flat["frac_coords"], flat["n_sites"], 0),
-        "edges": _pad(flat["edges"], flat["n_edges"], -1),
-        "traversals": _traversals(flat),
+        "frac_coords": ragged.pad(flat["frac_coords"], flat["n_sites"], max_n, 0),
+        "n_edges": flat["n_edges"],
+        "flat_edges": flat["edges"],
     }
 
 
@@ -280,22 +282,3 @@ def _prepare_chunk(
         "problems": np.array(problems, np.str_),
         "problem_places": np.array(places, np.str_),
     }
-
-
-def _pad(flat: np.ndarray, counts: np.ndarray, value: float) -> np.ndarray:
-    """Reshape rows, ``counts`` for each crystal, into a padded array (C, counts.max(), ...)."""
-    padded = np.full((len(counts), int(counts.max()), *flat.shape[1:]), value, flat.dtype)
-    padded[np.arange(padded.shape[1]) < counts[:, None]] = flat
-    return padded
-
-
-def _traversals(flat: _FlatArrays) -> np.ndarray:
-    """Compute the breadth-first orders from all sites of all crystals, int16 (C, N, N)."""
-    n_max = int(flat["n_sites"].max())
-    traversals = np.full((len(flat["n_sites"]), n_max, n_max), -1, np.int16)
-    ends = np.cumsum(flat["n_edges"])
-    for row, (n, start, end) in enumerate(
-        zip(flat["n_sites"], ends - flat["n_edges"], ends, strict=True)
-    ):
-        traversals[row, :n, :n] = breadth_first_from_all(flat["edges"][start:end], n)
-    return traversals

@@ -1,4 +1,4 @@
-"""Neighbor edges of a crystal and breadth-first orders of its sites."""
+"""Neighbor edges of a crystal."""
 
 import itertools
 from typing import Any
@@ -138,35 +138,3 @@ def _most_probable_shell(angles: np.ndarray) -> np.ndarray:
 def in_cell(edges: np.ndarray) -> np.ndarray:
     """Select the edges within the cell, with the image (0, 0, 0): the graph of the paper."""
     return edges[(edges[:, 2:] == 0).all(axis=1)]
-
-
-def breadth_first(edges: np.ndarray, n_sites: int, start_site: int) -> np.ndarray:
-    """Compute the breadth-first order of the sites; each frontier is in ascending order.
-
-    In a disconnected graph, the search continues from the lowest unvisited site.
-
-    Args:
-        edges: Edges of ``neighbor_edges``, (m, 5).
-        n_sites: Number of sites n.
-        start_site: The first site, 0 to n - 1.
-
-    Returns:
-        A permutation of the sites, int16 (n,).
-    """
-    adjacent = np.zeros((n_sites, n_sites), bool)
-    adjacent[edges[:, 0], edges[:, 1]] = True
-    order = [start_site]
-    unvisited = np.ones(n_sites, bool)
-    unvisited[start_site] = False
-    frontier = [start_site]
-    while len(order) < n_sites:
-        reached = np.flatnonzero(adjacent[frontier].any(axis=0) & unvisited)
-        frontier = reached.tolist() or [int(np.flatnonzero(unvisited)[0])]
-        unvisited[frontier] = False
-        order += frontier
-    return np.array(order, np.int16)
-
-
-def breadth_first_from_all(edges: np.ndarray, n_sites: int) -> np.ndarray:
-    """Compute the breadth-first orders from all sites, int16 (n, n); row s starts at site s."""
-    return np.stack([breadth_first(edges, n_sites, site) for site in range(n_sites)])

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crystal_gym.crystals.breadth_first import breadth_first
 from crystal_gym.crystals.elements import SYMBOLS, atomic_number
-from crystal_gym.crystals.neighbors import breadth_first, in_cell, neighbor_edges
+from crystal_gym.crystals.neighbors import in_cell, neighbor_edges
 from crystal_gym.errors import BadCrystalError, CrystalGymError
 
 if TYPE_CHECKING:

@@ -1,12 +1,15 @@
 """Chemical validity of compositions by SMACT, with a cache.
 
 A composition is valid if its elements have oxidation states that sum to zero, with negative states
-for the more electronegative elements (Davies et al., Chem 1, 617 (2016)). The default set of
-oxidation states changed between versions of SMACT, so each rule names its set.
+for the more electronegative elements (Davies et al., Chem 1, 617 (2016)). Metals are the elements
+in SMACT's list ``smact.metals``, which contains Ge, Sb and Po, but not B, Si, As and Te. The
+default set of oxidation states changed between versions of SMACT, so each rule names its set, and
+``rule_description`` adds the version.
 """
 
 import functools
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 
@@ -23,8 +26,8 @@ class ValidityRule:
 
     Attributes:
         oxidation_states: Name of the set of oxidation states in SMACT.
-        metals: Whether all alloys (compositions of metals) and single elements are valid. If not,
-            single elements are invalid, and alloys are valid only if their charges can cancel.
+        metals: Whether all compositions of metals alone and all single elements are valid. If not,
+            all of them are invalid, even if oxidation states of the metals can cancel.
     """
 
     oxidation_states: str
@@ -35,9 +38,31 @@ RULES: dict[str, ValidityRule] = {
     # The definition in "Behavioral Cloning for Crystal Design" and in CDVAE.
     "smact14": ValidityRule("smact14", metals=True),
     "icsd24": ValidityRule("icsd24", metals=True),
-    # A filling with a single element is invalid; one with metals only must be charge-neutral too.
+    # SMACT's `include_alloys=False` still accepts metals whose charges can cancel, such as FeCo.
     "strict": ValidityRule("smact14", metals=False),
 }
+
+
+def rule_description(rule: str, smact_version: str | None = None) -> str:
+    """Describe a rule in one line, with SMACT's version, for tables, cards and results files.
+
+    Args:
+        rule: A name in ``RULES``.
+        smact_version: Version of SMACT that was used (default: the installed one).
+
+    Returns:
+        For example ``"smact14 (SMACT 4.0.2, oxidation states smact14; ...)"``.
+
+    Raises:
+        UnknownNameError: If there is no such rule.
+    """
+    definition = _get_rule(rule)
+    smact_version = smact_version or version("smact")
+    exceptions = "valid" if definition.metals else "invalid"
+    return (
+        f"{rule} (SMACT {smact_version}, oxidation states {definition.oxidation_states}; "
+        f"single elements and compositions of metals alone are {exceptions})"
+    )
 
 
 def is_valid(atomic_numbers: np.ndarray, rule: str = "smact14") -> np.ndarray:
@@ -53,12 +78,17 @@ def is_valid(atomic_numbers: np.ndarray, rule: str = "smact14") -> np.ndarray:
     Raises:
         UnknownNameError: If there is no such rule.
     """
-    if rule not in RULES:
-        raise UnknownNameError("validity rule", rule, RULES)
+    _get_rule(rule)
     atomic_numbers = np.asarray(atomic_numbers)
     rows = np.sort(atomic_numbers.reshape(-1, atomic_numbers.shape[-1]), axis=1)
     valid = [_sorted_is_valid(tuple(row), rule) for row in rows.tolist()]
     return np.array(valid, bool).reshape(atomic_numbers.shape[:-1])
+
+
+def _get_rule(rule: str) -> ValidityRule:
+    if not isinstance(rule, str) or rule not in RULES:
+        raise UnknownNameError("validity rule", rule, RULES)
+    return RULES[rule]
 
 
 @functools.lru_cache(maxsize=_MEMORY)
@@ -70,11 +100,10 @@ def _sorted_is_valid(numbers: tuple[int, ...], rule: str) -> bool:
     """
     counts = {number: numbers.count(number) for number in numbers if number > 0}
     metals = RULES[rule].metals
-    # SMACT always accepts single elements; a rule without metals rejects them.
-    if len(counts) <= 1:
-        return bool(counts) and metals
-    if metals and all(_is_metal(number) for number in counts):
-        return True
+    if not counts:
+        return False
+    if len(counts) == 1 or all(is_metal(number) for number in counts):
+        return metals
     by_electronegativity: dict[float, list[tuple[int, tuple[int, ...]]]] = {}
     for number, count in counts.items():
         electronegativity, states = ion(number, RULES[rule].oxidation_states)
@@ -116,7 +145,8 @@ def ion(number: int, oxidation_states: str) -> tuple[float | None, tuple[int, ..
 
 
 @functools.cache
-def _is_metal(number: int) -> bool:
+def is_metal(number: int) -> bool:
+    """Return whether an element is a metal in SMACT."""
     from smact import metals
 
     return SYMBOLS[number - 1] in metals

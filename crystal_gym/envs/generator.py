@@ -2,14 +2,17 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from crystal_gym.collections import COLLECTIONS, load_collection
+from crystal_gym.collections import COLLECTIONS, canonical_origin, load_collection
+from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.utils.identity import require_same_crystals
 
 if TYPE_CHECKING:
     from crystal_gym.collections.registry import CollectionLike
@@ -28,6 +31,7 @@ class InstanceKeywords(TypedDict, total=False):
     traversal: str
     start_site: int | None
     max_sites: int | None
+    collection_sha256: str | None
 
 
 class InstanceGenerator:
@@ -46,12 +50,15 @@ class InstanceGenerator:
         start_site: First site of every episode (default: drawn).
         max_sites: N, the number of sites in an observation (default: the number in the largest
             cell of the collection).
+        collection_sha256: Expected ``CrystalCollection.fingerprint()`` of the collection, as in the
+            environment of a dataset (default: any).
 
     Attributes:
         table: The crystals, as arrays of the observation's types.
         rows: Rows of the table that are in the split, int64, ascending.
 
     Raises:
+        CollectionMismatchError: If the collection has another fingerprint than the expected one.
         CrystalGymError: If an argument is invalid.
     """
 
@@ -65,12 +72,15 @@ class InstanceGenerator:
         traversal: str = "breadth-first",
         start_site: int | None = None,
         max_sites: int | None = None,
+        collection_sha256: str | None = None,
     ) -> None:
         if traversal not in TRAVERSALS:
             raise UnknownNameError("traversal", traversal, TRAVERSALS)
         if max_sites is not None and not isinstance(max_sites, int | np.integer):
             raise CrystalGymError(f"Expected max_sites to be an integer, got {max_sites!r}.")
         self.table = _make_table(collection, split_by, _as_vocabulary(vocabulary), max_sites)
+        if collection_sha256 is not None:
+            _require_fingerprint(self.table.collection, collection, collection_sha256)
         self.rows = self.table.collection.in_split(split)
         self.split = split
         self.traversal = traversal
@@ -130,7 +140,7 @@ class InstanceGenerator:
 
     def _order_sites(self, crystal: Any, start_site: Any, keys: np.ndarray | None) -> np.ndarray:
         if self.traversal == "breadth-first":
-            return self.table.traversals[crystal, start_site]
+            return self.table.breadth_first(crystal, start_site)
         sites = np.arange(self.table.max_sites)
         padding = sites >= np.asarray(self.table.n_sites[crystal])[..., None]
         keys = np.where(padding, np.inf, sites if keys is None else keys)
@@ -210,6 +220,18 @@ def _as_vocabulary(vocabulary: Vocabulary | Sequence[str] | None) -> Vocabulary 
             f"got {vocabulary!r}."
         )
     return Vocabulary(tuple(vocabulary))
+
+
+def _require_fingerprint(crystals: CrystalCollection, origin: Any, expected: str) -> None:
+    """Raise an error if a collection differs from the one that a dataset recorded."""
+    place = canonical_origin(origin) if isinstance(origin, str | Path) else repr(crystals.name)
+    require_same_crystals(
+        "the environment",
+        (place, expected),
+        (place, crystals.fingerprint()),
+        "The crystals or their splits have changed since the environment was recorded. Restore "
+        "the original files, or build the dataset again.",
+    )
 
 
 def _make_table(

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from crystal_gym.envs.rendering import Scene
     from crystal_gym.rewards.registry import RewardLike
 
+# Arguments of the environments besides those of the instance generator.
+_ARGUMENTS = ("generator", "reward", "mask", "render_mode")
+_GYMNASIUM_ARGUMENTS = {
+    "max_episode_steps": "Pass it to gym.make or gym.make_vec, which limit the episodes.",
+    "autoreset_mode": "With vectorization_mode 'sync' or 'async', pass it to gym.make_vec in "
+    "vector_kwargs.",
+}
+
 
 class SkeletonEnvSetup:
     """Base class of the single and the vector environment.
@@ -102,6 +110,13 @@ def _resolve_generator(
     generator: InstanceGenerator | None, instances: InstanceKeywords
 ) -> InstanceGenerator:
     """Return the given generator, or make one from keyword arguments."""
+    for name in instances.keys() - InstanceKeywords.__annotations__.keys():
+        if name in _GYMNASIUM_ARGUMENTS:
+            raise CrystalGymError(
+                f"Expected arguments of a skeleton environment, got {name!r}. "
+                f"{_GYMNASIUM_ARGUMENTS[name]}"
+            )
+        raise UnknownNameError("argument", name, (*InstanceKeywords.__annotations__, *_ARGUMENTS))
     if generator is None:
         return InstanceGenerator(**instances)
     if instances:

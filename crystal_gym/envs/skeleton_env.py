@@ -56,8 +56,9 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
     - `match` (default): 1/n for each of the n sites that gets its true element. The return is the
       accuracy of the paper.
     - `validity`: 1 at the end if the composition is valid by SMACT (the measure of the paper),
-      else 0. `validity-strict` rejects single elements and requires charge neutrality of alloys
-      too. `validity-icsd24` uses another set of oxidation states.
+      else 0. `validity-strict` also rejects single elements and compositions of metals alone;
+      `validity-icsd24` uses another set of oxidation states. `env.unwrapped.reward.definition` has
+      the rule and the version of SMACT.
     - `formation-energy`: minus the formation energy of the crystal in eV/atom, at the end, by the
       potential CHGNet (extra `energy`) or another ASE calculator.
     - `perov5-dft`: minus the DFT energy of the crystal, strained to the lattice of the skeleton, in
@@ -79,7 +80,11 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
 
     ## Episode End
 
-    The episode terminates when all n sites are filled, after n steps. It is never truncated.
+    The episode terminates when all n sites are filled, after n steps. It is truncated only if
+    `max_episode_steps` is given to `gymnasium.make` or `gymnasium.make_vec`. A truncated episode
+    has no reward at the end: only complete crystals have one. Its last info has no entries of the
+    kind "end". If the last site is filled in the step that reaches the limit, the episode is both
+    terminated and truncated, as with every environment of Gymnasium.
 
     ## Arguments
 
@@ -94,11 +99,12 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
     | `traversal`   | `"breadth-first"` | or `index`, or `random`                            |
     | `start_site`  | `None`            | first site of every episode; `None`: drawn         |
     | `max_sites`   | `None`            | N; `None`: the largest cell in the collection      |
+    | `collection_sha256` | `None`      | expected fingerprint of the collection             |
     | `reward`      | `"match"`         | name, mapping, function, or `Reward`; see Rewards  |
     | `mask`        | `"none"`          | or `charge-neutral`, or function of (table, state) |
     | `render_mode` | `None`            | `ansi`, `rgb_array` or `human`                     |
 
-    A `generator` (`crystal_gym.envs.generator.InstanceGenerator`) can replace the first seven.
+    A `generator` (`crystal_gym.envs.generator.InstanceGenerator`) can replace the first eight.
 
     ## Info
 
@@ -178,8 +184,8 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
             action: Index of the element in the vocabulary, from 0 to V - 1.
 
         Returns:
-            The observation, the reward, whether the episode terminated, ``False`` (episodes are
-            never truncated), and the info.
+            The observation, the reward, whether the episode terminated, ``False`` (only the
+            wrapper ``TimeLimit`` truncates), and the info.
 
         Raises:
             InvalidActionError: If the action is not an integer from 0 to V - 1.

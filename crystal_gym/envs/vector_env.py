@@ -38,6 +38,9 @@ class CrystalSkeletonVectorEnv(
             starts the next episode with reward 0. ``SameStep``: the last step of an episode returns
             the first observation of the next one; ``infos["final_obs"]`` and
             ``infos["final_info"]`` contain the last observation and info of the finished one.
+        max_episode_steps: Truncate episodes after this number of steps, as Gymnasium's
+            ``TimeLimit`` does (default and -1: never). The reward at the end and its components
+            are computed for complete crystals only; a truncated episode has neither.
         generator: The instance generator (default: made from the remaining arguments).
         reward: See the single environment.
         mask: See the single environment; a function receives a batch.
@@ -59,6 +62,7 @@ class CrystalSkeletonVectorEnv(
         num_envs: int = 1,
         *,
         autoreset_mode: str | AutoresetMode = "NextStep",
+        max_episode_steps: int | None = None,
         generator: InstanceGenerator | None = None,
         reward: "RewardLike" = "match",
         mask: str | Mask = "none",
@@ -77,6 +81,7 @@ class CrystalSkeletonVectorEnv(
         )
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self._max_episode_steps = _validate_limit(max_episode_steps)
         self._same_step = mode == AutoresetMode.SAME_STEP.value
         # Episodes that ended at the last step and restart at the next one.
         self._ended = np.zeros(num_envs, bool)
@@ -124,6 +129,8 @@ class CrystalSkeletonVectorEnv(
         rewards = np.empty(self.num_envs)
         rewards[:] = self.reward.on_fill(self.table, state.crystal, site, actions + 1)
         terminations = full & ~self._ended
+        truncations = (state.step >= self._max_episode_steps) & ~self._ended
+        ended = terminations | truncations
         if self._ended.any():
             rewards[self._ended] = 0.0
             self._restart(state, self._ended)
@@ -136,13 +143,13 @@ class CrystalSkeletonVectorEnv(
                 state.elements[terminations],
             )
             rewards[terminations] += last
+        infos = self._scatter(components, terminations)
         if self._same_step:
-            final = self._final_infos(state, terminations, components) if components else {}
+            final = self._final_infos(state, ended, infos) if ended.any() else {}
             infos = self._infos(state) | final
         else:
-            infos = self._infos(state) | self._scatter(components, terminations)
-            self._ended = terminations.copy()
-        truncations = np.zeros(self.num_envs, bool)
+            infos = self._infos(state) | infos
+            self._ended = ended
         return observe(self.table, state), rewards, terminations, truncations, infos
 
     def action_masks(self) -> np.ndarray:
@@ -202,11 +209,11 @@ class CrystalSkeletonVectorEnv(
         return infos | {f"_{name}": np.ones(self.num_envs, bool) for name in infos}
 
     def _scatter(self, components: dict[str, np.ndarray], ended: np.ndarray) -> dict[str, Any]:
-        """Spread the components of k ended episodes over arrays (B,), and add the ``_key`` masks.
+        """Spread the components of k complete crystals over arrays (B,), and add ``_key`` masks.
 
         Args:
             components: Components by name, each (k,).
-            ended: The episodes that ended, bool (B,).
+            ended: The episodes that terminated, bool (B,).
         """
         infos = {}
         for name, values in components.items():
@@ -216,7 +223,7 @@ class CrystalSkeletonVectorEnv(
         return infos
 
     def _final_infos(
-        self, state: EpisodeState, ended: np.ndarray, components: dict[str, np.ndarray]
+        self, state: EpisodeState, ended: np.ndarray, components: dict[str, Any]
     ) -> dict[str, Any]:
         """Return Gymnasium's ``final_obs`` and ``final_info``, and restart the ended episodes."""
         last = observe(self.table, state)
@@ -231,6 +238,22 @@ class CrystalSkeletonVectorEnv(
         return {
             "final_obs": observations,
             "_final_obs": ended.copy(),
-            "final_info": info | self._scatter(components, ended),
+            "final_info": info | components,
             "_final_info": ended.copy(),
         }
+
+
+def _validate_limit(max_episode_steps: int | None) -> float:
+    """Return the number of steps after which episodes are truncated, infinite without a limit."""
+    if max_episode_steps is None or max_episode_steps == -1:
+        return np.inf
+    if (
+        isinstance(max_episode_steps, bool)
+        or not isinstance(max_episode_steps, int | np.integer)
+        or max_episode_steps < 1
+    ):
+        raise CrystalGymError(
+            "Expected max_episode_steps to be a positive integer, or None or -1 for no limit, got "
+            f"{max_episode_steps!r}."
+        )
+    return int(max_episode_steps)

@@ -1,4 +1,4 @@
-"""The mask ``charge-neutral``: elements from which a charge-neutral composition can be reached."""
+"""The mask ``charge-neutral``: elements from which a valid composition can be reached."""
 
 import functools
 from collections.abc import Sequence
@@ -88,7 +88,7 @@ class MaskSearch:
 class MaskTable:
     """Masks for cells of n sites, tabulated in advance and looked up for whole batches.
 
-    The table is built backwards from the neutral compositions: removing one ion from a composition
+    The table is built backwards from the valid compositions: removing one ion from a composition
     gives a smaller composition on which this ion is allowed. The smaller compositions are then
     treated in the same way, down to the empty cell.
 
@@ -102,7 +102,7 @@ class MaskTable:
         actions = np.array([ion.action for ion in ions], np.int64)
         ranks = rank_table(len(ions), n_sites)
         blocks = []
-        can_finish = neutral_compositions(ions, n_sites)
+        can_finish = valid_compositions(ions, n_sites)
         for size in reversed(range(n_sites)):
             rows = all_multisets(len(ions), size + 1)[can_finish]
             block = np.zeros((n_multisets(len(ions), size), n_elements), bool)
@@ -148,13 +148,23 @@ def _sort_columns(values: np.ndarray) -> None:
             values[i] = lower
 
 
-def neutral_compositions(ions: Sequence[Ion], n_sites: int) -> np.ndarray:
-    """Find the multisets of n ions that can be charge-neutral, bool, by their rank.
+def valid_compositions(ions: Sequence[Ion], n_sites: int) -> np.ndarray:
+    """Find the multisets of n ions that are valid compositions, bool, by their rank.
 
     Args:
         ions: Ions in ascending order of electronegativity.
         n_sites: n.
     """
+    valid = _neutral_compositions(ions, n_sites)
+    metals = np.flatnonzero([ion.metal for ion in ions])
+    rows = metals[all_multisets(len(metals), n_sites)]
+    ranks = rank_table(len(ions), n_sites)
+    valid[sum(ranks[i][rows[:, i]] for i in range(n_sites))] = False
+    return valid
+
+
+def _neutral_compositions(ions: Sequence[Ion], n_sites: int) -> np.ndarray:
+    """Find the multisets of n ions that can be charge-neutral, bool, by their rank."""
     n_ions = len(ions)
     ranks = rank_table(n_ions, n_sites)
     positive = _reachable_charges([ion.positive for ion in ions], n_sites)

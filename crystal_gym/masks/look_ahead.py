@@ -1,9 +1,10 @@
-"""Elements that can be assigned next so that a charge-neutral composition can still be reached.
+"""Elements that can be assigned next so that a valid composition can still be reached.
 
-A composition is neutral, by the rule ``strict`` of ``crystal_gym.crystals.validity``, if each of
-its elements can take one oxidation state such that all charges cancel and every cation is less
-electronegative than every anion. For a partly filled crystal, this is a question about all
-compositions that contain the present one. It is answered exactly, without enumerating them.
+A composition is neutral if each of its elements can take one oxidation state such that all charges
+cancel and every cation is less electronegative than every anion. It is valid, by the rule
+``strict`` of ``crystal_gym.crystals.validity``, if it also contains an element that is not a metal.
+For a partly filled crystal, this is a question about all compositions that contain the present one.
+It is answered exactly, without enumerating them.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ from itertools import accumulate
 import numpy as np
 
 from crystal_gym.crystals.elements import Vocabulary
-from crystal_gym.crystals.validity import RULES, ion
+from crystal_gym.crystals.validity import RULES, ion, is_metal
 
 RULE = "strict"
 # The largest absolute oxidation state.
@@ -30,12 +31,14 @@ class Ion:
         level: Rank of its electronegativity; elements of equal electronegativity share a rank.
         positive: Positive oxidation states.
         negative: Absolute values of the negative oxidation states.
+        metal: Whether the element is a metal.
     """
 
     action: int
     level: int
     positive: tuple[int, ...]
     negative: tuple[int, ...]
+    metal: bool
 
 
 def ions_of(vocabulary: Vocabulary) -> tuple[Ion, ...]:
@@ -44,22 +47,23 @@ def ions_of(vocabulary: Vocabulary) -> tuple[Ion, ...]:
     for action, number in enumerate(vocabulary.atomic_numbers.tolist()):
         electronegativity, states = ion(number, RULES[RULE].oxidation_states)
         if electronegativity is not None and states:
-            known.append((electronegativity, action, states))
+            known.append((electronegativity, action, states, is_metal(number)))
     known.sort()
-    levels = sorted({electronegativity for electronegativity, _, _ in known})
+    levels = sorted({electronegativity for electronegativity, *_ in known})
     return tuple(
         Ion(
             action,
             levels.index(electronegativity),
             tuple(state for state in states if state > 0),
             tuple(-state for state in states if state < 0),
+            metal,
         )
-        for electronegativity, action, states in known
+        for electronegativity, action, states, metal in known
     )
 
 
 def allowed_ions(ions: Sequence[Ion], counts: Sequence[int], empty: int) -> np.ndarray:
-    """Find the ions that can be added so that a neutral composition can still be reached.
+    """Find the ions that can be added so that a valid composition can still be reached.
 
     Args:
         ions: I ions in ascending order of electronegativity.
@@ -69,13 +73,44 @@ def allowed_ions(ions: Sequence[Ion], counts: Sequence[int], empty: int) -> np.n
     Returns:
         bool (I,).
     """
-    mirrored = [Ion(ion.action, -ion.level, ion.negative, ion.positive) for ion in reversed(ions)]
+    nonmetals = [i for i, ion in enumerate(ions) if not ion.metal]
+    if any(counts[i] for i in nonmetals):
+        return _neutral_ions(ions, counts, empty)
+    allowed = np.zeros(len(ions), bool)
+    if empty == 1:
+        allowed[nonmetals] = _neutral_ions(ions, counts, 1)[nonmetals]
+    elif nonmetals:
+        # One of the empty sites must receive a non-metal. With many empty sites, the most
+        # electronegative one leaves all ions possible.
+        allowed = _allowed_with(nonmetals[-1], ions, counts, empty)
+        bound = allowed if allowed.all() else _neutral_ions(ions, counts, empty)
+        for i in reversed(nonmetals[:-1]):
+            if bound[i] and (allowed < bound).any():
+                allowed |= _allowed_with(i, ions, counts, empty)
+    return allowed
+
+
+def _allowed_with(
+    nonmetal: int, ions: Sequence[Ion], counts: Sequence[int], empty: int
+) -> np.ndarray:
+    """Find the ions that can be added next if an absent non-metal gets one of the empty sites."""
+    with_nonmetal = [count + (i == nonmetal) for i, count in enumerate(counts)]
+    allowed = _neutral_ions(ions, with_nonmetal, empty - 1)
+    allowed[nonmetal] |= allowed.any()
+    return allowed
+
+
+def _neutral_ions(ions: Sequence[Ion], counts: Sequence[int], empty: int) -> np.ndarray:
+    """Find the ions that can be added so that a neutral composition can still be reached."""
+    mirrored = [
+        Ion(ion.action, -ion.level, ion.negative, ion.positive, ion.metal) for ion in reversed(ions)
+    ]
     as_anion = _allowed_cations(mirrored, list(reversed(counts)), empty)[::-1]
     return _allowed_cations(ions, counts, empty) | as_anion
 
 
 def _allowed_cations(ions: Sequence[Ion], counts: Sequence[int], empty: int) -> np.ndarray:
-    """Find the ions that can be added as cations; see ``allowed_ions``.
+    """Find the ions that can be added as cations; see ``_neutral_ions``.
 
     The ions are processed in order, as cations up to some level and as anions above it. A *state*
     of the search is the number j of newly filled sites and the total charge c. A set of states is

@@ -16,9 +16,13 @@ class Reward:
 
     Attributes:
         labels: Names of the collection's labels on which the reward depends.
+        definition: The details that the name of the reward leaves open, in one line, such as the
+            validity rule and the version of SMACT; ``None`` if there are none. Tables and dataset
+            cards print it.
     """
 
     labels: tuple[str, ...] = ()
+    definition: str | None = None
 
     def prepare(self, table: EpisodeTable) -> None:
         """Prepare for the crystals of an environment, which calls this once when it is made.

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from crystal_gym.crystals.validity import RULES, is_valid
+from crystal_gym.crystals.validity import is_valid, rule_description
 from crystal_gym.episode import EpisodeTable
-from crystal_gym.errors import UnknownNameError
 from crystal_gym.rewards.reward import Reward
 
 
@@ -15,16 +14,19 @@ class ValidityReward(Reward):
 
     Args:
         rule: A name of ``crystal_gym.crystals.validity.RULES``. The default is the measure of
-            "Behavioral Cloning for Crystal Design", which accepts single elements and all alloys;
-            ``strict`` rejects single elements and treats alloys as any other composition.
+            "Behavioral Cloning for Crystal Design", which accepts single elements and all
+            compositions of metals alone; ``strict`` rejects both.
+
+    Attributes:
+        rule: Name of the rule.
+        definition: The rule, the version of SMACT and the set of oxidation states, in one line.
 
     Raises:
         UnknownNameError: If the rule does not exist.
     """
 
     def __init__(self, rule: str = "smact14") -> None:
-        if not isinstance(rule, str) or rule not in RULES:
-            raise UnknownNameError("validity rule", rule, RULES)
+        self.definition = f"validity: rule {rule_description(rule)}"
         self.rule = rule
 
     def on_finish(

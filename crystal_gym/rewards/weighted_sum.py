@@ -38,6 +38,8 @@ class WeightedSum(Reward):
             self.parts[name] = require_finite(weight, f"the weight of reward {name!r}"), reward
         labels = {label for _, reward in self.parts.values() for label in reward.labels}
         self.labels = tuple(sorted(labels))
+        definitions = {reward.definition: None for _, reward in self.parts.values()}
+        self.definition = "; ".join(filter(None, definitions)) or None
 
     def prepare(self, table: EpisodeTable) -> None:
         """Prepare every part.

@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from crystal_gym.errors import DamagedFileError, DownloadError, MissingDataError, StorageError
+from crystal_gym.errors import DamagedFileError, DownloadError, MissingDataError
 from crystal_gym.utils import settings
+from crystal_gym.utils.storage_errors import storage_errors
+
+# Characters of a file's name that its temporary file shares.
+_LONGEST_PREFIX = 100
 
 
 def sha256(path: Path) -> str:
@@ -42,25 +46,25 @@ def atomic_write(path: Path) -> Iterator[Path]:
         StorageError: If the folder is not writable or the disk is full.
     """
     temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        # The files of mkstemp are private; the finished one gets the usual permissions.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"Cannot write {path}: {error.strerror or error}. Free disk space or choose another "
-            f"folder; {settings.CACHE_VARIABLE} sets the cache folder."
-        ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    in_cache = path.is_relative_to(settings.cache_folder())
+    hint = f"{settings.CACHE_VARIABLE} sets the cache folder." if in_cache else ""
+    with storage_errors(path, hint):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A long name leaves no room for the characters that a temporary name adds.
+            prefix = f".{path.name[:_LONGEST_PREFIX]}."
+            handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            # The files of mkstemp are private; the finished one gets the usual permissions.
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
+            temporary.replace(path)
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from crystal_datasets.minari_writer import (
     DatasetSpec,
     dataset_id,
     environment_spec,
+    origin_of,
     resolve_named_reward,
     write_dataset,
 )
@@ -99,7 +100,9 @@ def build_dataset(
         algorithm=f"mixture of {mixture.describe()}" if mixture else _ALGORITHMS[behavior_name],
         reward=reward_name,
         labels=resolved_reward.labels,
+        origin=origin_of(collection),
         environment=environment_spec(collection, split, split_by, table, reward),
+        reward_definition=resolved_reward.definition,
         settings={
             "split_by": split_by,
             "crystals": len(rows),

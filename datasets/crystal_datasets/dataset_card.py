@@ -63,6 +63,8 @@ def dataset_card(metadata: Mapping[str, Any], collection: CrystalCollection) -> 
 | episodes dropped for a non-finite reward | {settings["dropped_episodes"]:,} |
 | steps | {metadata["total_steps"]:,} |
 | crystals | {settings["crystals"]:,} (split `{settings["split"]}` of `{settings["collection"]}`) |
+| origin of the crystals | {_origin(settings)} |
+| fingerprint of the crystals | `{settings["collection_sha256"]}` |
 | sites of a crystal | {sites} |
 | elements of the action space | {len(vocabulary)}: {" ".join(vocabulary)} |
 {_returns(metadata)}
@@ -75,7 +77,7 @@ Observations are those of `CrystalSkeleton-v0`: `element` (-1 no site, 0 empty, 
 {len(vocabulary)} the elements above in their order), `frac_coords`, `lattice` (lengths in Å,
 angles in degrees), `edges` (source, target and periodic image) and `focus`, the site to fill.
 Action `a` assigns the element with code `a + 1` to the site in focus.
-{_reward(settings["reward"])}
+{_reward(settings["reward"], settings["reward_definition"])}
 
 Episode metadata: `crystal` (its id in the collection), `row` (its row in the collection), `split`
 and `start_site` (the site filled first). The HDF5 file stores the arrays that all episodes of a
@@ -103,8 +105,18 @@ transitions = load_transitions("{metadata["dataset_id"]}", trajectories=1)
 
 ## Origin and license
 
-{_ORIGINS.get(settings["collection"].removesuffix("-by-composition"), _OTHER_ORIGIN)}
+{_license(settings)}
 """
+
+
+def _origin(settings: Mapping[str, Any]) -> str:
+    return f"`{settings['origin']}`" if settings["origin"] else "a collection created in Python"
+
+
+def _license(settings: Mapping[str, Any]) -> str:
+    """Return origin and license; a file that has the name of a collection is another origin."""
+    name = settings["origin"] or settings["collection"].removesuffix("-by-composition")
+    return _ORIGINS.get(name, _OTHER_ORIGIN)
 
 
 def _coverage(settings: Mapping[str, Any]) -> str:
@@ -144,13 +156,14 @@ def _policy(component: Mapping[str, Any]) -> str:
     return f" (`{component['policy']}` at temperature {component['temperature']:g})"
 
 
-def _reward(name: str) -> str:
+def _reward(name: str, definition: str | None) -> str:
     if name == "match":
         return (
             "The reward is `match`: 1/n for each of the n sites that gets its true element, so the "
             "return is the\nfraction of sites with the true element."
         )
-    return f"The reward is `{name}`; the table above has statistics of the returns."
+    definition = f" ({definition})" if definition else ""
+    return f"The reward is `{name}`{definition}; the table above has statistics of the returns."
 
 
 def _recovery(has_environment: bool) -> str:

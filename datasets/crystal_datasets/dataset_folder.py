@@ -11,10 +11,36 @@ from pathlib import Path
 from minari.namespace import create_namespace, list_local_namespaces
 from minari.storage import get_dataset_path
 
-from crystal_gym.errors import CrystalGymError, StorageError
+from crystal_gym.errors import CrystalGymError
+from crystal_gym.utils.storage_errors import storage_errors
 
+# Minari's setting of the folder of all datasets.
+DATASETS_VARIABLE = "MINARI_DATASETS_PATH"
+_HINT = f"{DATASETS_VARIABLE} sets the folder of datasets."
 # Seconds since its last change after which a staging folder is attributed to a killed process.
 _ABANDONED_AFTER = 3600
+
+
+def dataset_path(dataset_id: str | None = None) -> Path:
+    """Return the absolute folder of a dataset, or of all datasets, which is created.
+
+    Minari reads ``MINARI_DATASETS_PATH`` without expanding ``~``, and some of its functions fail
+    for relative paths. The variable is therefore replaced by the absolute path, which all later
+    calls of Minari in this process use.
+
+    Args:
+        dataset_id: The Minari id of the dataset (default: the folder of all datasets).
+
+    Raises:
+        StorageError: If the folder of all datasets cannot be created.
+    """
+    value = os.environ.get(DATASETS_VARIABLE)
+    if value:
+        os.environ[DATASETS_VARIABLE] = str(Path(value).expanduser().resolve())
+    elif value is not None:  # Minari would take an empty value for the working directory
+        del os.environ[DATASETS_VARIABLE]
+    with storage_errors(Path(value or "~/.minari/datasets"), _HINT):
+        return get_dataset_path(dataset_id)
 
 
 @contextlib.contextmanager
@@ -32,37 +58,31 @@ def staged_folder(dataset_id: str, overwrite: bool) -> Iterator[Path]:
         CrystalGymError: If the dataset exists and ``overwrite`` is false.
         StorageError: If the folder of Minari datasets cannot be written or the disk is full.
     """
-    staging, final = None, None
-    try:
-        final = get_dataset_path(dataset_id)
-        if final.exists() and not overwrite:
-            raise CrystalGymError(
-                f"Expected no dataset {dataset_id}, got one that exists at {final}. Use the "
-                "existing dataset, or pass overwrite=True to replace it."
+    root, final = dataset_path(), dataset_path(dataset_id)
+    staging = None
+    with storage_errors(root, f"{_HINT} No partial dataset is left."):
+        try:
+            if final.exists() and not overwrite:
+                raise CrystalGymError(
+                    f"Expected no dataset {dataset_id}, got one that exists at {final}. Use the "
+                    "existing dataset, or pass overwrite=True to replace it."
+                )
+            prefix = f".building-{dataset_id.replace('/', '-')}-"
+            _remove_abandoned(root, prefix)
+            staging = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
+            folder = staging / "new"
+            (folder / "data").mkdir(parents=True)
+            yield folder
+            _move_into_place(folder, final, staging / "old")
+        except KeyboardInterrupt as interrupt:
+            interrupt.add_note(
+                f"The dataset {dataset_id} is incomplete and was removed. Build it again with the "
+                "same arguments; prepared skeletons are kept."
             )
-        root, prefix = get_dataset_path(), f".building-{dataset_id.replace('/', '-')}-"
-        _remove_abandoned(root, prefix)
-        staging = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
-        folder = staging / "new"
-        (folder / "data").mkdir(parents=True)
-        yield folder
-        _move_into_place(folder, final, staging / "old")
-    except OSError as error:
-        raise StorageError(
-            f"Expected a writable folder for the dataset {dataset_id}, got the error "
-            f"{_reason(error)!r} for {final or 'the folder of Minari datasets'}. Free some space "
-            "or set MINARI_DATASETS_PATH to another folder, then build the dataset again. No "
-            "partial dataset is left."
-        ) from error
-    except KeyboardInterrupt as interrupt:
-        interrupt.add_note(
-            f"The dataset {dataset_id} is incomplete and was removed. Build it again with the same "
-            "arguments; prepared skeletons are kept."
-        )
-        raise
-    finally:
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        finally:
+            if staging is not None:
+                shutil.rmtree(staging, ignore_errors=True)
 
 
 def _remove_abandoned(root: Path, prefix: str) -> None:
@@ -90,13 +110,6 @@ def _move_into_place(folder: Path, final: Path, backup: Path) -> None:
     except BaseException:
         backup.rename(final)
         raise
-
-
-def _reason(error: OSError) -> str:
-    """Return a short description of an error; the messages of HDF5 have many lines."""
-    if error.errno:
-        return os.strerror(error.errno)
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def create_namespaces(dataset_id: str, description: str) -> None:

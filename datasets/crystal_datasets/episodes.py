@@ -177,7 +177,7 @@ def roll_out(
         step_rewards.append(np.where(step < state.n_sites, step_reward, 0.0))
         return action
 
-    order = table.traversals[crystal, start_site]
+    order = table.breadth_first(crystal, start_site)
     episodes, final_elements = _run_episodes(table, crystal, order, act)
     rewards = np.stack(step_rewards, axis=1)
     final_reward, components = reward.on_finish(table, crystal, final_elements)

@@ -7,6 +7,7 @@ module uses the low-level interface of h5py, which is several times faster for m
 """
 
 import functools
+import hashlib
 from pathlib import Path
 from typing import Any, Self
 
@@ -136,10 +137,13 @@ class EpisodeReader:
     Args:
         file: The open file.
         total_steps: The number T of steps of all episodes.
+        combined: Whether Minari combined the file from several datasets, without the attributes of
+            their episodes. Then equal geometries are one skeleton, whose id is their digest.
     """
 
-    def __init__(self, file: h5py.File, total_steps: int) -> None:
+    def __init__(self, file: h5py.File, total_steps: int, *, combined: bool = False) -> None:
         self._file = file
+        self._combined = combined
         observations: Any = file["episode_0/observations"]
         n_max, e_max = observations["element"].shape[1], observations["edges"].shape[1]
         # An episode has one observation more than steps; the next episode overwrites the last one.
@@ -154,7 +158,7 @@ class EpisodeReader:
         self._skeleton: list[int] = []
         self._lengths: list[int] = []
         # For each skeleton.
-        self._skeleton_of_row: dict[int, int] = {}
+        self._skeleton_of_key: dict[int | str, int] = {}
         self._ids: list[str] = []
         self._n_sites: list[int] = []
         # A buffer for the geometry, which the file repeats at every step, and a copy per skeleton.
@@ -171,7 +175,6 @@ class EpisodeReader:
             CrystalGymError: If the episode has no attributes ``row`` and ``start_site``.
         """
         group = h5g.open(self._file.id, b"episode_%d" % episode)
-        row, start_site = self._read_position(group, episode)
         n = _read_integer(group, b"total_steps")
         steps = slice(self._steps_read, self._steps_read + n)
         observations = slice(self._steps_read, self._steps_read + n + 1)
@@ -180,10 +183,16 @@ class EpisodeReader:
         _read_array(group, b"observations/focus", self._focus[observations])
         _read_array(group, b"rewards", self._reward[steps])
         _read_array(group, b"terminations", self._done[steps])
-        if row not in self._skeleton_of_row:
-            self._skeleton_of_row[row] = len(self._skeleton_of_row)
-            self._read_skeleton(group, n)
-        self._skeleton.append(self._skeleton_of_row[row])
+        if self._combined:
+            key, start_site = self._digest_geometry(group, n), int(self._focus[self._steps_read])
+        else:
+            key, start_site = self._read_position(group, episode)
+        if key not in self._skeleton_of_key:
+            self._skeleton_of_key[key] = len(self._skeleton_of_key)
+            self._read_geometry(group, n)
+            name = key if self._combined else h5py.Group(group).attrs["crystal"]
+            self._append_skeleton(str(name))
+        self._skeleton.append(self._skeleton_of_key[key])
         self._start_site.append(start_site)
         self._lengths.append(n)
         self._steps_read += n
@@ -205,11 +214,20 @@ class EpisodeReader:
                 "crystal_datasets."
             ) from None
 
-    def _read_skeleton(self, group: Any, n_steps: int) -> None:
-        self._ids.append(str(h5py.Group(group).attrs["crystal"]))
-        self._n_sites.append(int(np.count_nonzero(self._elements[self._steps_read] >= 0)))
-        for name, (buffer, kept) in self._geometry.items():
+    def _read_geometry(self, group: Any, n_steps: int) -> None:
+        for name, (buffer, _) in self._geometry.items():
             _read_array(group, b"observations/" + name.encode(), buffer[: n_steps + 1])
+
+    def _digest_geometry(self, group: Any, n_steps: int) -> str:
+        self._read_geometry(group, n_steps)
+        content = b"".join(buffer[0].tobytes() for buffer, _ in self._geometry.values())
+        return hashlib.sha256(b"%d " % n_steps + content).hexdigest()[:16]
+
+    def _append_skeleton(self, name: str) -> None:
+        """Append the skeleton in the geometry buffers."""
+        self._ids.append(name)
+        self._n_sites.append(int(np.count_nonzero(self._elements[self._steps_read] >= 0)))
+        for buffer, kept in self._geometry.values():
             kept.append(buffer[0].copy())
 
     def arrays(self) -> dict[str, np.ndarray]:

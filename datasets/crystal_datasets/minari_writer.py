@@ -8,7 +8,7 @@ its output with that of the official writer.
 
 import copy
 import importlib.metadata
-import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +22,20 @@ from minari.dataset.minari_storage import MinariStorage
 
 from crystal_datasets.dataset_card import dataset_card
 from crystal_datasets.dataset_folder import create_namespaces, staged_folder
+from crystal_datasets.dataset_metadata import (
+    DATA_FILE,
+    ENVIRONMENT,
+    identify_existing,
+    require_collection,
+)
 from crystal_datasets.episodes import Episodes
 from crystal_datasets.hdf5_file import EpisodeWriter
 from crystal_gym.collections import canonical_origin
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.episode import EpisodeTable, observation_space
-from crystal_gym.errors import CrystalGymError
+from crystal_gym.errors import CollectionMismatchWarning, CrystalGymError
 from crystal_gym.rewards import REWARDS, Reward, resolve_reward
+from crystal_gym.utils.identity import describe_crystals, readable, safe_name
 from crystal_gym.utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -39,8 +46,11 @@ if TYPE_CHECKING:
     NamedReward = str | tuple[str, RewardLike]
 
 NAMESPACE = "crystal-gym"
-ENVIRONMENT = "CrystalSkeleton-v0"
 AUTHOR = "The crystal-gym developers"
+RENAME_OR_OVERWRITE = (
+    "The name of the file or folder is part of the dataset's id: rename one of them, or pass "
+    "overwrite=True (--overwrite) to replace the dataset."
+)
 # Minari asks for an email address "or some other obvious contact information".
 CONTACT = "the issue tracker of crystal-gym"
 
@@ -51,18 +61,14 @@ def dataset_id(collection: str, split: str, behavior: str = "expert", reward: st
     A reward other than ``match`` is part of the id: ``…/<behavior>-<split>-<reward>-v0``.
 
     Args:
-        collection: The collection's name. Characters that an id does not allow become ``-``.
+        collection: The collection's name. Characters that an id does not allow become ``-``; such
+            names, and ``data``, which Minari reserves, get a suffix that keeps them distinct.
         split: ``train``, ``val``, ``test`` or ``all``.
         behavior: ``expert``, ``random``, ``mixed`` or ``replay``.
-        reward: The reward's name. Characters that an id does not allow become ``-``.
+        reward: The reward's name, changed in the same way.
     """
-    suffix = "" if reward == "match" else f"-{_slug(reward, 'reward')}"
-    return f"{NAMESPACE}/{_slug(collection, 'crystals')}/{behavior}-{split}{suffix}-v0"
-
-
-def _slug(name: str, default: str) -> str:
-    """Return the name with each run of characters that an id does not allow replaced by ``-``."""
-    return re.sub(r"[^-a-zA-Z0-9_]+", "-", name).strip("-") or default
+    suffix = "" if reward == "match" else f"-{safe_name(reward, 'reward')}"
+    return f"{NAMESPACE}/{safe_name(collection, 'crystals')}/{behavior}-{split}{suffix}-v0"
 
 
 def resolve_named_reward(reward: "NamedReward") -> tuple[str, Reward]:
@@ -86,6 +92,11 @@ def resolve_named_reward(reward: "NamedReward") -> tuple[str, Reward]:
     return name, resolve_reward(definition)
 
 
+def origin_of(collection: object) -> str | None:
+    """Return the name or the absolute path of a collection; ``None`` for other objects."""
+    return canonical_origin(collection) if isinstance(collection, str | Path) else None
+
+
 def environment_spec(
     collection: str | Path | CrystalCollection,
     split: str,
@@ -106,15 +117,16 @@ def environment_spec(
         The specification, or ``None`` if JSON cannot represent the collection or the reward.
     """
     reward_argument = reward if isinstance(reward, str) else reward[1]
-    serializable = isinstance(reward_argument, str | Mapping)
-    if isinstance(collection, CrystalCollection) or not serializable:
+    origin = origin_of(collection)
+    if origin is None or not isinstance(reward_argument, str | Mapping):
         return None
     spec = copy.deepcopy(gymnasium.spec(ENVIRONMENT))
     spec.kwargs |= {
-        "collection": canonical_origin(collection),
+        "collection": origin,
         "split": split,
         "split_by": split_by,
         "vocabulary": list(table.vocabulary.symbols),
+        "collection_sha256": table.collection.fingerprint(),
     }
     if table.max_sites > table.collection.max_sites:
         spec.kwargs["max_sites"] = table.max_sites
@@ -135,8 +147,10 @@ class DatasetSpec:
         algorithm: The behavior policy in words.
         reward: The reward's name.
         labels: Names of the crystal labels that the reward uses.
+        origin: Name or path of the collection; ``None`` if it was created in Python.
         environment: The environment of the episodes, or ``None`` if JSON cannot represent it.
         settings: Further entries for the section ``crystal_gym`` of the metadata.
+        reward_definition: ``Reward.definition`` of the reward.
     """
 
     dataset_id: str
@@ -146,8 +160,10 @@ class DatasetSpec:
     algorithm: str
     reward: str
     labels: tuple[str, ...]
+    origin: str | None
     environment: EnvSpec | None
     settings: dict[str, Any]
+    reward_definition: str | None = None
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata required by Minari and ``load_transitions``."""
@@ -157,9 +173,11 @@ class DatasetSpec:
             **self._provenance(),
             "crystal_gym": {
                 "collection": collection.name,
+                "origin": self.origin,
                 "split": self.split,
                 "behavior": self.behavior,
                 "reward": self.reward,
+                "reward_definition": self.reward_definition,
                 "collection_sha256": collection.fingerprint(),
                 "labels_sha256": collection.labels_fingerprint(self.labels),
                 "vocabulary": list(vocabulary.symbols),
@@ -217,11 +235,16 @@ def write_dataset(
         progress: Whether to show a progress bar.
 
     Raises:
+        CollectionMismatchError: If a dataset of other crystals exists and ``overwrite`` is false.
         CrystalGymError: If the dataset exists and ``overwrite`` is false, or if no episode has a
             finite return.
         StorageError: If the folder of Minari datasets cannot be written or the disk is full.
+
+    Warns:
+        CollectionMismatchWarning: If a dataset of another origin is replaced.
     """
     crystals, table = spec.table.collection, spec.table
+    _check_existing(spec, overwrite)
     with staged_folder(spec.dataset_id, overwrite) as folder:
         observations = observation_space(table.max_sites, table.max_edges, table.n_elements)
         storage = MinariStorage.new(
@@ -231,7 +254,7 @@ def write_dataset(
             env_spec=spec.environment,
         )
         with (
-            EpisodeWriter(folder / "data" / "main_data.hdf5", observations) as file,
+            EpisodeWriter(folder / "data" / DATA_FILE, observations) as file,
             progress_bar(f"Writing {spec.dataset_id}", total, shown=progress) as advance,
         ):
             returns, behaviors = _write_episodes(file, episodes, crystals, advance)
@@ -253,8 +276,30 @@ def write_dataset(
                 "dataset_size": storage.get_size(),
             }
         )
-        (folder / "README.md").write_text(dataset_card(storage.metadata, crystals), "utf-8")
+        card = readable(dataset_card(storage.metadata, crystals))
+        (folder / "README.md").write_text(card, "utf-8")
         create_namespaces(spec.dataset_id, crystals.description)
+
+
+def _check_existing(spec: DatasetSpec, overwrite: bool) -> None:
+    """Raise an error or a warning if a dataset of other crystals has the same id."""
+    existing = identify_existing(spec.dataset_id)
+    if existing is None:
+        return
+    collection = spec.table.collection
+    if not overwrite:
+        require_collection(
+            spec.dataset_id, existing.collections, spec.origin, collection, RENAME_OR_OVERWRITE
+        )
+        return
+    name = spec.origin or collection.name
+    if existing.fingerprints != (collection.fingerprint(),) and existing.origins != (name,):
+        warnings.warn(
+            f"The dataset {spec.dataset_id} of {existing.describe()} is replaced by one of "
+            f"{describe_crystals(name, collection.fingerprint())}.",
+            CollectionMismatchWarning,
+            stacklevel=4,
+        )
 
 
 def _write_episodes(

@@ -13,20 +13,23 @@ from crystal_datasets.minari_writer import (
     DatasetSpec,
     dataset_id,
     environment_spec,
+    origin_of,
     resolve_named_reward,
     write_dataset,
 )
 from crystal_gym.collections import load_collection
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.episode import EpisodeTable
-from crystal_gym.errors import CrystalGymError, DamagedFileError
+from crystal_gym.errors import CollectionMismatchError, CrystalGymError, DamagedFileError
 from crystal_gym.utils.files import atomic_write
+from crystal_gym.utils.identity import describe_crystals, require_same_crystals
 
 if TYPE_CHECKING:
     from crystal_datasets.minari_writer import NamedReward
 
 # Names of the arrays in a file of episodes, in the order of `EpisodeRecorder.arrays`.
 _ARRAYS = ("crystal", "order", "actions", "rewards")
+_FINGERPRINT = "collection_sha256"
 # Episodes whose observations are rebuilt together when a dataset is written.
 _BATCH = 640
 
@@ -133,7 +136,9 @@ class EpisodeRecorder:
         Raises:
             StorageError: If the file cannot be written.
         """
-        arrays = dict(zip(_ARRAYS, self.arrays(), strict=True)) if len(self) else {}
+        arrays: dict[str, Any] = {_FINGERPRINT: self.table.collection.fingerprint()}
+        if len(self):
+            arrays |= zip(_ARRAYS, self.arrays(), strict=True)
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, **arrays)
 
@@ -141,12 +146,23 @@ class EpisodeRecorder:
         """Add the episodes of a file that ``save`` wrote.
 
         Raises:
+            CollectionMismatchError: If the episodes are those of other crystals.
             DamagedFileError: If the file is damaged or its episodes do not fit the table.
         """
+        collection = self.table.collection
         try:
             with np.load(path, allow_pickle=False) as file:
-                if file.files:
+                recorded = str(file[_FINGERPRINT])
+                require_same_crystals(
+                    f"the recorded episodes in {path}",
+                    ("the recorded run", recorded),
+                    (repr(collection.name), collection.fingerprint()),
+                    "Restore the original crystals, or delete the run's folder to start again.",
+                )
+                if len(file.files) > 1:
                     self.add(*(file[name] for name in _ARRAYS))
+        except CollectionMismatchError:
+            raise
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, CrystalGymError) as error:
             raise DamagedFileError(
                 f"Expected recorded episodes of the run's crystals in {path}, got "
@@ -158,6 +174,7 @@ class RecordEpisodes(VectorWrapper):
     """A wrapper of ``CrystalSkeletonVectorEnv`` that adds each finished episode to a recorder.
 
     It supports both autoreset modes. A ``reset`` discards the episodes that have not ended.
+    Episodes that a limit of steps truncates are incomplete: they are counted, not recorded.
 
     Args:
         env: The vector environment, which may be wrapped.
@@ -165,11 +182,13 @@ class RecordEpisodes(VectorWrapper):
 
     Attributes:
         recorder: The recorder.
+        n_truncated: Number of truncated episodes so far.
     """
 
     def __init__(self, env: VectorEnv, recorder: EpisodeRecorder) -> None:
         super().__init__(env)
         self.recorder = recorder
+        self.n_truncated = 0
         shape = (env.num_envs, recorder.table.max_sites)
         self._order = np.zeros(shape, np.int64)
         self._actions = np.zeros(shape, np.int64)
@@ -189,7 +208,7 @@ class RecordEpisodes(VectorWrapper):
     def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step all environments and record the episodes that end."""
         results = self.env.step(actions)
-        observations, rewards, terminations, _, infos = results
+        observations, rewards, terminations, truncations, infos = results
         running = np.flatnonzero(~self._ended)
         entries = (running, self._step[running])
         self._order[entries] = self._focus[running]
@@ -200,9 +219,11 @@ class RecordEpisodes(VectorWrapper):
         if len(finished):
             arrays = (self._order, self._actions, self._rewards)
             self.recorder.add(self._crystal[finished], *(values[finished] for values in arrays))
-            self._step[finished] = 0
+        ended = terminations | truncations
+        self.n_truncated += int((truncations & ~terminations).sum())
+        self._step[ended] = 0
         if "final_obs" not in infos:
-            self._ended = terminations.copy()
+            self._ended = ended
         self._crystal, self._focus = infos["crystal"], observations["focus"]
         return results
 
@@ -247,10 +268,12 @@ def write_replay(
     crystals = load_collection(collection, split_by=split_by, progress=progress)
     table = recorder.table
     if crystals.fingerprint() != table.collection.fingerprint():
-        raise CrystalGymError(
-            f"Expected the collection of the recorded episodes, got {crystals.name!r} split by "
-            f"{split_by}, which has other crystals or splits. Pass the collection and split_by of "
-            "the run's environment."
+        recorded, given = table.collection, origin_of(collection) or repr(crystals.name)
+        raise CollectionMismatchError(
+            "Expected the collection of the recorded episodes, "
+            f"{describe_crystals(repr(recorded.name), recorded.fingerprint())}, got "
+            f"{describe_crystals(given, crystals.fingerprint())} split by {split_by}, which has "
+            "other crystals or splits. Pass the collection and split_by of the run's environment."
         )
     arrays = recorder.arrays()
     outside = np.setdiff1d(arrays[0], crystals.in_split(split))
@@ -268,7 +291,9 @@ def write_replay(
         algorithm=f"replay of an online learner: {algorithm}",
         reward=reward_name,
         labels=resolved_reward.labels,
+        origin=origin_of(collection),
         environment=environment_spec(collection, split, split_by, table, reward),
+        reward_definition=resolved_reward.definition,
         settings={
             "split_by": split_by,
             "crystals": len(np.unique(arrays[0])),

@@ -4,16 +4,22 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from minari.dataset.minari_storage import MinariStorage
-from minari.storage import get_dataset_path
 
+from crystal_datasets.dataset_metadata import (
+    DATA_FILE,
+    DatasetIdentity,
+    damaged_dataset,
+    data_folder,
+    identify,
+    read_metadata,
+)
 from crystal_datasets.episodes import choose_start_sites, make_generator
 from crystal_datasets.hdf5_file import EpisodeReader
 from crystal_gym.collections.preparation import load_arrays, save_arrays
@@ -22,7 +28,7 @@ from crystal_gym.utils import settings
 from crystal_gym.utils.progress import progress_bar
 
 # Version of the cached arrays; increase it whenever their names, types or contents change.
-FORMAT = 2
+FORMAT = 3
 # Size in bytes of HDF5's metadata cache, which is its initial default.
 _METADATA_CACHE = 2**21
 # Episodes between two updates of the progress bar.
@@ -40,6 +46,8 @@ class Transitions:
     Attributes:
         dataset_id: The Minari id.
         vocabulary: V element symbols; action ``a`` assigns the element with code ``a + 1``.
+        collections: Fingerprint (``CrystalCollection.fingerprint()``) and origin of each collection
+            of the crystals. There is one, unless Minari combined datasets of several.
         skeleton_ids: Ids of the crystals, str (S,).
         n_sites: Number of sites, int32 (S,).
         frac_coords: Fractional coordinates, float32 (S, N, 3), padded with 0.
@@ -58,6 +66,7 @@ class Transitions:
 
     dataset_id: str
     vocabulary: tuple[str, ...]
+    collections: Mapping[str, str | None]
     skeleton_ids: np.ndarray
     n_sites: np.ndarray
     frac_coords: np.ndarray
@@ -103,7 +112,12 @@ _TRANSITION_ARRAYS = (
     *("skeleton", "trajectory", "start_site", "step"),
     *("elements", "focus", "action", "reward", "done"),
 )
-_ARRAYS = {field.name for field in dataclasses.fields(Transitions)} - {"dataset_id", "vocabulary"}
+# The fields with leading axis S; the ids are first.
+_SKELETON_ARRAYS = ("skeleton_ids", "n_sites", "frac_coords", "lattice", "edges")
+_NOT_ARRAYS = {"dataset_id", "vocabulary", "collections"}
+_ARRAYS = {field.name for field in dataclasses.fields(Transitions)} - _NOT_ARRAYS
+# Name of the array of a cache file with the fingerprints of the collections.
+_FINGERPRINTS = "fingerprints"
 
 
 def load_transitions(
@@ -113,6 +127,11 @@ def load_transitions(
 
     The first call reads the Minari file and stores the arrays in the cache folder, where later
     calls find them until the dataset changes. The collection itself is not needed.
+
+    Datasets that ``minari.combine_datasets`` combined from such datasets have the vocabulary of
+    their environment. Minari drops the crystals' ids, which are restored from the combined
+    datasets as long as these exist. Otherwise, equal geometries are one skeleton, whose id is a
+    digest of the geometry.
 
     Args:
         dataset_id: The dataset's id, as ``build_dataset`` returns it.
@@ -126,16 +145,19 @@ def load_transitions(
         MissingDataError: If there is no such dataset.
         DamagedFileError: If the dataset's files or the cached arrays are damaged.
         CrystalGymError: If the dataset was written by other software or an earlier version,
-            ``trajectories`` is below 1, or ``seed`` is below 0.
+            Minari combined datasets with different vocabularies, ``trajectories`` is below 1, or
+            ``seed`` is below 0.
         StorageError: If the cache folder cannot be written.
     """
-    folder = get_dataset_path(dataset_id) / "data"
-    metadata = _read_metadata(dataset_id, folder)
-    cache = _cache_path(dataset_id, folder, metadata)
+    metadata = read_metadata(dataset_id)
+    identity = identify(dataset_id, metadata)
+    cache = _cache_path(dataset_id, metadata)
     if not cache.is_file():
-        save_arrays(cache, _read_episodes(dataset_id, folder, metadata, progress))
-    arrays = _load_cached(cache)
-    transitions = Transitions(dataset_id, tuple(metadata["crystal_gym"]["vocabulary"]), **arrays)
+        arrays = _read_episodes(identity, metadata, progress)
+        fingerprints = np.array(identity.fingerprints, np.str_)
+        save_arrays(cache, {**arrays, _FINGERPRINTS: fingerprints})
+    arrays = _load_cached(cache, identity)
+    transitions = Transitions(dataset_id, identity.vocabulary, identity.collections, **arrays)
     if trajectories is None:
         return transitions
     return transitions.select(_draw_trajectories(transitions, trajectories, seed))
@@ -182,58 +204,40 @@ def _draw_trajectories(transitions: Transitions, trajectories: int, seed: int) -
     return np.isin(transitions.trajectory, episodes[kept])
 
 
-def _read_metadata(dataset_id: str, folder: Path) -> dict[str, Any]:
-    """Return the metadata of a dataset after checking that this version can read it."""
-    if not folder.is_dir():
-        raise MissingDataError(
-            f"Expected a Minari dataset {dataset_id!r} in {get_dataset_path()}, got none. Build it "
-            "with crystal_datasets.build_dataset, or set MINARI_DATASETS_PATH to the folder of "
-            "your datasets."
-        )
-    try:
-        metadata = MinariStorage.read_raw_metadata(folder)
-        (folder / "main_data.hdf5").stat()
-    except (ValueError, OSError) as error:
-        raise _damaged(dataset_id, folder, error) from error
-    if "crystal_gym" not in metadata:
-        raise CrystalGymError(
-            f"Expected a dataset written by crystal_datasets, got {dataset_id!r} without the "
-            "section 'crystal_gym' in its metadata. Load it with minari.load_dataset."
-        )
-    if metadata["crystal_gym"].get("split_by") == "source":
-        raise CrystalGymError(
-            f"Expected split_by 'origin' or 'composition' in the metadata of {dataset_id!r}, got "
-            "'source' of an earlier version of crystal-gym. Build the dataset again with "
-            "overwrite=True."
-        )
-    return metadata
-
-
-def _cache_path(dataset_id: str, folder: Path, metadata: Mapping[str, Any]) -> Path:
+def _cache_path(dataset_id: str, metadata: Mapping[str, Any]) -> Path:
     """Return a path in the cache that changes whenever the dataset does."""
-    state = (folder / "main_data.hdf5").stat()
+    folder = data_folder(dataset_id)
+    state = (folder / DATA_FILE).stat()
     content = [FORMAT, str(folder), metadata, state.st_size, state.st_mtime_ns]
     key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     name = dataset_id.replace("/", "-")
     return settings.cache_folder() / "transitions" / f"{name}-{key}.npz"
 
 
-def _load_cached(path: Path) -> dict[str, np.ndarray]:
+def _load_cached(path: Path, identity: DatasetIdentity) -> dict[str, np.ndarray]:
+    """Load the cached arrays of a dataset, and check that they are of the same collections."""
     arrays = load_arrays(path)
-    if set(arrays) != _ARRAYS:
+    expected = _ARRAYS | {_FINGERPRINTS}
+    if set(arrays) != expected:
         raise DamagedFileError(
-            f"Expected the arrays {', '.join(sorted(_ARRAYS))} in {path}, got "
+            f"Expected the arrays {', '.join(sorted(expected))} in {path}, got "
             f"{', '.join(sorted(arrays))}. Delete the file; load_transitions then reads the "
             "dataset again."
+        )
+    if tuple(arrays.pop(_FINGERPRINTS).tolist()) != identity.fingerprints:
+        raise DamagedFileError(
+            f"Expected transitions of {identity.describe()} in {path}, got those of other "
+            "crystals. Delete the file; load_transitions then reads the dataset again."
         )
     return arrays
 
 
 def _read_episodes(
-    dataset_id: str, folder: Path, metadata: Mapping[str, Any], progress: bool
+    identity: DatasetIdentity, metadata: Mapping[str, Any], progress: bool
 ) -> dict[str, np.ndarray]:
     """Read the array fields of ``Transitions`` in one pass over the file."""
-    path = folder / "main_data.hdf5"
+    name = identity.dataset_id
+    path = data_folder(name) / DATA_FILE
     try:
         with h5py.File(path, "r") as file:
             # A single pass never reuses HDF5's metadata cache, which would grow to 400 MB.
@@ -241,22 +245,66 @@ def _read_episodes(
             cache_settings.max_size = _METADATA_CACHE
             file.id.set_mdc_config(cache_settings)
             episodes = metadata["total_episodes"]
-            with progress_bar(f"Reading {dataset_id}", episodes, shown=progress) as advance:
-                reader = EpisodeReader(file, metadata["total_steps"])
+            with progress_bar(f"Reading {name}", episodes, shown=progress) as advance:
+                reader = EpisodeReader(file, metadata["total_steps"], combined=bool(identity.parts))
                 for episode in range(episodes):
                     reader.read(episode)
                     if episode % _PROGRESS_STEP == _PROGRESS_STEP - 1:
                         advance(_PROGRESS_STEP)
-            return reader.arrays()
+            arrays = reader.arrays()
     except CrystalGymError:
         raise
     # A damaged file can raise any of these in h5py.
     except (OSError, RuntimeError, KeyError, ValueError, IndexError) as error:
-        raise _damaged(dataset_id, path, error) from error
+        raise damaged_dataset(name, path, error) from error
+    return _with_crystals_of_parts(arrays, identity.parts) if identity.parts else arrays
 
 
-def _damaged(dataset_id: str, path: Path, error: Exception) -> DamagedFileError:
-    return DamagedFileError(
-        f"Expected a complete dataset {dataset_id!r}, but {path} is damaged or incomplete "
-        f"({error}). Build the dataset again with overwrite=True."
+def _with_crystals_of_parts(
+    arrays: dict[str, np.ndarray], names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Replace the skeletons of a combined dataset by those of its parts, with their ids.
+
+    Args:
+        arrays: The arrays of the combined dataset.
+        names: Ids of the parts.
+
+    Returns:
+        The arrays; unchanged if a part is missing or was built again since.
+    """
+    try:
+        parts = [load_transitions(name, progress=False) for name in names]
+    except MissingDataError:
+        return arrays
+    if sum(len(part) for part in parts) != len(arrays["action"]):
+        return arrays
+    index: dict[tuple[tuple[str, ...], str], int] = {}
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in _SKELETON_ARRAYS}
+    skeleton: list[np.ndarray] = []
+    begin = 0
+    for part in parts:
+        if not _has_episodes(arrays, begin, part):
+            return arrays
+        begin += len(part)
+        collection = tuple(part.collections) or (part.dataset_id,)
+        numbers = []
+        for row, crystal in enumerate(part.skeleton_ids.tolist()):
+            if (collection, crystal) not in index:
+                index[collection, crystal] = len(index)
+                for name, rows in kept.items():
+                    rows.append(getattr(part, name)[row])
+            numbers.append(index[collection, crystal])
+        skeleton.append(np.array(numbers, np.int32)[part.skeleton])
+    restored = {name: np.array(rows) for name, rows in kept.items()}
+    return {**arrays, **restored, "skeleton": np.concatenate(skeleton)}
+
+
+def _has_episodes(arrays: Mapping[str, np.ndarray], begin: int, part: Transitions) -> bool:
+    """Return whether the arrays contain the episodes of a dataset from a transition on."""
+    steps = slice(begin, begin + len(part))
+    names = set(_TRANSITION_ARRAYS) - {"skeleton", "trajectory"}
+    skeletons = arrays["skeleton"][steps][part.first]
+    return all(np.array_equal(arrays[name][steps], getattr(part, name)) for name in names) and all(
+        np.array_equal(arrays[name][skeletons], getattr(part, name)[part.skeleton[part.first]])
+        for name in _SKELETON_ARRAYS[1:]
     )

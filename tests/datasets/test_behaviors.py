@@ -40,7 +40,7 @@ def test_mixture_assigns_exact_proportions(weights, episodes, seed):
 def test_temperature_flattens_and_sharpens_the_policy(toy):
     table = EpisodeTable(toy)
     crystal = np.zeros(4000, np.int64)
-    state = start(table, crystal, table.traversals[crystal, 0])
+    state = start(table, crystal, table.breadth_first(crystal, 0))
     p = np.array([0.6, 0.3, 0.1, 0, 0])
 
     def frequencies(temperature):

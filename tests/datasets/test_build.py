@@ -10,7 +10,7 @@ from crystal_agents.cli import main as cli
 from crystal_datasets import build_dataset, dataset_id, load_transitions, mixed
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.errors import CrystalGymError, UnknownNameError
-from crystal_gym.rewards import Reward
+from crystal_gym.rewards import Reward, ValidityReward
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -71,7 +71,7 @@ def test_rewards_are_part_of_the_id(toy, folder):
     assert {name.rpartition("/")[2] for name in names} == {
         "random-train-v0",
         "random-train-validity-v0",
-        "random-train-all-zero-v0",
+        "random-train-all-zero-ab9504d0-v0",
         "random-train-sum-v0",
     }
     with pytest.raises(CrystalGymError, match=r"'match', which is .*Choose another name"):
@@ -155,7 +155,11 @@ def test_invalid_behaviors_are_rejected(toy, folder, constant_policy):
     assert not list(folder.rglob("main_data.hdf5"))
 
 
-def test_command_builds_mixtures_and_keeps_existing_datasets(folder, capsys):
+def defined_by_another_smact(reward):
+    reward.rule, reward.definition = "smact14", "validity: rule smact14 (SMACT 9)"
+
+
+def test_command_builds_mixtures_and_keeps_existing_datasets(folder, capsys, monkeypatch):
     build = ["build-dataset", "goldschmidt", "--splits", "val", "--trajectories", "1"]
     mixture = [*build, "--behavior", "mixed", "--policy", "goldschmidt/egnn", "--mixture-weights"]
     assert cli.main([*mixture, "1", "0", "3", "--reward", "validity"]) == 0
@@ -167,6 +171,11 @@ def test_command_builds_mixtures_and_keeps_existing_datasets(folder, capsys):
     assert "already built" in capsys.readouterr().out
     assert cli.main([*mixture, "1", "1", "1", "--reward", "validity"]) == 2
     assert "to be built with mixture" in capsys.readouterr().err
+    monkeypatch.setattr(ValidityReward, "__init__", defined_by_another_smact)
+    assert cli.main([*mixture, "1", "0", "3", "--reward", "validity"]) == 2
+    error = capsys.readouterr().err
+    assert "to be built with reward_definition" in error
+    assert "SMACT 9" in error
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_expert_assigns_true_elements_along_the_traversal(toy):
         table, BEHAVIOR_POLICIES["expert"]
     ):
         n = toy.n_sites[crystal]
-        order = toy.traversals[crystal, start_site, :n]
+        order = toy.skeleton(int(crystal)).traversal(start_site)
         assert focus[:n].tolist() == order.tolist()
         assert (actions + 1).tolist() == table.true_elements[crystal, order].tolist()
         assert (elements[0] == table.blank[crystal]).all()

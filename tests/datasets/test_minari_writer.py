@@ -13,6 +13,7 @@ from minari.dataset.minari_dataset import MinariDataset
 from crystal_datasets import build_dataset, dataset_id
 from crystal_gym.collections import load_collection
 from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
+from crystal_gym.rewards import ValidityReward
 
 VAL = "crystal-gym/goldschmidt/expert-val-v0"
 
@@ -136,7 +137,9 @@ def test_recovered_environment_has_the_reward(folder, episode_metadata):
             rewards = [float(env.step(action)[1]) for action in episode.actions]
             assert rewards == episode.rewards.tolist()
     card = (folder / name / "README.md").read_text("utf-8")
-    assert "The reward is `halves`" in card
+    definition = dataset.storage.metadata["crystal_gym"]["reward_definition"]
+    assert definition == ValidityReward().definition
+    assert f"The reward is `halves` ({definition})" in card
 
 
 def test_collection_object_has_no_environment_to_recover(toy, folder):
@@ -191,6 +194,7 @@ def test_metadata_give_author_method_and_reference_scores(goldschmidt):
         "split": "val",
         "split_by": "origin",
         "vocabulary": settings["vocabulary"],
+        "collection_sha256": settings["collection_sha256"],
     }
     assert "computed" in metadata["description"]
 
@@ -214,7 +218,7 @@ def test_collection_from_a_file_is_found_from_any_folder(toy, folder, cache, mon
         rows.writerows([i, toy.structure(str(i)).to(fmt="cif"), "val"] for i in toy.ids[:5])
     monkeypatch.chdir(path.parent)
     dataset = minari.load_dataset(build_dataset("my crystals.csv", "val", progress=False))
-    assert dataset.id == "crystal-gym/my-crystals/expert-val-v0"
+    assert dataset.id == "crystal-gym/my-crystals-7310f83d/expert-val-v0"
     monkeypatch.chdir("/")
     env = dataset.recover_environment()
     assert env.observation_space == dataset.observation_space
@@ -242,7 +246,7 @@ def test_splits_by_composition_have_their_own_dataset_that_replays(folder, episo
 
 def test_file_names_become_valid_ids():
     assert dataset_id("my crystals.csv", "all", "random") == (
-        "crystal-gym/my-crystals-csv/random-all-v0"
+        "crystal-gym/my-crystals-csv-bb195ed8/random-all-v0"
     )
     minari.dataset.minari_dataset.parse_dataset_id(dataset_id("Å/b", "train"))
 

@@ -7,15 +7,21 @@ import pytest
 from crystal_datasets import EpisodeRecorder, RecordEpisodes, load_transitions, write_replay
 from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
 from crystal_gym.episode import EpisodeTable
-from crystal_gym.errors import CrystalGymError, DamagedFileError
+from crystal_gym.errors import CollectionMismatchError, CrystalGymError, DamagedFileError
 
 pytestmark = pytest.mark.usefixtures("cache")
 
 
+@pytest.mark.parametrize("limit", [None, 3])
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
-def test_replay_has_the_steps_of_the_learner_in_order(toy, folder, mode):
+def test_replay_has_the_steps_of_the_learner_in_order(toy, folder, mode, limit):
     env = CrystalSkeletonVectorEnv(
-        3, collection=toy, split="train", reward="validity", autoreset_mode=mode
+        3,
+        collection=toy,
+        split="train",
+        reward="validity",
+        autoreset_mode=mode,
+        max_episode_steps=limit,
     )
     recorder = EpisodeRecorder(env.table)
     recorded = RecordEpisodes(env, recorder)
@@ -24,18 +30,24 @@ def test_replay_has_the_steps_of_the_learner_in_order(toy, folder, mode):
     running = [[] for _ in range(3)]
     ended = np.zeros(3, bool)
     expected = []
-    for _ in range(40):
+    n_truncated = 0
+    for _ in range(80):
         actions = rng.integers(5, size=3)
         before, rows = observations, infos["crystal"]
-        observations, rewards, terminations, _, infos = recorded.step(actions)
+        observations, rewards, terminations, truncations, infos = recorded.step(actions)
         for i in np.flatnonzero(~ended):
             state = (int(rows[i]), before["element"][i], int(before["focus"][i]))
             running[i].append((*state, int(actions[i]), float(rewards[i])))
             if terminations[i]:
                 expected.append(running[i])
+            elif truncations[i]:
+                n_truncated += 1
+            if terminations[i] or truncations[i]:
                 running[i] = []
-        ended = terminations if mode == "NextStep" else ended
+        ended = terminations | truncations if mode == "NextStep" else ended
     assert len(recorder) == len(expected) > 20
+    assert recorded.n_truncated == n_truncated
+    assert (n_truncated > 20) == (limit is not None)
     name = write_replay(recorder, toy, "train", "uniform", reward="validity", progress=False)
     assert name == "crystal-gym/toy/replay-train-validity-v0"
     data = load_transitions(name, progress=False)
@@ -58,7 +70,7 @@ def test_replay_drops_and_counts_episodes_with_a_non_finite_reward(toy, folder):
     rewards = np.zeros((3, table.max_sites))
     rewards[1, 0] = np.nan
     actions = np.zeros((3, table.max_sites), int)
-    recorder.add(rows, table.traversals[rows, 0], actions, rewards)
+    recorder.add(rows, table.breadth_first(rows, 0), actions, rewards)
     name = write_replay(recorder, toy, "train", "somebody", progress=False)
     dataset = minari.load_dataset(name)
     assert dataset.total_episodes == 2
@@ -106,11 +118,20 @@ def test_saved_episodes_are_loaded(toy, tmp_path):
         loaded.load(path)
 
 
+def test_episodes_of_other_crystals_are_not_loaded(toy, tmp_path):
+    path = tmp_path / "episodes.npz"
+    EpisodeRecorder(EpisodeTable(toy)).save(path)
+    EpisodeRecorder(EpisodeTable(toy)).load(path)
+    other = EpisodeRecorder(EpisodeTable(toy.take(range(6))))
+    with pytest.raises(CollectionMismatchError, match="Restore the original crystals"):
+        other.load(path)
+
+
 def test_recorder_rejects_invalid_episodes(toy):
     table = EpisodeTable(toy)
     recorder = EpisodeRecorder(table)
     n = table.max_sites
-    zeros, order = np.zeros((1, n)), table.traversals[[5], 0]
+    zeros, order = np.zeros((1, n)), table.breadth_first(np.array([5]), 0)
     recorder.add(np.empty(0, np.int64), *[np.empty((0, n))] * 3)
     assert len(recorder) == 0
     with pytest.raises(CrystalGymError, match="of shape"):
@@ -129,10 +150,10 @@ def test_replay_rejects_other_crystals_splits_and_empty_recorders(toy, folder):
     with pytest.raises(CrystalGymError, match="Expected recorded episodes, got none"):
         write_replay(recorder, toy, "train", "nobody", progress=False)
     zeros = np.zeros((1, table.max_sites))
-    recorder.add(np.array([5]), table.traversals[[5], 0], zeros, zeros)
+    recorder.add(np.array([5]), table.breadth_first(np.array([5]), 0), zeros, zeros)
     split = str(toy.splits[5])
     other = next(name for name in ("train", "val", "test") if name != split)
     with pytest.raises(CrystalGymError, match="got 1 crystals of other splits"):
         write_replay(recorder, toy, other, "somebody", progress=False)
-    with pytest.raises(CrystalGymError, match="got 'goldschmidt' split by origin"):
+    with pytest.raises(CrystalGymError, match=r"got goldschmidt \(SHA-256 \w+\) split by"):
         write_replay(recorder, "goldschmidt", "train", "somebody", progress=False)

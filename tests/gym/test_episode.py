@@ -10,7 +10,7 @@ from crystal_gym.errors import CrystalGymError
 def test_fill_assigns_the_given_elements_to_every_crystal_of_a_batch(toy):
     table = EpisodeTable(toy)
     crystal = np.arange(len(toy))
-    state = start(table, crystal, table.traversals[crystal, 0])
+    state = start(table, crystal, table.breadth_first(crystal, 0))
     for _ in range(toy.max_sites):
         true = table.true_elements[crystal, state.focus]
         full = fill(state, true - 1)
@@ -21,8 +21,8 @@ def test_fill_assigns_the_given_elements_to_every_crystal_of_a_batch(toy):
 def test_single_episodes_have_the_same_states_as_their_rows_in_a_batch(toy):
     table = EpisodeTable(toy)
     crystal = np.array([5, 11, 3])
-    batch = start(table, crystal, table.traversals[crystal, 0])
-    singles = [start(table, c, table.traversals[c, 0]) for c in crystal]
+    batch = start(table, crystal, table.breadth_first(crystal, 0))
+    singles = [start(table, c, table.breadth_first(c, 0)) for c in crystal]
     for action in range(toy.n_sites[crystal].max()):
         seen = observe(table, batch)
         for row, single in enumerate(singles):
@@ -46,8 +46,10 @@ def test_table_of_a_skeleton_has_the_arrays_of_its_row_in_a_collection(toy, row)
     for name, size in (("blank", n), ("frac_coords", n), ("edges", m)):
         assert np.array_equal(getattr(table, name), getattr(expected, name)[:, :size])
         assert getattr(table, name).dtype == getattr(expected, name).dtype
-    assert np.array_equal(table.traversals, expected.traversals[:, :n, :n])
-    state = start(table, np.array([0]), table.traversals[:, 0])
+    for start_site in range(n):
+        order = table.breadth_first(0, start_site)
+        assert np.array_equal(order, expected.breadth_first(0, start_site)[:n])
+    state = start(table, np.array([0]), table.breadth_first(np.array([0]), 0))
     for _ in range(n):
         full = fill(state, np.array([1]))
     assert full.all()

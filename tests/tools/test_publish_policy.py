@@ -18,6 +18,7 @@ from crystal_gym.utils.files import sha256
 SMALL = {"hidden": 16, "vectors": 4, "geometry_layers": 1, "filling_layers": 1}
 TRAINING = {
     "collection": "goldschmidt",
+    "collection_sha256": "ab" * 32,
     "data": "crystal-gym/goldschmidt/expert-train-v0",
     "trajectories": 3,
     "recipe": dataclasses.asdict(dataclasses.replace(RECIPES["egnn"], epochs=7)),
@@ -36,9 +37,11 @@ def mean_with_interval(mean):
 
 REPORT = {
     "collection": "goldschmidt",
+    "collection_sha256": "ab" * 32,
     "split": "test",
     "n_crystals": 210,
     "n_start_sites": 5,
+    "validity_rules": {"smact14": "smact14 (SMACT 4)", "strict": "strict (SMACT 4)"},
     "rows": {
         "egnn": {
             "runs": 1,
@@ -98,6 +101,7 @@ def test_a_published_policy_has_rounded_weights_and_a_model_card(args):
         "| metric | this policy | 95 % | uniform | definition |",
         "| accuracy | 45.67 | 44.67 to 46.67 | 1.79 | accuracy: sites with the true element",
         "| unique | 50.00 |  |  | distinct fillings",
+        "Validity rules: smact14 (SMACT 4); strict (SMACT 4).",
         "Accuracy by site: 11.00, 22.00, 33.00, 44.00, .",
         "computed (not measured)",
     ):
@@ -140,6 +144,7 @@ def test_model_card_reports_the_number_of_runs(args):
             "row 'egnn' of 'goldschmidt' .* got 'egnn', 'uniform' of 'perov-5'",
         ),
         ({"rows": {"gcn": {}}}, "--row"),
+        ({"collection_sha256": "cd" * 32}, "SHA-256 abababababab.*SHA-256 cdcdcdcdcdcd"),
     ],
 )
 def test_reports_of_other_policies_raise(args, changes, message):

@@ -75,5 +75,5 @@ class Benchmark(Command):
             print_table(table)
         text = "\n".join(table.markdown() for table in tables)
         with atomic_write(folder / "benchmark.md") as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, "utf-8")
         console().print(str(save_curves(records, folder / "curves.png")), soft_wrap=True)

@@ -66,21 +66,22 @@ class BuildDataset(Command):
     def run(self) -> None:
         """Build the missing datasets and print their ids."""
         from crystal_datasets import build_dataset, dataset_id
+        from crystal_datasets.dataset_metadata import read_metadata
         from crystal_gym.collections import load_collection
         from crystal_gym.collections.collection import SPLITS
         from crystal_gym.errors import CrystalGymError
         from crystal_gym.rewards import resolve_reward
 
         out = console()
-        labels = resolve_reward(self.reward).labels  # rejects unknown rewards before any work
+        reward = resolve_reward(self.reward)  # rejects unknown rewards before any work
         collection = load_collection(self.name, split_by=self.split_by)
         behavior = self._behavior(collection)
         settings = {
             "split_by": self.split_by,
             "trajectories": self.trajectories,
             "seed": self.seed,
-            "collection_sha256": collection.fingerprint(),
-            "labels_sha256": collection.labels_fingerprint(labels),
+            "reward_definition": reward.definition,
+            "labels_sha256": collection.labels_fingerprint(reward.labels),
             "mixture": None if isinstance(behavior, str) else behavior.settings(),
         }
         sizes = {split: len(collection.in_split(split)) for split in self.splits or SPLITS}
@@ -94,7 +95,9 @@ class BuildDataset(Command):
             out.print(f"{collection.name} has no crystals in {', '.join(empty)}: skipped.")
         for split in sizes:
             name = dataset_id(collection.name, split, self.behavior, self.reward)
-            if split in empty or (not self.overwrite and _is_built(name, settings, out)):
+            if split in empty:
+                continue
+            if not self.overwrite and self._is_built(name, collection, settings, out):
                 continue
             start = time.perf_counter()
             build_dataset(
@@ -108,7 +111,40 @@ class BuildDataset(Command):
                 overwrite=self.overwrite,
             )
             seconds = time.perf_counter() - start
-            out.print(f"{name}: {_size(_metadata(name))}, built in {seconds:.1f} s.")
+            out.print(f"{name}: {_size(read_metadata(name))}, built in {seconds:.1f} s.")
+
+    def _is_built(
+        self,
+        name: str,
+        collection: "CrystalCollection",
+        settings: dict[str, Any],
+        out: "Console",
+    ) -> bool:
+        """Return whether this dataset exists, built from the same crystals in the same way.
+
+        Raises:
+            CrystalGymError: If it was built from other crystals or with other settings.
+        """
+        from crystal_datasets.dataset_metadata import identify, read_metadata, require_collection
+        from crystal_datasets.minari_writer import RENAME_OR_OVERWRITE, origin_of
+        from crystal_gym.errors import CrystalGymError, MissingDataError
+
+        try:
+            metadata = read_metadata(name)
+        except MissingDataError:
+            return False
+        collections = identify(name, metadata).collections
+        origin = origin_of(self.name)
+        require_collection(name, collections, origin, collection, RENAME_OR_OVERWRITE)
+        existing = metadata.get("crystal_gym", {})
+        for setting, value in settings.items():
+            if existing.get(setting) != value:
+                raise CrystalGymError(
+                    f"Expected {name} to be built with {setting} {value}, got "
+                    f"{existing.get(setting)}. Pass --overwrite to rebuild it."
+                )
+        out.print(f"{name}: already built; pass --overwrite to rebuild it.")
+        return True
 
     def _behavior(self, collection: "CrystalCollection") -> "str | PolicyMixture":
         """Return the behavior policy in the form that ``build_dataset`` accepts.
@@ -139,35 +175,6 @@ class BuildDataset(Command):
             )
         get_behavior_policy(self.behavior)
         return self.behavior
-
-
-def _is_built(name: str, settings: dict[str, Any], out: "Console") -> bool:
-    """Return whether this dataset exists, built from the same crystals in the same way.
-
-    Raises:
-        CrystalGymError: If it was built from other crystals or with other settings.
-    """
-    from crystal_gym.errors import CrystalGymError
-
-    metadata = _metadata(name)
-    if metadata is None:
-        return False
-    existing = metadata.get("crystal_gym", {})
-    for setting, value in settings.items():
-        if existing.get(setting) != value:
-            raise CrystalGymError(
-                f"Expected {name} to be built with {setting} {value}, got {existing.get(setting)}. "
-                "Pass --overwrite to rebuild it."
-            )
-    out.print(f"{name}: already built; pass --overwrite to rebuild it.")
-    return True
-
-
-def _metadata(name: str) -> Any:
-    """Return the metadata of a dataset, or ``None`` if there is no such dataset."""
-    import minari
-
-    return minari.list_local_datasets(prefix=name).get(name)
 
 
 def _size(metadata: Any) -> str:

@@ -89,7 +89,7 @@ class Evaluate(Command):
     baseline."""
 
     json: bool = False
-    """Print all metrics as JSON."""
+    """Print all metrics as JSON, with the fingerprint of the crystals."""
 
     def run(self) -> None:
         """Evaluate and print the table."""
@@ -104,10 +104,16 @@ class Evaluate(Command):
         loaded = {Path(name): load_policy(name) for name in self.policies}
         first = next(iter(loaded.values()))
         chosen = PolicyCollection.of(first, self.policies[0], self.collection, self.split_by)
-        if self.split != "all":
+        any_splits = self.split == "all"
+        if not any_splits:
             for folder, policy in loaded.items():
                 chosen.require_same_splits(policy, str(folder))
         collection = chosen.load()
+        notes = [
+            note
+            for folder, policy in loaded.items()
+            if (note := chosen.compare(policy, str(folder), collection, any_splits=any_splits))
+        ]
         runs = runs_by_name(loaded)
         report = evaluate(
             runs,
@@ -120,10 +126,22 @@ class Evaluate(Command):
             seed=self.seed,
         )
         if self.json:
-            json.dump(_without_nan(dataclasses.asdict(report)), sys.stdout, indent=2)
+            crystals = {
+                "origin": chosen.canonical,
+                "split_by": chosen.split_by,
+                "notes": notes,
+            }
+            json.dump(_without_nan(dataclasses.asdict(report) | crystals), sys.stdout, indent=2)
             print()
-        else:
-            console().print(report_table(report))
+            return
+        out = console()
+        out.print(report_table(report))
+        for note in notes:
+            out.print(f"Note: {note}")
+        if notes:
+            out.print(
+                f"Note: `novel` and the baselines refer to the train split of {collection.name}."
+            )
 
     def _rules(
         self,
@@ -186,6 +204,7 @@ def report_table(report: "Report") -> "Group":
     from rich.console import Group
     from rich.table import Table
 
+    shown = [name for name in _HEADINGS if any(name in row.metrics for row in report.rows.values())]
     caption = (
         "± half the 95 % bootstrap interval, over runs or over the crystals of one run; "
         "--json prints all intervals"
@@ -194,12 +213,17 @@ def report_table(report: "Report") -> "Group":
         caption += (
             f"; {report.n_symmetry_failures:,} skeletons without a space group count as asymmetric"
         )
+    rules = [
+        description
+        for rule, description in report.validity_rules.items()
+        if f"validity_{rule}" in shown
+    ]
+    caption = "\n".join([caption, "Validity rules:", *rules])
     table = Table(
         f"{report.collection}, {report.split}",
         title=f"{report.n_crystals:,} crystals, {report.n_start_sites} start sites at most, in %",
         caption=caption,
     )
-    shown = [name for name in _HEADINGS if any(name in row.metrics for row in report.rows.values())]
     for name in shown:
         table.add_column(_HEADINGS[name], justify="right", no_wrap=True)
     for label, row in report.rows.items():

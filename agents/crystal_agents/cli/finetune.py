@@ -95,6 +95,9 @@ class Finetune(Command):
         if not self.from_scratch:
             chosen.require_same_splits(policy, self.policy)
         collection = chosen.load()
+        note = None
+        if not self.from_scratch:
+            note = chosen.compare(policy, self.policy, collection)
         env = self._environment(policy, collection)
         dataset = dataset_id(collection.name, "train", "replay", self.reward)
         if self.record:
@@ -114,6 +117,8 @@ class Finetune(Command):
         )
         out = console()
         out.print(self._comparison(collection, env, policy, learned))
+        if note is not None:
+            out.print(f"Note: {note}")
         out.print(f"Policy: {folder}", soft_wrap=True)
         if recorder is not None:
             description = f"{self.algorithm}, {model.num_timesteps:,} steps, seed {self.seed}"
@@ -183,6 +188,7 @@ class Finetune(Command):
         return settings | {
             "collection": chosen.canonical,
             "split_by": chosen.split_by,
+            "collection_sha256": collection.fingerprint(),
             "labels_sha256": collection.labels_fingerprint(env.reward.labels),
         }
 
@@ -221,7 +227,7 @@ class Finetune(Command):
         )
         heading = "cloned" if self.from_scratch else "before"
         title = f"Greedy actions, means over {len(rows):,} crystals"
-        table = Table(split, heading, "after", title=title)
+        table = Table(split, heading, "after", title=title, caption=reward.definition)
         for name, value in before.means.items():
             table.add_row(name, f"{value:.4f}", f"{after.means[name]:.4f}")
         for name in {**before.n_missing, **after.n_missing}:
@@ -236,11 +242,10 @@ def _require_absent(dataset: str) -> None:
     Raises:
         CrystalGymError: If the dataset exists.
     """
-    from minari.storage import get_dataset_path
-
+    from crystal_datasets.dataset_folder import dataset_path
     from crystal_gym.errors import CrystalGymError
 
-    if get_dataset_path(dataset).is_dir():
+    if dataset_path(dataset).is_dir():
         raise CrystalGymError(
             f"Expected no dataset {dataset}, but it exists. Delete it first (minari delete "
             f"{dataset})."

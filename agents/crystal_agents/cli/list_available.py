@@ -50,6 +50,12 @@ def _datasets() -> "Table | str":
     import minari
     from rich.table import Table
 
+    from crystal_datasets.dataset_folder import dataset_path
+
+    # Minari takes a namespace with a member `data` for a dataset, and then cannot list any.
+    blocking = dataset_path(_NAMESPACE) / "data"
+    if blocking.exists():
+        return f"Minari cannot list datasets because of {blocking}. Move this folder away."
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         datasets = minari.list_local_datasets(prefix=_NAMESPACE)
@@ -80,7 +86,7 @@ def _policies(runs: Path) -> "Table":
     trained = {str(file.parent): file for file in sorted(runs.rglob("policy.json"))}
     for name, file in (files | trained).items():
         try:
-            config = json.loads(file.read_text())
+            config = json.loads(file.read_text("utf-8"))
             table.add_row(name, config["network"], str(len(config["symbols"])))
         except (OSError, ValueError, KeyError, TypeError):
             table.add_row(name, "damaged", "")

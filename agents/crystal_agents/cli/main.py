@@ -2,6 +2,7 @@
 
 import _thread
 import contextlib
+import io
 import os
 import sys
 import threading
@@ -70,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     import tyro
 
+    _replace_unencodable()
     try:
         command = tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -110,6 +112,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _report(f"Stopped. {command.after_stop}", INTERRUPTED)
     return OK
+
+
+def _replace_unencodable() -> None:
+    """Print a question mark for each character that the encoding of standard output lacks."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
 
 
 @contextlib.contextmanager

@@ -38,7 +38,8 @@ class PolicyCollection:
             policy: The policy, whose training record names its collections.
             name: Name or folder of the policy, for error messages.
             collection: The user's choice (default: the collection of the last training stage).
-            split_by: The user's choice (default: the splits of the training).
+            split_by: The user's choice (default: the splits of the training on this collection, or
+                else of the last training stage).
 
         Raises:
             CrystalGymError: If neither the user nor the policy names a collection.
@@ -46,20 +47,58 @@ class PolicyCollection:
         from crystal_gym.collections import canonical_origin
 
         learned_from = policy.config.learned_from
-        origin = collection or next(reversed(learned_from), None)
+        last = next(reversed(learned_from), None)
+        origin = collection or last
         if origin is None:
             raise CrystalGymError(
                 f"Expected a collection in the training record of {name}, got none. Name it with "
                 "--collection."
             )
         canonical = canonical_origin(origin)
-        return cls(origin, canonical, split_by or learned_from.get(canonical, "origin"))
+        # The file of the training may have been moved.
+        default = learned_from.get(canonical, learned_from.get(last or "", "origin"))
+        return cls(origin, canonical, split_by or default)
 
-    def load(self) -> "CrystalCollection":
-        """Load the collection with these splits."""
+    def load(self, split_by: str | None = None) -> "CrystalCollection":
+        """Load the collection, with these or other splits."""
         from crystal_gym.collections import load_collection
 
-        return load_collection(self.origin, split_by=self.split_by)
+        return load_collection(self.origin, split_by=split_by or self.split_by)
+
+    def compare(
+        self,
+        policy: "SkeletonPolicy",
+        name: str,
+        collection: "CrystalCollection",
+        *,
+        any_splits: bool = False,
+    ) -> str | None:
+        """Compare the crystals of a policy's training with the loaded collection.
+
+        Args:
+            policy: The policy.
+            name: Name or folder of the policy, for messages.
+            collection: The collection, as ``load`` returns it.
+            any_splits: Whether the policy may have been trained on other splits of the collection.
+
+        Returns:
+            A sentence on the training on other crystals; ``None`` if there is none.
+
+        Raises:
+            CollectionMismatchError: If the crystals have changed since the training, or are those
+                of the training in other splits.
+        """
+        from crystal_agents.training.training_stages import compare_crystals
+
+        return compare_crystals(
+            policy.config,
+            name,
+            collection,
+            origin=self.canonical,
+            split_by=self.split_by,
+            load=self.load,
+            any_splits=any_splits,
+        )
 
     def require_same_splits(self, policy: "SkeletonPolicy", name: str) -> None:
         """Verify that a policy was not trained on other splits of this collection.

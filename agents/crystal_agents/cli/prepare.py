@@ -37,6 +37,7 @@ class Prepare(Command):
         """Load the collection and print its contents."""
         from crystal_gym.collections import load_collection
         from crystal_gym.errors import CrystalGymError
+        from crystal_gym.utils.identity import short_fingerprint
 
         if self.labels and self.name != "perov-5":
             raise CrystalGymError(
@@ -56,6 +57,7 @@ class Prepare(Command):
             out.print(collection.description)
         out.print(_splits(collection))
         out.print(_contents(collection))
+        out.print(f"Fingerprint: {short_fingerprint(collection.fingerprint())}")
         out.print(f"Ready in {seconds:.1f} s.")
 
 
@@ -91,7 +93,7 @@ def _contents(collection: "CrystalCollection") -> "Table":
 
     table = Table("property", "value", show_header=False)
     table.add_row("sites per cell", span(collection.n_sites))
-    table.add_row("edges per cell", span((collection.edges[:, :, 0] >= 0).sum(1)))
+    table.add_row("edges per cell", span(collection.n_edges))
     table.add_row("cell lengths", span(collection.parameters[:, :3], "Å", 2))
     table.add_row("cell angles", span(collection.parameters[:, 3:], "°", 1))
     symbols = collection.vocabulary.symbols

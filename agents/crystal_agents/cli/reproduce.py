@@ -99,7 +99,7 @@ def _records(command: Reproduce, experiment: "Experiment") -> "list[Reproduction
             console().print(
                 f"{record.variant}, seed {record.seed}: "
                 f"accuracy {record.metrics['accuracy'].mean:.2%}, "
-                f"validity {record.metrics['validity_smact14'].mean:.2%}{minutes}."
+                f"validity (smact14) {record.metrics['validity_smact14'].mean:.2%}{minutes}."
             )
     records = experiment.load(command.folder)
     if not records:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from crystal_agents.rollouts.rollout import Scorer, batch_by_size
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.crystals.skeleton import lattice_matrix
 from crystal_gym.crystals.symmetry import site_permutations
+from crystal_gym.crystals.validity import RULES, rule_description
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError, SymmetryError, SymmetryWarning
 from crystal_gym.masks import Mask, resolve_mask
@@ -32,20 +33,27 @@ class Report:
 
     Attributes:
         collection: Name of the collection.
+        collection_sha256: Fingerprint of the collection.
         split: The split that was evaluated.
         n_crystals: Number of crystals in the split.
         n_start_sites: Start sites per crystal, over which the metrics of a policy are averaged.
         rows: Rows by name: the policies, the baselines and the ground truth.
         n_symmetry_failures: Number of crystals without a space group. Only the identity counts as
             a symmetry of their skeletons.
+        validity_rules: Definition of each rule of the metrics ``validity_…``, with the version of
+            SMACT.
     """
 
     collection: str
+    collection_sha256: str
     split: str
     n_crystals: int
     n_start_sites: int
     rows: dict[str, EvaluationRow]
     n_symmetry_failures: int = 0
+    validity_rules: dict[str, str] = field(
+        default_factory=lambda: {rule: rule_description(rule) for rule in RULES}
+    )
 
 
 def evaluate(
@@ -111,7 +119,15 @@ def evaluate(
             rows[name] = evaluator.free_running_row([scorer], one_start, advance)
     if baselines:
         rows[GROUND_TRUTH] = evaluator.ground_truth_row(one_start)
-    return Report(collection.name, split, len(crystals), n_start_sites, rows, n_failures)
+    return Report(
+        collection=collection.name,
+        collection_sha256=collection.fingerprint(),
+        split=split,
+        n_crystals=len(crystals),
+        n_start_sites=n_start_sites,
+        rows=rows,
+        n_symmetry_failures=n_failures,
+    )
 
 
 def skeleton_symmetries(

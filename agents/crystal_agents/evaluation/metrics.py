@@ -17,7 +17,7 @@ METRICS: dict[str, str] = {
     "symmetry": "symmetry-equivalent accuracy: the best accuracy over the site permutations in the "
     "skeleton's space group",
     "swap": "best-swap accuracy: the best accuracy over exchanges of two sites",
-    **{f"validity_{rule}": f"compositions valid by the SMACT rule {rule}" for rule in RULES},
+    **{f"validity_{rule}": f"compositions that are valid under the rule {rule}" for rule in RULES},
     "unique": "distinct fillings among those from the first start site of each crystal",
     "novel": "compositions that no training crystal has",
 }

@@ -1,12 +1,15 @@
 """Provenance of a result: hardware, software versions and date."""
 
 import platform
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from crystal_gym.crystals.validity import rule_description
 
 
 def provenance(device: torch.device) -> dict[str, Any]:
@@ -23,12 +26,24 @@ def provenance(device: torch.device) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of crystal-gym, PyTorch and Python."""
+    """Return the versions of crystal-gym, PyTorch, SMACT and Python."""
     return {
         "crystal-gym": version("crystal-gym"),
         "torch": torch.__version__,
+        "smact": version("smact"),
         "python": platform.python_version(),
     }
+
+
+def validity_note(rule: str, recorded: Iterable[Mapping[str, str]]) -> str:
+    """Return the sentence that defines the validity in a table of results.
+
+    Args:
+        rule: A name in ``crystal_gym.crystals.validity.RULES``.
+        recorded: Versions of the software of each run.
+    """
+    smact = sorted({versions.get("smact", "of an unrecorded version") for versions in recorded})
+    return f"Validity: rule {rule_description(rule, ' and '.join(smact))}."
 
 
 def hardware(device: torch.device) -> str:
@@ -42,7 +57,7 @@ def hardware(device: torch.device) -> str:
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        for line in info.read_text().splitlines():
+        for line in info.read_text("utf-8", "replace").splitlines():
             name, _, value = line.partition(":")
             if name.strip() == "model name":
                 return value.strip()

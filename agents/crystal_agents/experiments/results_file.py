@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
-from crystal_gym.errors import CrystalGymError, DamagedFileError
+from crystal_gym.errors import CollectionMismatchError, DamagedFileError
 from crystal_gym.utils.files import atomic_write
+from crystal_gym.utils.identity import describe_crystals
 
 # Raised by a parser for an entry with missing, unknown or malformed fields.
 _PARSE_ERRORS = (ValueError, TypeError, KeyError, AttributeError)
@@ -79,13 +80,13 @@ class ResultsFile(Generic[RecordT]):
         """Append a record. The file is replaced as a whole, or stays unchanged after an error.
 
         Raises:
-            CrystalGymError: If the file contains results on other crystals.
+            CollectionMismatchError: If the file contains results on other crystals.
             DamagedFileError: If the file is damaged.
             StorageError: If the file cannot be written.
         """
         # Read again at this point: another process may have appended its runs meanwhile.
         records = self.load()
-        require_same_crystals(self.path, records, record.collection_sha256)
+        require_same_crystals(self.path, records, record.collection, record.collection_sha256)
         save_records(self.path, [*records, record])
 
 
@@ -105,7 +106,7 @@ def load_records(path: Path, record_type: type[RecordT], *, after_removal: str) 
         return []
     advice = f"Repair the file or move it away: {after_removal}."
     try:
-        entries = json.loads(path.read_text())
+        entries = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise DamagedFileError(
             f"Expected a JSON list of runs in {path}, got a damaged file "
@@ -135,19 +136,28 @@ def save_records(path: Path, records: Sequence[RunRecord]) -> None:
     """
     lines = [json.dumps(dataclasses.asdict(record)) for record in records]
     with atomic_write(path) as temporary:
-        temporary.write_text("[\n" + ",\n".join(lines) + "\n]\n")
+        temporary.write_text("[\n" + ",\n".join(lines) + "\n]\n", "utf-8")
 
 
-def require_same_crystals(path: Path, records: Iterable[RunRecord], collection_sha256: str) -> None:
+def require_same_crystals(
+    path: Path, records: Iterable[RunRecord], collection: str, collection_sha256: str
+) -> None:
     """Verify that records are results on the crystals with this fingerprint.
 
+    Args:
+        path: File of the records, for the message.
+        records: The records.
+        collection: Name or path of the collection, for the message.
+        collection_sha256: Fingerprint of the collection.
+
     Raises:
-        CrystalGymError: If a record is a result on other crystals.
+        CollectionMismatchError: If a record is a result on other crystals.
     """
     for record in records:
         if record.collection_sha256 != collection_sha256:
-            raise CrystalGymError(
-                f"Expected results on the crystals with SHA-256 {collection_sha256[:12]}… in "
-                f"{path}, got results on other crystals ({record.collection}, SHA-256 "
-                f"{record.collection_sha256[:12]}…). Choose another folder."
+            raise CollectionMismatchError(
+                f"Expected results on {describe_crystals(collection, collection_sha256)} in "
+                f"{path}, got results on other crystals: "
+                f"{describe_crystals(record.collection, record.collection_sha256)}. Choose another "
+                "folder, or restore the original crystals."
             )

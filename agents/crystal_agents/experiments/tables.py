@@ -36,7 +36,7 @@ class Table:
             StorageError: If the file cannot be written.
         """
         with atomic_write(path) as temporary:
-            temporary.write_text(self.markdown())
+            temporary.write_text(self.markdown(), "utf-8")
         return path
 
 

@@ -27,9 +27,9 @@ class SkeletonVecEnv(VecEnv):
     at this step. It then has the following entries:
 
     - ``terminal_observation``: the last observation of the episode,
-    - ``TimeLimit.truncated``: always false,
+    - ``TimeLimit.truncated``: whether the limit of steps ended an incomplete crystal,
     - ``episode``: return ``r``, length ``l`` and seconds ``t``, as ``Monitor`` writes them,
-    - ``match`` and the components of the reward.
+    - for a complete crystal, ``match`` and the components of the reward.
 
     Args:
         env: A native vector environment with ``autoreset_mode="SameStep"``, because
@@ -87,40 +87,56 @@ class SkeletonVecEnv(VecEnv):
         Raises:
             CrystalGymError: If a reward is NaN.
         """
-        observations, rewards, ended, _, native_infos = self._wrapped.step(self._actions)
+        observations, rewards, terminated, truncated, native_infos = self._wrapped.step(
+            self._actions
+        )
+        ended = terminated | truncated
         _check_rewards(rewards)
         self._returns += rewards
         self._lengths += 1
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         if ended.any():
-            self._fill_infos(infos, np.flatnonzero(ended), native_infos)
+            self._fill_infos(infos, np.flatnonzero(ended), terminated, native_infos)
             self._returns[ended] = 0
             self._lengths[ended] = 0
         return observations, rewards.astype(np.float32), ended, infos
 
     def _fill_infos(
-        self, infos: list[dict[str, Any]], ended: np.ndarray, native_infos: Mapping[str, Any]
+        self,
+        infos: list[dict[str, Any]],
+        ended: np.ndarray,
+        terminated: np.ndarray,
+        native_infos: Mapping[str, Any],
     ) -> None:
-        """Write the infos of the environments whose episodes ended, (E,)."""
+        """Write the infos of the environments whose episodes ended.
+
+        Args:
+            infos: The infos of all environments.
+            ended: Environments whose episodes ended, int (E,).
+            terminated: Whether the crystal of each environment is complete, bool (B,).
+            native_infos: Infos of the native environment.
+        """
         final = native_infos["final_info"]
         names = [name for name in final if not name.startswith("_") and name not in _NOT_METRICS]
         # Converting whole arrays to Python numbers is faster than converting single values.
-        metrics = zip(*(final[name][ended].tolist() for name in names), strict=True)
+        columns = [final[name][ended].tolist() for name in names]
+        metrics = zip(*columns, strict=True) if columns else [()] * len(ended)
         now = round(time.perf_counter() - self._start_time, 6)
         rows = zip(
             ended.tolist(),
             self._returns[ended].tolist(),
             self._lengths[ended].tolist(),
+            terminated[ended].tolist(),
             metrics,
             strict=True,
         )
         last_observations = native_infos["final_obs"]
-        for i, total, length, values in rows:
+        for i, total, length, complete, values in rows:
             infos[i] = {
                 "terminal_observation": last_observations[i],
-                "TimeLimit.truncated": False,
+                "TimeLimit.truncated": not complete,
                 "episode": {"r": total, "l": length, "t": now},
-                **dict(zip(names, values, strict=True)),
+                **(dict(zip(names, values, strict=True)) if complete else {}),
             }
 
     def close(self) -> None:

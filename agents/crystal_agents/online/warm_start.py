@@ -139,8 +139,8 @@ def extract_policy(model: BaseAlgorithm, **training: Any) -> SkeletonPolicy:
     Args:
         model: A model of ``warm_start`` or ``from_scratch``, also after loading it from a file.
         training: Record of the training, appended to ``finetuning`` in the policy's training
-            record. The command line reads ``collection`` and ``split_by`` from it to determine the
-            crystals that the policy was trained on.
+            record. The command line reads ``collection``, ``split_by`` and ``collection_sha256``
+            (the fingerprint) from it to determine the crystals that the policy was trained on.
     """
     network = get_features_extractor(model.policy).network
     record = dict(network.config.training)

@@ -105,7 +105,8 @@ def roll_out(
     """
     n_start_sites, n_crystals = batch.start_sites.shape
     crystal = np.tile(batch.crystals, n_start_sites)
-    state = start(table, crystal, table.traversals[crystal, batch.start_sites.ravel()])
+    order = table.breadth_first(crystal, batch.start_sites.ravel())
+    state = start(table, crystal, order)
     n = int(table.n_sites[batch.crystals[0]])
     chosen = state.elements.copy()
     rank = np.zeros((len(crystal), n), np.int64)

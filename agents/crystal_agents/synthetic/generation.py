@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from crystal_agents.synthetic.design_space import DesignSpace
 from crystal_agents.synthetic.mixture_density import GeometryDensity, Posterior, fit_density
@@ -244,28 +243,27 @@ class SyntheticGenerator:
             self.prototype.coordinates(collection.frac_coords, collection.parameters),
             dtype=torch.float32,
         )
-        size = min(self.config.candidates, len(self.space))
+        shape = len(coordinates), min(self.config.candidates, len(self.space))
+        # Each chunk is written to arrays of their final size: many small arrays, kept between
+        # large temporary ones, would fragment the memory.
+        candidates, probability = np.empty(shape, np.int32), np.empty(shape, np.float16)
 
-        def most_probable(chunk: Tensor) -> tuple[Tensor, Tensor]:
-            best = posterior.log_probability(chunk).topk(size, dim=1)
-            return best.indices.to(torch.int32), best.values.exp().half()
+        def store_most_probable(first: int) -> int:
+            rows = slice(first, first + _CHUNK)
+            best = posterior.log_probability(coordinates[rows]).topk(shape[1], dim=1)
+            candidates[rows], probability[rows] = best.indices, best.values.exp().half()
+            return len(best.indices)
 
         import joblib
 
-        parts: list[tuple[Tensor, Tensor]] = []
         with progress_bar("Computing posteriors", len(coordinates), shown=progress) as advance:
             # Threads suffice, because PyTorch releases the interpreter lock.
             parallel = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")
-            chunks = coordinates.split(_CHUNK)
-            results: Any = parallel(joblib.delayed(most_probable)(chunk) for chunk in chunks)
-            for part in results:
-                parts.append(part)
-                advance(len(part[0]))
-        indices, probability = zip(*parts, strict=True)
-        return {
-            "candidates": torch.cat(indices).numpy(),
-            "probability": torch.cat(probability).numpy(),
-        }
+            starts = range(0, len(coordinates), _CHUNK)
+            results: Any = parallel(joblib.delayed(store_most_probable)(start) for start in starts)
+            for stored in results:
+                advance(stored)
+        return {"candidates": candidates, "probability": probability}
 
 
 def _poscar(lattice: np.ndarray, frac_coords: np.ndarray, symbols: list[str]) -> str:

@@ -8,6 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+# Number of fillings whose densities are computed together, which bounds the memory.
+_BLOCK = 512
+# Number of fillings whose forms are computed together, a multiple of _BLOCK.
+_FORM_BLOCK = 32768
 # Limits of the logarithm of a component's width in each coordinate.
 _MIN_LOG_WIDTH, _MAX_LOG_WIDTH = -6.0, 3.0
 
@@ -222,7 +226,15 @@ class Posterior:
     def __init__(self, densities: Sequence[GeometryDensity], choices: Tensor) -> None:
         self.mirror = densities[0].mirror
         self.components = densities[0].components
-        self._forms = [_quadratic_form(density, choices) for density in densities]
+        self._n_fillings = len(choices)
+        # For each block of fillings, one form of each density.
+        self._blocks: list[list[Tensor]] = []
+        for some in choices.split(_FORM_BLOCK):
+            forms = [_quadratic_form(density, some) for density in densities]
+            self._blocks += [
+                [part.flatten(1) for part in parts]
+                for parts in zip(*(form.split(_BLOCK, -1) for form in forms), strict=True)
+            ]
 
     @torch.no_grad()
     def log_probability(self, coordinates: Tensor) -> Tensor:
@@ -237,12 +249,17 @@ class Posterior:
         images = [coordinates]
         if self.mirror is not None:
             images.append(coordinates * self.mirror)
-        logs = []
-        for form in self._forms:
-            for image in images:
-                components = (_monomials(image) @ form).float().unflatten(1, (self.components, -1))
-                logs.append(torch.logsumexp(components, 1))
-        return torch.logsumexp(torch.stack(logs), 0).log_softmax(1)
+        monomials = [_monomials(image) for image in images]
+        log_density = torch.empty(len(coordinates), self._n_fillings)
+        columns = log_density.split(_BLOCK, 1)
+        for forms, column in zip(self._blocks, columns, strict=True):
+            logs = [
+                torch.logsumexp((terms @ form).float().unflatten(1, (self.components, -1)), 1)
+                for form in forms
+                for terms in monomials
+            ]
+            column.copy_(torch.logsumexp(torch.stack(logs), 0))
+        return log_density.log_softmax(1)
 
 
 @torch.no_grad()
@@ -253,7 +270,7 @@ def _quadratic_form(density: GeometryDensity, choices: Tensor) -> Tensor:
     filling and component. Large terms cancel in the product, so it needs 64 bits.
 
     Returns:
-        Coefficients, float64 (q, M G).
+        Coefficients, float64 (q, M, G).
     """
     log_weight, mean, whiten = (part.double() for part in density(choices))
     precision = whiten.mT @ whiten
@@ -263,7 +280,7 @@ def _quadratic_form(density: GeometryDensity, choices: Tensor) -> Tensor:
     row, column = torch.triu_indices(mean.shape[-1], mean.shape[-1])
     square = -precision[..., row, column] * torch.where(row == column, 0.5, 1.0)
     form = torch.cat([constant[..., None], linear, square], -1)
-    return form.permute(2, 1, 0).flatten(1).contiguous()
+    return form.permute(2, 1, 0)
 
 
 def _monomials(coordinates: Tensor) -> Tensor:

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
 from crystal_agents.synthetic.generation import SyntheticCrystals
+from crystal_gym.crystals.breadth_first import padded_orders
 
 # Fraction of the guesses that are sampled; the other guesses are the most probable elements.
 _SAMPLED_FRACTION = 0.3
@@ -51,7 +53,10 @@ class SyntheticStore:
             },
             device,
         )
-        self._traversals = torch.as_tensor(collection.traversals, device=device)
+        orders = np.concatenate(
+            list(padded_orders(collection.flat_edges, collection.n_edges, collection.n_sites))
+        )
+        self._traversals = torch.as_tensor(orders, device=device)
         self._fillings = torch.as_tensor(crystals.fillings, dtype=torch.int16, device=device)
         self._candidates = torch.as_tensor(crystals.candidates, device=device)
         self._probability = torch.as_tensor(crystals.probability, device=device)

@@ -16,6 +16,7 @@ from crystal_agents.training.learner import Learner, StepLoss
 from crystal_agents.training.loop import fit
 from crystal_agents.training.objectives import make_objective
 from crystal_agents.training.optimizers import make_optimizers, running_average
+from crystal_agents.training.training_stages import fingerprint_record
 
 if TYPE_CHECKING:
     from crystal_agents.synthetic.generation import SyntheticCrystals
@@ -133,5 +134,8 @@ class CloningLearner(Learner):
         return hash_inputs([run, data.vocabulary, config.patience, config.validate_every], content)
 
     def record(self) -> dict[str, Any]:
-        """Return the number of transitions."""
-        return {"transitions": len(self._data.action)}
+        """Return the number of transitions and the fingerprints of the crystals."""
+        record = {"transitions": len(self._data.action), **fingerprint_record(self._data)}
+        if self._synthetic is not None:
+            record["synthetic_sha256"] = self._synthetic.collection.fingerprint()
+        return record

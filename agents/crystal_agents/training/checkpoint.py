@@ -79,8 +79,8 @@ class Checkpoint:
         if self.fabric.is_global_zero:
             state = {name: part.state_dict() for name, part in self.parts.items()}
             state |= {"progress": dataclasses.asdict(progress), "fingerprint": self.fingerprint}
-            with atomic_write(self.path) as temporary:
-                torch.save(state, temporary)
+            with atomic_write(self.path) as temporary, temporary.open("wb") as file:
+                torch.save(state, file)
         self.fabric.barrier()
         self.saved_at = time.monotonic()
 

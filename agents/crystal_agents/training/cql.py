@@ -22,6 +22,7 @@ from crystal_agents.training.learner import Learner, StepLoss
 from crystal_agents.training.loop import fit
 from crystal_agents.training.optimizers import make_optimizers
 from crystal_agents.training.rewarded_transitions import RewardedStore, on_unit_scale
+from crystal_agents.training.training_stages import fingerprint_record
 from crystal_gym.errors import CrystalGymError
 
 if TYPE_CHECKING:
@@ -158,8 +159,9 @@ class CQLLearner(Learner):
         return hash_inputs(settings, (array.tobytes() for array in arrays))
 
     def record(self) -> dict[str, Any]:
-        """Return the name and the settings of the algorithm."""
-        return {"algorithm": "cql", "cql": dataclasses.asdict(self._cql)}
+        """Return the algorithm, its settings and the fingerprints of the crystals."""
+        settings = dataclasses.asdict(self._cql)
+        return {"algorithm": "cql", "cql": settings, **fingerprint_record(self._data)}
 
 
 def _check_cql(config: TrainingConfig, cql: CQLConfig, data: "Transitions") -> None:

@@ -38,18 +38,37 @@ def load_split(
         MissingDataError: If the dataset is not built; the message contains the command that builds
             it.
         DamagedFileError: If the dataset cannot be read.
+        CollectionMismatchError: If the dataset was built from other crystals than those of the
+            collection; the message names both origins.
     """
     from crystal_datasets import dataset_id, load_transitions
+    from crystal_datasets.dataset_metadata import identify, read_metadata, require_collection
+    from crystal_datasets.minari_writer import origin_of
 
     name = dataset_id(collection.name, split, behavior, reward)
+    command = _build_command(origin, split, split_by, behavior, reward)
     try:
+        # Compared before the dataset is read, which can take minutes.
+        require_collection(
+            name,
+            identify(name, read_metadata(name)).collections,
+            origin_of(origin),
+            collection,
+            "The name of the file or folder is part of the dataset's id: rename one of them, or "
+            f"replace the dataset with `{_replace_command(name, command)}`.",
+        )
         return load_transitions(name, trajectories, seed, progress=progress)
     except MissingDataError as error:
-        command = _build_command(origin, split, split_by, behavior, reward)
         raise MissingDataError(
             f"Expected the dataset {name}, which is not built yet. Run `crystal-gym {command}` "
             "first."
         ) from error
+
+
+def _replace_command(name: str, command: str) -> str:
+    if command.startswith("finetune"):
+        return f"minari delete {name}` and `crystal-gym {command}"
+    return f"crystal-gym {command} --overwrite"
 
 
 def _build_command(origin: str, split: str, split_by: str, behavior: str, reward: str) -> str:

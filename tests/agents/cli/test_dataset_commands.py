@@ -125,7 +125,9 @@ def test_build_dataset_rejects_another_folder_of_the_same_name(
     (other / "crystal-2.cif").unlink()
     code, _, err = run("build-dataset", other, "--splits", "train")
     assert code == 2
-    assert "collection_sha256" in err
+    text = " ".join(err.split())
+    assert f"to be built from {other} (SHA-256" in text
+    assert f"got one built from {cif_folder} (SHA-256" in text
 
 
 def test_build_dataset_skips_empty_splits_unless_they_are_named(

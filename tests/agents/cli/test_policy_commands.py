@@ -1,6 +1,7 @@
 """Commands on policies: train, evaluate."""
 
 import json
+from importlib.metadata import version
 
 import pytest
 
@@ -31,6 +32,8 @@ def test_train_and_evaluate_on_a_folder_of_cif_files(run, cif_folder, tmp_path, 
     code, out, _ = run("evaluate", "runs/cifs-gcn-seed-0", "--split", "train")
     assert code == 0
     assert "cifs, train" in out
+    for rule in ("smact14", "icsd24", "strict"):
+        assert f"{rule} (SMACT {version('smact')}" in out
 
 
 @pytest.mark.usefixtures("minari_folder")

@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -96,6 +97,14 @@ def test_report_has_rows_for_the_baselines_and_the_ground_truth(toy):
     assert uniform.top5_per_site is uniform.ece_per_site is None
 
 
+def test_report_defines_its_validity_rules_with_the_version_of_smact(toy):
+    report = evaluate({}, toy, "test", progress=False)
+    rules = {name.removeprefix("validity_") for name in METRICS if name.startswith("validity_")}
+    assert set(report.validity_rules) == rules
+    for rule, description in report.validity_rules.items():
+        assert description.startswith(f"{rule} (SMACT {version('smact')}, ")
+
+
 def test_masked_policies_have_rows_of_their_own(toy):
     def only_first(table, state):
         return np.eye(table.n_elements, dtype=bool)[np.zeros(len(state.crystal), int)]
@@ -181,7 +190,7 @@ def test_ensemble_averages_the_probabilities_of_its_members(toy):
     )
     assert list(report.rows) == ["runs", "ensemble"]
     batch = next(batch_by_size(table, np.array([5]), 2))
-    state = start(table, np.array([5, 5]), table.traversals[5, batch.start_sites.ravel()])
+    state = start(table, np.array([5, 5]), table.breadth_first(5, batch.start_sites.ravel()))
     mean = np.mean([softmax(PolicyScorer(p, table)(state), 1) for p in policies], 0)
     scores = EnsembleScorer(policies, table)(state)
     np.testing.assert_allclose(np.exp(scores), mean, rtol=1e-5)

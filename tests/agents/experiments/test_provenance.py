@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from crystal_agents.experiments import provenance as module
-from crystal_agents.experiments.provenance import hardware, provenance, versions
+from crystal_agents.experiments.provenance import hardware, provenance, validity_note, versions
 
 
 def test_provenance_has_hardware_versions_and_the_time_in_utc():
@@ -25,8 +25,15 @@ def test_versions_are_those_of_the_installed_packages():
     assert versions() == {
         "crystal-gym": version("crystal-gym"),
         "torch": torch.__version__,
+        "smact": version("smact"),
         "python": platform.python_version(),
     }
+
+
+def test_validity_note_names_the_rule_and_every_recorded_version_of_smact():
+    recorded = [{"smact": "4.0.3"}, {"smact": "4.0.2"}, {"smact": "4.0.3"}]
+    assert "rule strict (SMACT 4.0.2 and 4.0.3, oxidation" in validity_note("strict", recorded)
+    assert "(SMACT of an unrecorded version, " in validity_note("smact14", [{"torch": "2"}])
 
 
 @pytest.mark.parametrize(("threads", "text"), [(1, "1 thread"), (8, "8 threads")])

@@ -73,14 +73,16 @@ def test_append_keeps_records_of_another_process(results):
 def test_append_rejects_results_on_other_crystals(results):
     results.append(record(0))
     before = results.path.read_bytes()
-    with pytest.raises(CrystalGymError, match=r"other crystals \(toy, SHA-256 abab"):
+    with pytest.raises(
+        CrystalGymError, match=r"toy \(SHA-256 cdcd.*other crystals: toy \(SHA-256 abab"
+    ):
         results.append(record(1, sha256="cd" * 32))
     assert results.path.read_bytes() == before
 
 
 def test_same_crystals_are_accepted(tmp_path):
-    require_same_crystals(tmp_path, [record(0), record(1)], "ab" * 32)
-    require_same_crystals(tmp_path, [], "ab" * 32)
+    require_same_crystals(tmp_path, [record(0), record(1)], "toy", "ab" * 32)
+    require_same_crystals(tmp_path, [], "toy", "ab" * 32)
 
 
 WITHOUT_NUMBER = {key: value for key, value in asdict(record()).items() if key != "number"}

@@ -22,7 +22,7 @@ def test_finetune_writes_a_policy_a_curve_and_a_dataset(
     line += ["--steps", "5200", "--num-envs", "64", "--run-folder", "run", "--record"]
     assert cli.main(line) == 0
     printed = capsys.readouterr().out
-    for word in ("before", "after", "return", "match", "validity", "Policy: run"):
+    for word in ("before", "after", "return", "match", "validity", "(SMACT ", "Policy: run"):
         assert word in printed
     replayed = load_transitions(re.search(r"Dataset: (\S+)", printed)[1])
     assert len(replayed) >= 5200 - 64 * toy.max_sites

@@ -64,6 +64,24 @@ def test_episodes_equal_the_native_ones(toy):
         total[ended], length[ended] = 0, 0
 
 
+def test_truncated_episodes_are_marked_and_have_no_metrics(toy):
+    """Cells have 1 to 6 sites, so a limit of 3 truncates some episodes and not others."""
+    envs = SkeletonVecEnv(native(toy, max_episode_steps=3))
+    envs.seed(0)
+    envs.reset()
+    complete, lengths = [], []
+    for _ in range(20):
+        _, _, ended, infos = envs.step(np.zeros(B, int))
+        for i in np.flatnonzero(ended):
+            is_complete = bool((infos[i]["terminal_observation"]["element"] != 0).all())
+            assert infos[i]["TimeLimit.truncated"] is not is_complete
+            assert ("match" in infos[i]) == is_complete
+            complete.append(is_complete)
+            lengths.append(infos[i]["episode"]["l"])
+    assert {True, False} == set(complete)
+    assert set(lengths) == {1, 2, 3}
+
+
 def test_seed_and_options_apply_to_one_reset(toy):
     envs = SkeletonVecEnv(native(toy))
     envs.seed(5)

@@ -76,7 +76,7 @@ def test_scorer_equals_the_probabilities_of_observations(toy):
     policy = make(toy)
     table = EpisodeTable(toy)
     crystals = np.flatnonzero(table.n_sites == 4)
-    state = start(table, crystals, table.traversals[crystals, 0])
+    state = start(table, crystals, table.breadth_first(crystals, 0))
     logits = torch.as_tensor(PolicyScorer(policy, table)(state))
     np.testing.assert_allclose(
         logits.softmax(-1), policy.probabilities(observe(table, state)), rtol=1e-4, atol=1e-6

@@ -146,7 +146,7 @@ def test_posterior_scorer_equals_bayes_rule_given_the_filled_sites(small_data, p
         code[:5].tolist() in generator.space.fillings.tolist() for code in table.true_elements
     ]
     crystals = np.flatnonzero(possible)[:4]
-    order = table.traversals[np.tile(crystals, 2), np.repeat([0, 3], 4)]
+    order = table.breadth_first(np.tile(crystals, 2), np.repeat([0, 3], 4))
     state = start(table, np.tile(crystals, 2), order)
     coordinates = generator.prototype.coordinates(
         table.frac_coords[crystals], table.lattice[crystals]

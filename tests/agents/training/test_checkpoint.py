@@ -4,10 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from small_files import small_files
 from training_runs import SMALL, run_cloning
 
 from crystal_agents.training.checkpoint import hash_inputs
-from crystal_gym.errors import CrystalGymError, DamagedFileError
+from crystal_gym.errors import CrystalGymError, DamagedFileError, StorageError
+from crystal_gym.utils.files import atomic_write
 
 
 @pytest.fixture
@@ -89,6 +92,24 @@ def test_a_full_disk_keeps_the_previous_checkpoint(expert, finished, monkeypatch
         run_cloning(finished.parent, expert)
     assert finished.read_bytes() == before
     assert not list(finished.parent.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "save",
+    [
+        torch.save,
+        save_file,
+        lambda values, path: torch.save(values, path.open("wb")),
+    ],
+)
+def test_writers_of_weights_report_a_full_disk(tmp_path, save):
+    with (
+        small_files(50_000),
+        pytest.raises(StorageError, match=r"(full disk|too large).*space"),
+        atomic_write(tmp_path / "weights") as temporary,
+    ):
+        save({"weights": torch.rand(50_000)}, temporary)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_hash_depends_on_settings_and_content():

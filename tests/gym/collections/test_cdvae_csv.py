@@ -52,7 +52,7 @@ def test_folder_files_define_the_splits(tmp_path):
         file.write(table([3]))
     (folder / "test.csv").write_text(table([5, 4]))
     collection = load_collection(folder)
-    assert collection.name == "my-set"
+    assert collection.name == "my-set-35db3f19"
     assert collection.ids.tolist() == [f"m-{row}" for row in (0, 1, 2, 3, 5, 4)]
     assert collection.splits.tolist() == ["train"] * 3 + ["val"] + ["test"] * 2
     assert collection.labels == {}

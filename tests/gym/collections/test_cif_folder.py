@@ -29,7 +29,7 @@ def test_folder_of_cif_files_is_a_collection(tmp_path):
     write(folder / "iron.cif", METAL)
     (folder / "notes.txt").write_text("not a crystal")
     collection = load_collection(folder)
-    assert collection.name == "two-crystals"
+    assert collection.name == "two-crystals-37a7582b"
     assert collection.ids.tolist() == ["iron", "salt"]
     assert collection.splits.tolist() == ["train", "train"]
     skeleton, numbers = split_structure(SALT)

@@ -25,16 +25,11 @@ def test_collection_restores_its_structures(toy):
         skeleton, numbers = split_structure(structure)
         assert skeleton == toy.skeleton(row)
         assert numbers.tolist() == toy.atomic_numbers[row, : toy.n_sites[row]].tolist()
-        n = toy.n_sites[row]
-        for start_site in range(n):
-            order = skeleton.traversal(start_site)
-            assert toy.traversals[row, start_site, :n].tolist() == order.tolist()
 
 
 def test_padding_is_exactly_where_there_are_no_sites(toy):
     padding = np.arange(toy.max_sites) >= toy.n_sites[:, None]
     assert (toy.atomic_numbers[padding] == 0).all()
-    assert (toy.traversals[padding] == -1).all()
     assert (toy.codes()[padding] == -1).all()
     assert (toy.codes()[~padding] > 0).all()
     assert ((toy.edges == -1).all(axis=2) == (toy.edges[..., 0] < 0)).all()
@@ -87,8 +82,8 @@ def collection_of_compositions(compositions, splits):
         atomic_numbers=numbers,
         parameters=np.zeros((c, 6)),
         frac_coords=np.zeros((c, n, 3)),
-        edges=np.zeros((c, 1, 5), np.int16),
-        traversals=np.zeros((c, n, n), np.int16),
+        n_edges=np.zeros(c, np.int32),
+        flat_edges=np.zeros((0, 5), np.int16),
     )
 
 

@@ -106,8 +106,8 @@ def test_load_finds_the_labels_in_the_data_folder(raw, monkeypatch):
         atomic_numbers=np.zeros((n, 5), np.int16),
         parameters=np.zeros((n, 6)),
         frac_coords=np.zeros((n, 5, 3)),
-        edges=np.zeros((n, 1, 5), np.int16),
-        traversals=np.zeros((n, 5, 5), np.int16),
+        n_edges=np.zeros(n, np.int32),
+        flat_edges=np.zeros((0, 5), np.int16),
     )
     monkeypatch.setattr(module, "prepared_collection", lambda *_, **__: unprepared)
     labels = module.load(progress=False).labels

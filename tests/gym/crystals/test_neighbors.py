@@ -1,16 +1,11 @@
-"""Test neighbor edges against pymatgen's CrystalNN, and traversals against a simple search."""
-
-from collections import deque
+"""Test neighbor edges against pymatgen's CrystalNN."""
 
 import numpy as np
 import pytest
 from hypothesis import given, reject, settings
-from hypothesis import strategies as st
 from strategies import cells
 
 from crystal_gym.crystals.neighbors import (
-    breadth_first,
-    breadth_first_from_all,
     in_cell,
     neighbor_edges,
 )
@@ -91,43 +86,3 @@ def test_open_voronoi_cell_raises_an_error(monkeypatch):
     monkeypatch.setattr(neighbors, "_voronoi_faces", lambda _: is_open)
     with pytest.raises(BadCrystalError, match="closed Voronoi cell around site 0"):
         neighbor_edges(np.eye(3) * 4, np.zeros((1, 3)))
-
-
-@st.composite
-def graphs(draw):
-    """Draw the edges of an undirected graph with 1 to 12 sites, connected or not."""
-    n = draw(st.integers(1, 12))
-    pairs = draw(st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=20))
-    edges = [(a, b, 0, 0, 0) for a, b in pairs] + [(b, a, 0, 0, 0) for a, b in pairs]
-    return n, np.array(edges, np.int16).reshape(-1, 5)
-
-
-def simple_search(edges, n, start_site):
-    """Search breadth-first with a queue and depths; each frontier is in ascending order."""
-    order, depth = [], {}
-    for start in [start_site, *range(n)]:
-        if start in depth:
-            continue
-        depth[start] = 0
-        queue, component = deque([start]), [start]
-        while queue:
-            site = queue.popleft()
-            for a, b in edges[:, :2].tolist():
-                if a == site and b not in depth:
-                    depth[b] = depth[site] + 1
-                    queue.append(b)
-                    component.append(b)
-        order += sorted(component, key=lambda site: (depth[site], site))
-    return order
-
-
-@given(graphs())
-def test_traversals_are_breadth_first_permutations_from_each_start_site(graph):
-    n, edges = graph
-    traversals = breadth_first_from_all(edges, n)
-    assert traversals.shape == (n, n)
-    for start_site, order in enumerate(traversals.tolist()):
-        assert order[0] == start_site
-        assert sorted(order) == list(range(n))
-        assert order == simple_search(edges, n, start_site)
-        assert order == breadth_first(edges, n, start_site).tolist()

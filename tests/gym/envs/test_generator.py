@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crystal_gym.crystals.neighbors import breadth_first
+from crystal_gym.crystals.breadth_first import breadth_first
 from crystal_gym.envs.generator import TRAVERSALS, InstanceGenerator
 
 

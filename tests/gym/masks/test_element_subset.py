@@ -23,9 +23,9 @@ def test_only_the_subset_is_allowed(toy, table):
     symbols = toy.vocabulary.symbols[1::2]
     mask = ElementSubset(no_mask, table, subset_table(toy, symbols))
     expected = [symbol in symbols for symbol in table.vocabulary.symbols]
-    state = start(table, np.array([3, 3]), table.traversals[[3, 3], [0, 1]])
+    state = start(table, np.array([3, 3]), table.breadth_first(np.array([3, 3]), np.array([0, 1])))
     assert mask(table, state).tolist() == [expected, expected]
-    assert mask(table, start(table, 3, table.traversals[3, 0])).tolist() == expected
+    assert mask(table, start(table, 3, table.breadth_first(3, 0))).tolist() == expected
 
 
 def test_the_restricted_mask_sees_codes_of_the_subset(toy, table):
@@ -37,7 +37,7 @@ def test_the_restricted_mask_sees_codes_of_the_subset(toy, table):
         return np.array([[True, False]])
 
     mask = ElementSubset(record, table, subset_table(toy, symbols))
-    state = start(table, np.array([3]), table.traversals[[3], 0])
+    state = start(table, np.array([3]), table.breadth_first(np.array([3]), 0))
     first = int(state.focus[0])
     fill(state, np.array([3]))
     allowed = mask(table, state)

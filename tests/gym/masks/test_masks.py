@@ -1,4 +1,4 @@
-"""The mask ``charge-neutral``: exactly the elements that keep a neutral composition reachable."""
+"""The mask ``charge-neutral``: exactly the elements that keep a valid composition reachable."""
 
 from itertools import combinations_with_replacement
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from smact import metals
 
 import crystal_gym
 from crystal_gym.collections.collection import CrystalCollection
@@ -24,8 +25,10 @@ from crystal_gym.masks.multisets import (
     ranks_without_one,
 )
 
-# Helium has no electronegativity, so no neutral composition contains it.
-ELEMENTS = ("H", "He", "Li", "N", "O", "F", "S", "Cl", "Ti", "Fe", "Sr", "Au", "Te")
+# Helium has no electronegativity, so no neutral composition contains it. The charges of Fe, Co, Au
+# and Sb can cancel those of other metals.
+METALS = ("Li", "Ti", "Fe", "Co", "Sr", "Au", "Sb", "K")
+ELEMENTS = ("H", "He", "N", "O", "F", "S", "Cl", "Te", *METALS)
 
 
 def brute_force_mask(vocabulary: Vocabulary, filled: tuple[int, ...], n_sites: int) -> np.ndarray:
@@ -43,7 +46,11 @@ def brute_force_mask(vocabulary: Vocabulary, filled: tuple[int, ...], n_sites: i
 def partly_filled_cells(draw: st.DrawFn) -> tuple[Vocabulary, tuple[int, ...], int, int]:
     symbols = draw(st.lists(st.sampled_from(ELEMENTS), min_size=1, max_size=4, unique=True))
     n_sites = draw(st.integers(1, 6))
-    filled = draw(st.lists(st.integers(0, len(symbols) - 1), max_size=n_sites - 1))
+    choices = range(len(symbols))
+    # Half of the cells have no non-metal yet: the mask must still leave room for one.
+    if draw(st.booleans()):
+        choices = [i for i in choices if symbols[i] in METALS]
+    filled = draw(st.lists(st.sampled_from(choices), max_size=n_sites - 1)) if choices else []
     # Cells with fewer sites than the largest one of a collection are padded.
     padding = draw(st.integers(0, 2))
     return Vocabulary(tuple(symbols)), tuple(filled), n_sites, padding
@@ -61,6 +68,21 @@ def test_mask_is_exact(
     codes[0, : len(filled)] = np.array(filled, int) + 1
     allowed = method(ions_of(vocabulary), len(vocabulary), n_sites)(codes)
     np.testing.assert_array_equal(allowed[0], brute_force_mask(vocabulary, filled, n_sites))
+
+
+@pytest.mark.parametrize("method", [MaskTable, MaskSearch])
+def test_the_last_empty_site_is_left_to_a_nonmetal(method: type[MaskTable | MaskSearch]) -> None:
+    vocabulary = Vocabulary(("Fe", "Co", "O", "H"))
+    mask = method(ions_of(vocabulary), 4, 2)
+    empty, iron, oxygen = [0, 0], [1, 0], [3, 0]
+    allowed = mask(np.array([empty, iron, oxygen], np.int32))
+    assert allowed.tolist() == [
+        [True, True, True, True],
+        [False, False, True, True],  # FeCo is neutral
+        [True, True, False, True],
+    ]
+    alloy = Vocabulary(("Fe", "Co"))
+    assert method(ions_of(alloy), 2, 2)(np.array([iron], np.int32)).all()  # nothing is valid
 
 
 def test_table_and_search_agree_on_perovskites() -> None:
@@ -88,7 +110,7 @@ def fill_randomly(
     table: EpisodeTable, crystals: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Fill crystals with random allowed elements, and return the atomic numbers."""
-    state = start(table, crystals, table.traversals[crystals, 0])
+    state = start(table, crystals, table.breadth_first(crystals, 0))
     for _ in range(table.max_sites):
         allowed = charge_neutral(table, state)
         assert allowed.any(1).all()
@@ -111,7 +133,7 @@ def test_true_elements_are_allowed_in_valid_crystals(
     table = EpisodeTable(perov5)
     rows = np.flatnonzero(is_valid(perov5.atomic_numbers, "strict"))
     assert len(rows) > 0.95 * len(perov5)
-    state = start(table, rows, table.traversals[rows, 0])
+    state = start(table, rows, table.breadth_first(rows, 0))
     for _ in range(5):
         true = table.true_elements[rows, state.focus] - 1
         assert charge_neutral(table, state)[np.arange(len(rows)), true].all()
@@ -134,10 +156,15 @@ def test_masked_fillings_of_twenty_sites_are_valid() -> None:
     search = MaskSearch(ions_of(vocabulary), len(vocabulary), 20)
     rng = np.random.default_rng(0)
     codes = np.zeros((4, 20), np.int32)
+    is_metal = np.isin(vocabulary.symbols, metals)
+    # The last two crystals receive metals as long as the mask allows them.
+    prefers_metals = np.array([0, 0, 1, 1])[:, None]
     for site in rng.permutation(20):
         allowed = search(codes)
-        codes[:, site] = (rng.random(allowed.shape) * allowed).argmax(1) + 1
+        preference = rng.random(allowed.shape) + prefers_metals * is_metal
+        codes[:, site] = (preference * allowed).argmax(1) + 1
     assert len(vocabulary) == 56
+    assert (is_metal[codes - 1].sum(1) > 10)[2:].all()
     assert is_valid(vocabulary.decode(codes), "strict").all()
 
 

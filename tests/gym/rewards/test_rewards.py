@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from env_episodes import play_constant
 
-from crystal_gym.crystals.validity import is_valid
+from crystal_gym.crystals.validity import is_valid, rule_description
 from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.rewards import MatchReward, Reward, ValidityReward, finish, fraction_matched
@@ -53,6 +53,7 @@ def test_fraction_matched_is_exactly_one_for_the_true_elements(n):
 def test_validity_reward_agrees_with_is_valid(toy):
     table = EpisodeTable(toy)
     for rule in ("smact14", "strict"):
+        assert ValidityReward(rule).definition == f"validity: rule {rule_description(rule)}"
         last, components = finish(ValidityReward(rule), table, np.arange(12), table.true_elements)
         assert np.array_equal(last, is_valid(toy.atomic_numbers, rule))
         assert np.array_equal(components["validity"], last)

@@ -13,6 +13,7 @@ from crystal_gym.rewards import (
     FunctionReward,
     MatchReward,
     Reward,
+    ValidityReward,
     WeightedSum,
     finish,
     resolve_reward,
@@ -36,6 +37,13 @@ def test_sum_weighs_the_rewards_of_steps_and_ends(toy):
     assert np.array_equal(components["validity/validity"], default)
     assert set(components) == {"validity-strict/validity", "validity/validity", "match"}
     assert not np.array_equal(strict, default)
+
+
+def test_definition_joins_those_of_the_parts():
+    strict, default = ValidityReward("strict"), ValidityReward()
+    assert resolve_reward(WEIGHTS).definition == f"{strict.definition}; {default.definition}"
+    assert MatchReward().definition is None
+    assert WeightedSum({"a": (1, MatchReward())}).definition is None
 
 
 def test_step_rewards_of_the_parts_are_added(toy):

@@ -3,10 +3,13 @@
 import errno
 import hashlib
 import http.server
+import os
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+from small_files import small_files
 
 from crystal_gym.errors import DamagedFileError, MissingDataError, StorageError
 from crystal_gym.utils import files, settings
@@ -159,34 +162,82 @@ def test_full_disk_raises_an_error_and_keeps_the_old_file(tmp_path, monkeypatch)
     path.write_text("old")
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", full_disk)
-        with (
-            pytest.raises(StorageError, match=f"No space left.*{settings.CACHE_VARIABLE}"),
-            atomic_write(path) as temporary,
-        ):
+        with pytest.raises(StorageError, match="No space left"), atomic_write(path) as temporary:
             temporary.write_text("new")
     assert path.read_text() == "old"
     assert left_behind(tmp_path) == ["file"]
 
 
-def test_read_only_folder_raises_an_error(tmp_path, monkeypatch):
-    def deny(*args, **kwargs):
-        raise PermissionError(errno.EACCES, "Permission denied")
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "Free some space"),
+        (errno.EDQUOT, "Free some space"),
+        (errno.EACCES, "permissions"),
+        (errno.EROFS, "read-only"),
+        (errno.ENOENT, "does not exist"),
+        (errno.ENOTDIR, "a file or a broken link"),
+        (errno.ENAMETOOLONG, "shorter name"),
+        (errno.EIO, "permissions"),
+    ],
+)
+def test_advice_fits_the_cause(cache, tmp_path, monkeypatch, number, advice):
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(files.tempfile, "mkstemp", deny)
-    with (
-        pytest.raises(StorageError, match=f"Permission denied.*{settings.CACHE_VARIABLE}"),
-        atomic_write(tmp_path / "file"),
-    ):
-        pass
+    monkeypatch.setattr(files.tempfile, "mkstemp", fail)
+    for path in (cache / "file", tmp_path / "other"):
+        with (
+            pytest.raises(StorageError, match=f"{os.strerror(number)}.*{advice}") as caught,
+            atomic_write(path),
+        ):
+            pass
+        assert ("Free some space" in str(caught.value)) == ("space" in advice)
+        assert (settings.CACHE_VARIABLE in str(caught.value)) == (path.parent == cache)
 
 
 def test_file_instead_of_a_folder_raises_an_error(tmp_path):
     (tmp_path / "cache").write_text("")
-    with (
-        pytest.raises(StorageError, match="Cannot write"),
-        atomic_write(tmp_path / "cache" / "file"),
-    ):
+    for path in (tmp_path / "cache" / "file", tmp_path / "cache" / "folder" / "file"):
+        with pytest.raises(StorageError, match="a file or a broken link"), atomic_write(path):
+            pass
+
+
+def test_name_of_the_longest_length_is_written(tmp_path):
+    path = tmp_path / ("x" * 255)
+    with atomic_write(path) as temporary:
+        temporary.write_text("content")
+    assert path.read_text() == "content"
+    with pytest.raises(StorageError, match="shorter name"), atomic_write(tmp_path / ("x" * 256)):
         pass
+    assert left_behind(tmp_path) == [path.name]
+
+
+def test_errors_of_other_files_name_them(tmp_path):
+    with (
+        pytest.raises(StorageError, match=r"Cannot write .*file: No such file .*\(/absent/other\)"),
+        atomic_write(tmp_path / "file"),
+    ):
+        Path("/absent/other").read_text()
+
+
+def test_other_errors_are_raised_unchanged(tmp_path):
+    for error in (RuntimeError("a bug"), DamagedFileError("damaged"), KeyError("x")):
+        with pytest.raises(type(error)) as caught, atomic_write(tmp_path / "file"):
+            raise error
+        assert caught.value is error
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_array_file_that_exceeds_the_limit_raises_the_same_error(tmp_path, save):
+    with (
+        small_files(50_000),
+        pytest.raises(StorageError, match=r"File too large\. Free some space"),
+        atomic_write(tmp_path / "file") as temporary,
+        temporary.open("wb") as file,
+    ):
+        save(file, values=np.random.default_rng(0).random(20_000))
+    assert left_behind(tmp_path) == []
 
 
 def test_verify_compares_the_checksum(tmp_path):

@@ -131,7 +131,7 @@ def load_benchmark_config(name_or_path: str | Path) -> BenchmarkConfig:
     if not path.is_file():
         raise UnknownNameError("benchmark config or file", str(name_or_path), known)
     try:
-        raw: dict[str, Any] = tomllib.loads(path.read_text())
+        raw: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CrystalGymError(
             f"Expected a TOML file, got invalid content in {path}: {error}. Correct the file."

@@ -13,7 +13,7 @@ from crystal_agents.evaluation.returns import evenly_spaced
 from crystal_agents.experiments.benchmark.config import BenchmarkConfig
 from crystal_agents.experiments.benchmark.task import BenchmarkTask, RunResult
 from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
-from crystal_gym.errors import UnknownNameError
+from crystal_gym.errors import MissingDataError, UnknownNameError
 
 if TYPE_CHECKING:
     from crystal_datasets.transitions import Transitions
@@ -153,26 +153,56 @@ def _mixed_data(task: BenchmarkTask) -> "Transitions":
     """Load the dataset of the mixed behavior policy; build it if it is missing or outdated.
 
     The expert, the cloned policy and the uniform policy each generate a third of the episodes.
-    """
-    import minari
 
+    Raises:
+        CollectionMismatchError: If the dataset was built from other crystals.
+    """
     from crystal_datasets import build_dataset, dataset_id, load_transitions, mixed
 
     config = task.config
     name = dataset_id(task.collection.name, "train", "mixed", task.reward_name)
-    labels = task.collection.labels_fingerprint(task.reward.labels)
-    existing: Any = minari.list_local_datasets(prefix=name).get(name)
-    if existing is None or existing["crystal_gym"].get("labels_sha256") != labels:
+    behavior = mixed(task.policy.probabilities, config.policy)
+    expected = {
+        "labels_sha256": task.collection.labels_fingerprint(task.reward.labels),
+        "trajectories": config.offline_trajectories,
+        "mixture": behavior.settings(),
+        "vocabulary": list(task.policy.vocabulary.symbols),
+    }
+    existing = _existing_settings(task, name)
+    if existing is None or any(existing.get(key) != expected[key] for key in expected):
         build_dataset(
             config.collection,
             "train",
-            mixed(task.policy.probabilities, config.policy),
+            behavior,
             reward=task.reward_name,
             vocabulary=task.policy.vocabulary,
             trajectories=config.offline_trajectories,
             overwrite=existing is not None,
         )
     return load_transitions(name)
+
+
+def _existing_settings(task: BenchmarkTask, name: str) -> dict[str, Any] | None:
+    """Return the settings of a dataset of these crystals; ``None`` if it does not exist.
+
+    Raises:
+        CollectionMismatchError: If it was built from other crystals.
+    """
+    from crystal_datasets.dataset_metadata import identify, read_metadata, require_collection
+    from crystal_datasets.minari_writer import origin_of
+
+    try:
+        metadata = read_metadata(name)
+    except MissingDataError:
+        return None
+    require_collection(
+        name,
+        identify(name, metadata).collections,
+        origin_of(task.config.collection),
+        task.collection,
+        f"Choose another folder, or delete the dataset with `minari delete {name}`.",
+    )
+    return metadata.get("crystal_gym")
 
 
 METHODS: dict[str, Method] = {

@@ -9,6 +9,7 @@ import numpy as np
 from crystal_agents.evaluation.statistics import MeanWithCI, aggregate, interquartile_mean
 from crystal_agents.experiments.benchmark.methods import METHODS
 from crystal_agents.experiments.benchmark.results import BenchmarkRecord
+from crystal_agents.experiments.provenance import validity_note
 from crystal_agents.experiments.tables import Table, number, percent
 from crystal_gym.utils.files import atomic_write
 
@@ -110,6 +111,7 @@ def _reward_table(reward: str, records: Sequence[BenchmarkRecord]) -> Table:
         [
             _METRICS_NOTE,
             *_missing_notes(records, ("return", "regret", *fractions)),
+            *_validity_notes(records),
             _CURVE_NOTE,
             f"Hardware: {hardware}.",
         ],
@@ -126,6 +128,11 @@ def _missing_notes(records: Sequence[BenchmarkRecord], metrics: Sequence[str]) -
     if not missing:
         return []
     return [f"Crystals per run on which a metric is undefined and left out: {', '.join(missing)}."]
+
+
+def _validity_notes(records: Sequence[BenchmarkRecord]) -> list[str]:
+    versions = [record.versions for record in records if "validity_strict" in record.metrics]
+    return [validity_note("strict", versions)] if versions else []
 
 
 def _normalized_table(records: Sequence[BenchmarkRecord]) -> Table | None:

@@ -9,6 +9,7 @@ from crystal_agents.experiments.benchmark.config import BenchmarkConfig
 from crystal_agents.experiments.benchmark.methods import METHODS, check_methods
 from crystal_agents.experiments.benchmark.task import Curve
 from crystal_agents.experiments.results_file import ResultsFile, RunRecord
+from crystal_gym.collections import canonical_origin
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 RESULTS_FILE = "benchmark.json"
@@ -111,7 +112,7 @@ def require_same_config(
     Raises:
         CrystalGymError: If a record was made with another config.
     """
-    expected = {"collection": config.collection, **config.settings}
+    expected = {"collection": canonical_origin(config.collection), **config.settings}
     for record in records:
         found = {"collection": record.collection, **record.config}
         if found != expected:

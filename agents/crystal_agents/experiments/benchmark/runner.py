@@ -1,6 +1,7 @@
 """Runs of a benchmark: every method on every reward with every seed."""
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,10 @@ from crystal_agents.experiments.benchmark.task import BenchmarkTask
 from crystal_agents.experiments.provenance import provenance
 from crystal_agents.experiments.results_file import require_same_crystals
 from crystal_agents.experiments.runner import Run, run_missing
+from crystal_agents.training.training_stages import compare_crystals
+from crystal_gym.collections import canonical_origin, load_collection
 from crystal_gym.collections.collection import SPLITS, CrystalCollection
-from crystal_gym.errors import CrystalGymError
+from crystal_gym.errors import CollectionMismatchWarning, CrystalGymError
 
 
 def run_benchmark(config: BenchmarkConfig, folder: Path) -> Iterator[BenchmarkRecord]:
@@ -38,19 +41,25 @@ def run_benchmark(config: BenchmarkConfig, folder: Path) -> Iterator[BenchmarkRe
 
     Raises:
         UnknownNameError: If a method is unknown.
-        CrystalGymError: If the folder contains results of another config, on other crystals or with
-            other labels, or if a split has no crystals.
+        CollectionMismatchError: If the folder contains results on other crystals or a dataset of
+            other crystals, or if the crystals have changed since the training of the cloned policy.
+        CrystalGymError: If the folder contains results of another config or with other labels, or
+            if a split has no crystals.
         DamagedFileError: If the results are damaged.
         ModuleNotFoundError: If a method needs a package that is not installed.
         StorageError: If the folder cannot be written.
+
+    Warns:
+        CollectionMismatchWarning: If the cloned policy was trained on another collection.
     """
     # Missing requirements are reported before the first run: all runs together take hours.
     check_methods(config)
     tasks = {name: BenchmarkTask(config, name, folder) for name in config.rewards}
     collection = next(iter(tasks.values())).collection
     _require_all_splits(collection)
+    _compare_training(next(iter(tasks.values())))
     require_packages(config)
-    fingerprint = collection.fingerprint()
+    origin, fingerprint = canonical_origin(config.collection), collection.fingerprint()
     labels = {
         name: collection.labels_fingerprint(task.reward.labels) for name, task in tasks.items()
     }
@@ -58,7 +67,7 @@ def run_benchmark(config: BenchmarkConfig, folder: Path) -> Iterator[BenchmarkRe
 
     def check(records: Sequence[BenchmarkRecord]) -> None:
         require_same_config(results.path, records, config)
-        require_same_crystals(results.path, records, fingerprint)
+        require_same_crystals(results.path, records, origin, fingerprint)
         _require_same_labels(results.path, records, labels)
 
     runs = [
@@ -88,11 +97,26 @@ def _execute(
         metrics=metrics,
         curve=result.curve,
         labels_sha256=labels_sha256,
-        collection=task.config.collection,
+        collection=canonical_origin(task.config.collection),
         collection_sha256=fingerprint,
         seconds=round(time.perf_counter() - start, 1),
         **provenance(torch.device("cpu")),
     )
+
+
+def _compare_training(task: BenchmarkTask) -> None:
+    """Warn if the cloned policy was trained on other crystals; raise an error if they changed."""
+    config = task.config
+    note = compare_crystals(
+        task.policy.config,
+        config.policy,
+        task.collection,
+        origin=canonical_origin(config.collection),
+        split_by="origin",
+        load=lambda split_by: load_collection(config.collection, split_by=split_by),
+    )
+    if note is not None:
+        warnings.warn(note, CollectionMismatchWarning, stacklevel=3)
 
 
 def _require_all_splits(collection: CrystalCollection) -> None:

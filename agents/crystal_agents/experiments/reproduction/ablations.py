@@ -10,6 +10,7 @@ from math import hypot
 from typing import Any
 
 from crystal_agents.evaluation.statistics import MeanWithCI
+from crystal_agents.experiments.provenance import validity_note
 from crystal_agents.experiments.reproduction.experiment import (
     PAPER_EPOCHS,
     Experiment,
@@ -81,7 +82,8 @@ def build_table(records: Sequence[ReproductionRecord]) -> Table:
     """
     groups = ABLATIONS.groups(records)
     bases = {(group.epochs, group.precision): group for group in groups if group.variant == BASE}
-    notes = [_METRICS_NOTE, INTERVALS_NOTE, _DIFFERENCE_NOTE]
+    validity = validity_note("smact14", [record.versions for record in records])
+    notes = [_METRICS_NOTE, validity, INTERVALS_NOTE, _DIFFERENCE_NOTE]
     if records[0].collection == PAPER_COLLECTION:
         notes.append(
             f"The paper reports an accuracy of {_PAPER.accuracy:.2f} and a validity of "

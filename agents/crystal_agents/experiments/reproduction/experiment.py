@@ -148,7 +148,7 @@ class Experiment:
 
         def check(records: Sequence[ReproductionRecord]) -> None:
             self._require_known_variants(records, results.path)
-            require_same_crystals(results.path, records, context.sha256)
+            require_same_crystals(results.path, records, context.origin, context.sha256)
 
         shuffled = dataclasses.replace(context, shuffled=True)
         runs = [

@@ -5,15 +5,14 @@ import dataclasses
 import numpy as np
 
 from crystal_gym.collections.collection import CrystalCollection
-from crystal_gym.crystals.neighbors import breadth_first_from_all
 
 
 def shuffled_sites(collection: CrystalCollection, seed: int = 0) -> CrystalCollection:
     """Return a collection in which the sites of each crystal are numbered at random.
 
     Every crystal has its own permutation. Elements, coordinates and edges are permuted with the
-    sites. The traversals are computed again: a breadth-first search visits neighbors in the order
-    of their numbers, so permuted traversals would reveal the original order.
+    sites. A breadth-first search visits neighbors in the order of their numbers, so its orders
+    change too.
 
     Args:
         collection: The collection.
@@ -25,24 +24,22 @@ def shuffled_sites(collection: CrystalCollection, seed: int = 0) -> CrystalColle
     """
     rng = np.random.default_rng(seed)
     atomic_numbers, frac_coords = collection.atomic_numbers.copy(), collection.frac_coords.copy()
-    edges, traversals = collection.edges.copy(), collection.traversals.copy()
+    edges = collection.flat_edges.copy()
+    ends = np.cumsum(collection.n_edges)
     for row, n in enumerate(collection.n_sites.tolist()):
         # New site i is the old site order[i]; old site s is the new site number[s].
         order = rng.permutation(n)
         number = np.argsort(order)
         atomic_numbers[row, :n] = atomic_numbers[row, order]
         frac_coords[row, :n] = frac_coords[row, order]
-        crystal_edges = edges[row, edges[row, :, 0] >= 0]
+        crystal_edges = edges[ends[row] - collection.n_edges[row] : ends[row]]
         crystal_edges[:, :2] = number[crystal_edges[:, :2]]
-        crystal_edges = crystal_edges[np.lexsort(crystal_edges.T[::-1])]
-        edges[row, : len(crystal_edges)] = crystal_edges
-        traversals[row, :n, :n] = breadth_first_from_all(crystal_edges, n)
+        crystal_edges[:] = crystal_edges[np.lexsort(crystal_edges.T[::-1])]
     shuffled = dataclasses.replace(
         collection,
         atomic_numbers=atomic_numbers,
         frac_coords=frac_coords,
-        edges=edges,
-        traversals=traversals,
+        flat_edges=edges,
         description=f"{collection.description} Sites numbered at random.".strip(),
     )
     return dataclasses.replace(

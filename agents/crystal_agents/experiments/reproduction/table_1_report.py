@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crystal_agents.experiments.provenance import validity_note
 from crystal_agents.experiments.reproduction.experiment import PAPER_EPOCHS, RunGroup, suffix
 from crystal_agents.experiments.reproduction.report_notes import (
     INTERVALS_NOTE,
@@ -42,7 +43,8 @@ def build_table(records: Sequence[ReproductionRecord]) -> Table:
     """
     with_paper = records[0].collection == PAPER_COLLECTION
     paper = ("paper",) if with_paper else ()
-    notes = [INTERVALS_NOTE]
+    validity = validity_note("smact14", [record.versions for record in records])
+    notes = [INTERVALS_NOTE, validity]
     if with_paper:
         notes.append(f"The paper's values are means over 5 runs of {PAPER_EPOCHS} epochs.")
     if any(record.variant == "random" for record in records):

@@ -52,6 +52,22 @@ def test_undefined_values_are_counted_in_a_note(folder):
     assert note.endswith("left out: match (up to 3).")
 
 
+def test_a_note_defines_the_validity_by_the_runs_that_report_it(folder):
+    records = load_results(folder)
+    first = dataclasses.replace(records[0], versions={"smact": "4.9.9"})
+    others = [
+        dataclasses.replace(
+            record,
+            metrics={k: v for k, v in record.metrics.items() if k != "validity_strict"},
+        )
+        for record in records[1:]
+    ]
+    (table,) = build_tables([first, *others])
+    assert sum("rule strict (SMACT 4.9.9, " in note for note in table.notes) == 1
+    (table,) = build_tables(others)
+    assert not any("Validity" in note for note in table.notes)
+
+
 def test_titles_of_methods_are_distinct():
     assert len({method.title for method in METHODS.values()}) == len(METHODS)
 

@@ -4,14 +4,24 @@ import dataclasses
 import sys
 
 import pytest
+from small_policies import small_policy
 
 from crystal_agents.cli.main import main
+from crystal_agents.experiments.benchmark.config import load_benchmark_config
 from crystal_agents.experiments.benchmark.methods import METHODS
 from crystal_agents.experiments.benchmark.results import RESULTS_FILE, load_results, select
 from crystal_agents.experiments.benchmark.runner import run_benchmark
 from crystal_agents.experiments.results_file import save_records
+from crystal_agents.policies.policy import SkeletonPolicy
+from crystal_datasets import build_dataset, mixed
 from crystal_gym.collections import load_collection
-from crystal_gym.errors import CrystalGymError, DamagedFileError, UnknownNameError
+from crystal_gym.errors import (
+    CollectionMismatchError,
+    CollectionMismatchWarning,
+    CrystalGymError,
+    DamagedFileError,
+    UnknownNameError,
+)
 
 
 def test_runs_are_measured_and_not_repeated(small, folder):
@@ -153,3 +163,34 @@ def test_command_rejects_a_config_with_an_unknown_method(tmp_path, capsys, optio
 def test_report_without_results_is_rejected(tmp_path, capsys):
     assert main(["benchmark", "smoke", "--report-only", "--folder", str(tmp_path)]) == 2
     assert "found none" in capsys.readouterr().err
+
+
+def test_dataset_or_policy_of_other_crystals_is_refused(toy_folder, toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    other = dataclasses.replace(toy.take(range(8)), name="toy")
+    behavior = mixed(lambda _: None, "unused", mixture_weights=(1, 0, 0))
+    build_dataset(other, "train", behavior, progress=False)
+    policy = small_policy(toy)
+    record = {"collection": "perov-5", "collection_sha256": "ab" * 32}
+
+    def save(record):
+        config = dataclasses.replace(policy.config, training=record)
+        trained = SkeletonPolicy(config)
+        trained.load_state_dict(policy.state_dict())
+        return str(trained.save(tmp_path / "policy"))
+
+    config = dataclasses.replace(
+        load_benchmark_config("smoke"),
+        collection=str(toy_folder),
+        policy=save(record),
+        rewards=("match",),
+        methods=("bc-top",),
+    )
+    with (
+        pytest.warns(CollectionMismatchWarning, match="policy was trained on perov-5"),
+        pytest.raises(CollectionMismatchError, match=r"got one built from toy .*minari delete"),
+    ):
+        list(run_benchmark(config, tmp_path / "results"))
+    save(record | {"collection": str(toy_folder)})
+    with pytest.raises(CollectionMismatchError, match="have changed since"):
+        list(run_benchmark(config, tmp_path / "results"))

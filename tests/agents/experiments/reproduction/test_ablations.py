@@ -155,6 +155,7 @@ def test_change_of_a_single_seed_combines_the_intervals_of_both_runs():
     changed = rows["sites numbered at random"]
     assert changed[3:9] == ("54.00 ± 3.00", "+4.00 ± 4.24", "55.00", "-5.00", "90.00", "+0.00")
     assert any("49.53" in note for note in table.notes)
+    assert any("rule smact14 (SMACT " in note for note in table.notes)
 
 
 def test_no_change_is_reported_without_a_common_seed_and_setting():

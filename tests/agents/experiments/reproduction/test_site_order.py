@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crystal_agents.experiments.reproduction.site_order import shuffled_sites
-from crystal_gym.crystals.neighbors import breadth_first_from_all, neighbor_edges
+from crystal_gym.crystals.neighbors import neighbor_edges
 from crystal_gym.crystals.skeleton import lattice_matrix
 
 
@@ -29,16 +29,12 @@ def test_shuffled_crystal_has_the_same_sites_and_edges(toy, seed):
         assert np.array_equal(getattr(shuffled, name), getattr(toy, name))
     for row, n in enumerate(toy.n_sites.tolist()):
         assert sites(shuffled, row) == sites(toy, row)
-        # Edges and traversals are those of a crystal prepared in this order.
+        # Edges are those of a crystal prepared in this order.
         edges = shuffled.edges[row, shuffled.edges[row, :, 0] >= 0]
         lattice = lattice_matrix(shuffled.parameters[row])
         assert np.array_equal(edges, neighbor_edges(lattice, shuffled.frac_coords[row, :n]))
-        orders = breadth_first_from_all(edges, n)
-        assert np.array_equal(shuffled.traversals[row, :n, :n], orders)
         # The padding is unchanged.
         assert (shuffled.edges[row, len(edges) :] == -1).all()
-        assert (shuffled.traversals[row, n:] == -1).all()
-        assert (shuffled.traversals[row, :, n:] == -1).all()
         assert not shuffled.atomic_numbers[row, n:].any()
 
 

@@ -271,6 +271,7 @@ def test_table_has_the_values_of_the_paper_and_the_meaning_of_intervals():
     assert (gcn[2], gcn[3], gcn[4], gcn[8]) == ("1", "25.00 ± 3.00", "37.06", "crystals")
     assert (random[1], random[4], random[6]) == ("", "1.78", "82.20")
     assert any("17.8" in note for note in table.notes)
+    assert any("rule smact14 (SMACT " in note for note in table.notes)
 
     lines = [line for line in table.markdown().splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1

@@ -1,0 +1,75 @@
+"""Comparison of the crystals of a policy's training with those of a collection."""
+
+import pytest
+
+from crystal_agents.policies.policy import PolicyConfig
+from crystal_agents.training.training_stages import compare_crystals
+from crystal_gym.errors import CollectionMismatchError
+
+
+@pytest.fixture
+def compare(toy):
+    """A function that compares the toy crystals with those of a training record."""
+    by_composition = toy.split_by_composition()
+
+    def load(split_by):
+        return by_composition if split_by == "composition" else toy
+
+    def compare(*stages, origin="/x/toy.csv", split_by="origin", **options):
+        training = {"recipe": {}, **stages[0], "finetuning": list(stages[1:])}
+        config = PolicyConfig("gcn", toy.vocabulary.symbols, toy.max_sites, {}, training)
+        collection = load(split_by)
+        return compare_crystals(
+            config, "runs/a", collection, origin=origin, split_by=split_by, load=load, **options
+        )
+
+    return compare
+
+
+def stage(origin, sha256=None, split_by="origin"):
+    fingerprint = {} if sha256 is None else {"collection_sha256": sha256}
+    return {"collection": origin, "split_by": split_by, **fingerprint}
+
+
+def test_same_crystals_have_no_note(toy, compare):
+    assert compare({}) is None
+    for origin in ("/x/toy.csv", "/moved/toy.csv"):
+        assert compare(stage(origin, toy.fingerprint())) is None
+        assert compare(stage(origin, ["ab" * 32, toy.fingerprint()])) is None
+
+
+@pytest.mark.parametrize("sha256", ["ab" * 32, ["ab" * 32, "cd" * 32], None])
+def test_other_collections_have_a_note(toy, compare, sha256):
+    note = compare(stage("perov-5", sha256))
+    assert note.startswith("runs/a was trained on perov-5 (")
+    assert f"/x/toy.csv (SHA-256 {toy.fingerprint()[:12]})" in note
+
+
+def test_every_stage_is_compared(toy, compare):
+    tuned = stage("/x/toy.csv", toy.fingerprint())
+    assert "trained on perov-5 (" in compare(stage("perov-5", "ab" * 32), tuned)
+    assert compare(tuned, tuned) is None
+    with pytest.raises(CollectionMismatchError, match="have changed since"):
+        compare(tuned, stage("/x/toy.csv", "ab" * 32))
+
+
+def test_changed_crystals_raise(toy, compare):
+    for split_by in ("origin", "composition"):
+        with pytest.raises(CollectionMismatchError, match="have changed since") as caught:
+            compare(stage("/x/toy.csv", "ab" * 32, split_by), any_splits=True)
+        assert "SHA-256 abababababab" in str(caught.value)
+
+
+def test_records_without_a_fingerprint_have_a_note_unless_the_files_cannot_change(compare):
+    assert "no recorded SHA-256" in compare(stage("/x/toy.csv"))
+    assert compare(stage("goldschmidt"), origin="goldschmidt") is None
+
+
+def test_other_splits_of_the_crystals_raise_unless_all_are_used(toy, compare):
+    by_composition = toy.split_by_composition().fingerprint()
+    for origin in ("/x/toy.csv", "/moved/toy.csv"):
+        trained = stage(origin, by_composition, "composition")
+        assert compare(trained, split_by="composition") is None
+        assert compare(trained, any_splits=True) is None
+        with pytest.raises(CollectionMismatchError, match="--split-by composition"):
+            compare(trained)
