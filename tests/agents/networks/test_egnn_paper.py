@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 from torch_geometric.data import Batch
 
-from crystal_agents.networks.egnn_paper import EGNNConv, padded_size
+from crystal_agents.networks.egnn_paper import EGNNConv
+from crystal_agents.networks.graph_batch import padded_size
+from crystal_agents.networks.message_edges import MessageEdges
 from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy
 from crystal_agents.training.transition_batches import TransitionStore
 from crystal_datasets import build_dataset, load_transitions
@@ -116,7 +118,7 @@ def test_padding_edges_do_not_change_the_logits(periodic, data):
 def test_mixed_precision_does_not_round_distances():
     torch.manual_seed(0)
     layer = EGNNConv(4, 8, 5)
-    edges = torch.tensor([[0, 1], [1, 0]])
+    edges = MessageEdges(torch.tensor([0, 1]), torch.tensor([1, 0]), 2)
     # 16.0 and 16.06 Å² are equal in 16 bits.
     near, far = torch.tensor([[[0, 0, 0], [0, 0, 4.0]]]), torch.tensor([[[0, 0, 0], [0, 0, 4.007]]])
     activation_inputs = []

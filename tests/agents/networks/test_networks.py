@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from crystal_agents.networks.egnn_paper import EGNNConv
+from crystal_agents.networks.message_edges import MessageEdges
 from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore, lattice_vectors
 from crystal_agents.networks.readouts import SiteReadout
 from crystal_agents.networks.registry import ENCODERS, encoder_settings, make_encoder
@@ -179,7 +180,7 @@ def test_layer_of_egnn_paper_matches_its_equations():
     torch.nn.init.normal_(layer.phi_x_last.weight)
     h, x = torch.randn(1, 3, 4).double(), torch.randn(1, 3, 3).double()
     edges = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
-    new_h, new_x = layer(h, x, edges)
+    new_h, new_x = layer(h, x, MessageEdges(*edges, 3))
     for i in range(3):
         neighbors = [int(s) for s, t in edges.T if t == i]
         messages = []

@@ -11,9 +11,11 @@ from lightning_fabric import Fabric
 from minari.storage import get_dataset_path
 
 from crystal_agents.evaluation.evaluate import evaluate
+from crystal_agents.evaluation.statistics import MeanWithCI
 from crystal_agents.experiments.provenance import provenance
 from crystal_agents.experiments.reproduction.results import AccuracyCurve, ReproductionRecord
 from crystal_agents.experiments.reproduction.site_order import shuffled_sites
+from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.behavioral_cloning import train
 from crystal_agents.training.config import TrainingConfig
 from crystal_agents.training.data import load_split
@@ -122,20 +124,13 @@ class RunContext:
             validate_every=max(1, recipe.epochs // _VALIDATIONS),
             accelerator=self.accelerator,
             precision=self.precision,
-            provenance={
-                "collection": canonical_origin(self.origin),
-                "split_by": "origin",
-                "data": data.dataset_id,
-                "trajectories": trajectories,
-            },
+            provenance=self.training_provenance(data, trajectories),
         )
         policy = train(config, data, self.validation, progress=self.progress)
         training = policy.config.training
         # Training returns the policy on the CPU.
         device = Fabric(accelerator=self.accelerator, devices=1).device
-        report = evaluate(
-            {variant: [policy.to(device)]}, self.collection, baselines=False, progress=self.progress
-        )
+        metrics = self.test_metrics(variant, policy.to(device))
         speed = len(data) * training["epochs"] / max(training["seconds"], 0.1)
         return self._record(
             device,
@@ -146,11 +141,32 @@ class RunContext:
             trajectories=trajectories,
             transitions=len(data),
             precision=self.precision,
-            metrics=report.rows[variant].metrics,
+            metrics=metrics,
             curve=_read_curve(run / HISTORY_FILE),
             seconds=training["seconds"],
             transitions_per_second=round(speed, 1),
         )
+
+    @property
+    def canonical_origin(self) -> str:
+        """Name of the collection, or its absolute path."""
+        return canonical_origin(self.origin)
+
+    def training_provenance(self, data: "Transitions", trajectories: int) -> dict[str, Any]:
+        """Return what a policy records about its training data."""
+        return {
+            "collection": self.canonical_origin,
+            "split_by": "origin",
+            "data": data.dataset_id,
+            "trajectories": trajectories,
+        }
+
+    def test_metrics(self, variant: str, policy: SkeletonPolicy) -> dict[str, MeanWithCI]:
+        """Return the metrics of a policy on the test split."""
+        report = evaluate(
+            {variant: [policy]}, self.collection, baselines=False, progress=self.progress
+        )
+        return report.rows[variant].metrics
 
     def evaluate_uniform(self, variant: str, seed: int) -> ReproductionRecord:
         """Evaluate the uniform baseline, which chooses all elements with equal probability.
@@ -178,7 +194,7 @@ class RunContext:
     def _record(self, device: torch.device, **run: Any) -> ReproductionRecord:
         return ReproductionRecord(
             **run,
-            collection=canonical_origin(self.origin),
+            collection=self.canonical_origin,
             collection_sha256=self.sha256,
             n_crystals=len(self.collection.in_split("test")),
             **provenance(device),

@@ -1,0 +1,87 @@
+"""Bundles: columns of Table 1 run without this package, and their results are read back."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from crystal_agents.experiments.reproduction import bundle, bundle_results
+from crystal_agents.experiments.reproduction.runner import RunContext
+from crystal_agents.experiments.reproduction.table_1 import TABLE_1
+from crystal_agents.policies.policy import load_policy
+from crystal_datasets import build_dataset
+from crystal_gym.errors import CrystalGymError, DamagedFileError
+
+NOT_NEEDED = (
+    *("gymnasium", "minari", "pymatgen", "smact", "torch_geometric", "lightning_fabric", "h5py"),
+    *("crystal_datasets", "crystal_agents.policies", "crystal_gym.collections"),
+)
+RUN = f"""
+import sys
+from crystal_agents.experiments.reproduction.bundle_run import main
+main(sys.argv[1:])
+found = [name for name in {NOT_NEEDED} if name in sys.modules]
+assert not found, found
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Return a folder with a bundle of an embedded collection and one run of one epoch."""
+    folder = tmp_path_factory.mktemp("bundle")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
+        for split in ("train", "val"):
+            build_dataset("goldschmidt", split, progress=False)
+        bundle.main([str(folder / "bundle"), "--collection", "goldschmidt", "--seeds", "0"])
+        environment = {**os.environ, "PYTHONPATH": str(folder / "bundle"), "OMP_NUM_THREADS": "1"}
+        arguments = ["--columns", "gcn-5", "--epochs", "1", "--eager", "--device", "cpu"]
+        subprocess.run(
+            [sys.executable, "-c", RUN, *arguments], cwd=folder / "bundle", env=environment, check=True
+        )
+        yield folder
+
+
+@pytest.fixture
+def context(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
+    return RunContext(tmp_path, "goldschmidt", progress=False)
+
+
+def test_results_are_read_once(folder, context, tmp_path):
+    runs = folder / "bundle" / "runs"
+    (record,) = bundle_results.read_runs(runs, context)
+    assert (record.variant, record.seed, record.epochs) == ("gcn-5", 0, 1)
+    assert record.curve.epoch == [1]
+    assert 0 < record.metrics["accuracy"].mean < 1
+    assert list(bundle_results.read_runs(runs, context)) == []
+    assert TABLE_1.load(tmp_path) == [record]
+    policy = load_policy(tmp_path / "gcn-5-seed-0-epochs-1")
+    assert policy.config.training["hardware"] == record.hardware
+
+
+def test_runs_on_other_crystals_are_refused(folder, context, tmp_path):
+    (file,) = (folder / "bundle" / "runs").glob("*.json")
+    run = json.loads(file.read_text())
+    (tmp_path / file.name).write_text(json.dumps({**run, "collection_sha256": "ab" * 32}))
+    with pytest.raises(CrystalGymError, match="abababababab"):
+        list(bundle_results.read_runs(tmp_path, context))
+
+
+@pytest.mark.parametrize("text", ["[", "{}", '{"column": "gcn-5"}'])
+def test_other_files_are_refused(text, context, tmp_path):
+    (tmp_path / "gcn-5-seed-0.json").write_text(text)
+    with pytest.raises(DamagedFileError, match="gcn-5-seed-0.json"):
+        list(bundle_results.read_runs(tmp_path, context))
+
+
+def test_a_folder_without_runs_is_refused(context, tmp_path):
+    with pytest.raises(CrystalGymError, match="finished runs"):
+        list(bundle_results.read_runs(tmp_path, context))
+
+
+def test_an_existing_folder_is_not_overwritten(folder, context):
+    with pytest.raises(CrystalGymError, match="new folder"):
+        bundle.write_bundle(folder / "bundle", context, [0])

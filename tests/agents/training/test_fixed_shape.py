@@ -1,0 +1,131 @@
+"""Training with batches of fixed shapes: the same losses and weights as the plain loop."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+import torch
+from training_runs import run_cloning
+
+from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy
+from crystal_agents.training.fixed_shape import FixedShapeStore
+from crystal_agents.training.fixed_shape_loop import FixedShapeConfig, FixedShapeTraining
+from crystal_agents.training.recipes import get_recipe
+from crystal_agents.training.transition_batches import TransitionStore
+from crystal_datasets import build_dataset, load_transitions
+from crystal_gym.collections import load_collection
+from crystal_gym.collections.structures import collection_from_structures
+from crystal_gym.errors import CrystalGymError
+
+SETTINGS = {"hidden": 12, "size_h": 7, "layers": 3}
+ARRAYS = ("n_sites", "frac_coords", "lattice", "edges", "skeleton", "elements", "focus", "action")
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """Return the transitions of eleven crystals with five sites each."""
+    perovskites = load_collection("goldschmidt")
+    structures = [perovskites.structure(row) for row in range(0, 33, 3)]
+    perovskites = collection_from_structures(structures, name="perovskites")
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    monkeypatch.setenv("CRYSTAL_GYM_CACHE", str(tmp_path))
+    return load_transitions(build_dataset(perovskites, "all", progress=False), progress=False)
+
+
+def recipe(network, epochs=3):
+    return dataclasses.replace(
+        get_recipe(network), settings=SETTINGS, skeletons=32, epochs=epochs, learning_rate=1e-2
+    )
+
+
+def store(data):
+    return FixedShapeStore({name: getattr(data, name) for name in ARRAYS}, 32)
+
+
+def new_policy(data, network):
+    torch.manual_seed(0)
+    sites = data.frac_coords.shape[1]
+    return SkeletonPolicy(PolicyConfig(network, data.vocabulary, sites, SETTINGS))
+
+
+def new_training(data, network="egnn-paper", **changes):
+    config = FixedShapeConfig(
+        recipe(network), seed=0, validate_every=2, compiled=changes.pop("compiled", False)
+    )
+    return FixedShapeTraining(new_policy(data, network), store(data), store(data), config)
+
+
+@pytest.mark.parametrize("network", ["egnn-paper", "gcn"])
+def test_logits_equal_those_of_batches_of_any_shape(network, data):
+    policy = new_policy(data, network)
+    rows = torch.as_tensor(np.random.default_rng(0).permutation(len(data))[:32])
+    ours, plain = store(data).batch(rows), TransitionStore(data).batch(rows[:, None])
+    assert (ours.action == plain.action).all()
+    torch.testing.assert_close(
+        policy(ours.skeletons, ours.elements, ours.focus),
+        policy(plain.skeletons, plain.elements, plain.focus),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("network", ["egnn-paper", "gcn"])
+def test_losses_and_weights_equal_those_of_the_plain_loop(network, data, tmp_path):
+    training = new_training(data, network)
+    training.run()
+    policy = run_cloning(tmp_path / "run", data, recipe(network), validation=data)
+    lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    column = lines[0].split(",").index("loss")
+    losses = [float(line.split(",")[column]) for line in lines[1:]]
+    assert [row["loss"] for row in training.history] == pytest.approx(losses, rel=1e-5)
+    assert training.history[-1]["val_accuracy"] == policy.config.training["val_accuracy"]
+    for name, weight in training.model.state_dict().items():
+        torch.testing.assert_close(weight, policy.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(data, tmp_path):
+    whole = new_training(data)
+    whole.run()
+    stopped = new_training(data)
+    stopped.run(after_epoch=lambda run: run.save(tmp_path / "run") if run.epoch == 1 else None)
+    resumed = new_training(data)
+    resumed.load(tmp_path / "run")
+    assert resumed.epoch == 1
+    resumed.run()
+    assert resumed.history == whole.history
+    for ours, other in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(ours, other)
+
+
+def test_no_epoch_starts_after_the_deadline(data):
+    training = new_training(data)
+    training.run(deadline=time.monotonic() - 1)
+    assert training.epoch == 0
+    assert not training.finished
+
+
+def test_files_of_two_epochs_are_refused(data, tmp_path):
+    training = new_training(data)
+    training.save(tmp_path / "run")
+    old = (tmp_path / "run.safetensors").read_bytes()
+    training.run()
+    training.save(tmp_path / "run")
+    (tmp_path / "run.safetensors").write_bytes(old)
+    with pytest.raises(ValueError, match="two epochs"):
+        new_training(data).load(tmp_path / "run")
+
+
+def test_skeletons_of_different_sizes_are_refused(toy, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
+    monkeypatch.setenv("CRYSTAL_GYM_CACHE", str(tmp_path))
+    data = load_transitions(build_dataset(toy, "all", progress=False), progress=False)
+    with pytest.raises(CrystalGymError, match="one number of sites"):
+        store(data)
+
+
+def test_an_order_with_too_many_edges_in_a_batch_is_refused(data):
+    transitions = store(data)
+    transitions.max_edges = int(transitions.edge_counts.sum()) // len(transitions)
+    with pytest.raises(CrystalGymError, match="edges in a batch"):
+        transitions.check_order(torch.arange(len(transitions)))
