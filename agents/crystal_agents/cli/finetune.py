@@ -188,7 +188,6 @@ class Finetune(Command):
         return settings | {
             "collection": chosen.canonical,
             "split_by": chosen.split_by,
-            "collection_sha256": collection.fingerprint(),
             "labels_sha256": collection.labels_fingerprint(env.reward.labels),
         }
 
