@@ -3,9 +3,11 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from crystal_gym.errors import BadCrystalError, ParserWarning
+from crystal_gym.errors import ParserWarning
+from crystal_gym.formats.objects import read_object
+from crystal_gym.formats.structure_file import read_single
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -18,15 +20,16 @@ class RawCrystal:
     Attributes:
         id: The identifier of the crystal at its origin.
         split: ``train``, ``val`` or ``test``.
-        content: Text of a CIF or POSCAR, or a pymatgen ``Structure``.
-        format: ``cif``, ``poscar`` or ``structure``.
+        content: Text or bytes of a CIF or POSCAR, an object that
+            ``crystal_gym.formats.read_structure`` reads, or the error that prevents reading.
+        format: ``cif`` or ``poscar`` for text or bytes, ``object`` or ``error``.
         where: Place of the crystal for messages, such as ``train.csv, row 17``.
         labels: Properties by name.
     """
 
     id: str
     split: str
-    content: "str | Structure"
+    content: Any
     format: str
     where: str
     labels: Mapping[str, float] = field(default_factory=dict)
@@ -56,27 +59,13 @@ class RawCrystal:
             The structure with its sites in the order of the file, and notices on harmless changes.
 
         Raises:
-            BadCrystalError: If the text is not readable as one crystal, or in doubt.
+            DamagedFileError: If the content is not text.
+            BadCrystalError: If the content is not readable as one crystal, or in doubt.
         """
-        if not isinstance(self.content, str):
-            return self.content, []
-        if self.format == "cif":
-            from crystal_gym.formats.cif import read_cif
-
-            parsed = read_cif(self.content)
-            return parsed.structure, list(parsed.notices)
-        return _read_text(self.content, self.format), []
-
-
-def _read_text(text: str, text_format: str) -> "Structure":
-    """Read the one structure in the text of a format of pymatgen; its warnings are errors."""
-    from pymatgen.core import Structure
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
-            return Structure.from_str(text, text_format)  # type: ignore[arg-type] - a Literal
-    except Exception as error:  # the parsers of pymatgen raise errors of any class
-        raise BadCrystalError(
-            f"Expected a readable {text_format.upper()}; pymatgen reports: {error}"
-        ) from error
+        if isinstance(self.content, Exception):
+            raise self.content
+        if isinstance(self.content, str | bytes):
+            parsed = read_single(self.content, self.format, self.where)
+        else:
+            parsed = read_object(self.content)
+        return parsed.structure, list(parsed.notices)
