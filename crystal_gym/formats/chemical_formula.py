@@ -55,9 +55,10 @@ def parse_formula(text: str) -> ChemicalFormula:
     Raises:
         BadCrystalError: If the formula is not readable.
     """
-    counts = _simple_counts(text)
+    neutral = re.sub(r"\s\d*[+-]$", "", text.strip())  # without the charge of the unit
+    counts = _simple_counts(neutral)
     if counts is None:
-        counts = _nested_counts(text)
+        counts = _nested_counts(neutral)
     counts = {element: count for element, count in counts.items() if count > 0}
     for isotope in ("D", "T"):
         if isotope in counts:
@@ -107,6 +108,8 @@ def _nested_counts(text: str) -> dict[str, float]:
     """Return the counts of a formula with brackets."""
     from pymatgen.core import Composition
 
+    if re.search(r"(?:^|\s)[\d.]+\s*\(", text):  # a factor before a bracket
+        raise _unreadable(text)
     try:
         composition = Composition(text, strict=True)
     except (ValueError, KeyError, TypeError) as error:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crystal_gym.crystals.skeleton import SHORTEST_DISTANCE
 from crystal_gym.errors import BadCrystalError
-from crystal_gym.formats.chemical_formula import ChemicalFormula, parse_formula
 from crystal_gym.formats.cif_block import (
     CifBlock,
     crystal_blocks,
@@ -14,10 +14,9 @@ from crystal_gym.formats.cif_block import (
     reject_unsupported,
 )
 from crystal_gym.formats.cif_declared import (
-    check_content,
+    DeclaredContent,
     check_multiplicities,
     check_volume,
-    declares_content,
 )
 from crystal_gym.formats.cif_sites import ListedSites, read_sites
 from crystal_gym.formats.cif_symmetry import Symmetry, read_symmetry
@@ -31,7 +30,6 @@ from crystal_gym.formats.orbits import (
 )
 from crystal_gym.formats.parsed_structure import ParsedStructure
 
-_FORMULA_TAGS = ("_chemical_formula_sum", "_chemical_formula_structural")
 _CELL_TAGS = (
     "_cell_length_a",
     "_cell_length_b",
@@ -103,38 +101,38 @@ def _read_block(block: CifBlock) -> ParsedStructure:
     reject_unsupported(block)
     lattice = Lattice.from_parameters(*_cell_parameters(block))
     check_volume(block, lattice.volume)
-    formula = _declared_formula(block)
-    sites, notices = read_sites(block, formula)
+    declared = DeclaredContent.from_block(block)
+    sites, notices = read_sites(block, declared.formula)
     readings, found = read_symmetry(block, lattice.matrix)
     notices += found
-    content = _one_content(block, sites, formula, readings, lattice.matrix)
+    content = _one_content(sites, declared, readings, lattice.matrix)
     structure = Structure(lattice, content.elements, content.frac_coords)
     return ParsedStructure(structure, (*notices, *content.notices))
 
 
 def _one_content(
-    block: CifBlock,
     sites: ListedSites,
-    formula: ChemicalFormula | None,
+    declared: DeclaredContent,
     readings: list[Symmetry],
     lattice: np.ndarray,
 ) -> _Content:
     """Return the content of the cell; only one reading may agree with the declarations."""
     if not readings:
-        content = _checked_content(block, sites, formula, _P1, lattice)
-        if not declares_content(block, sites, formula):
+        content = _checked_content(sites, declared, _P1, lattice)
+        if not declared.gives_number_of_sites(sites):
             raise BadCrystalError(
                 "Expected information on the symmetry, got neither operators nor a space group. "
                 "Add _space_group_name_H-M_alt, 'P 1' if all sites of the cell are listed."
             )
         return content
     if len(readings) == 1:
-        return _checked_content(block, sites, formula, readings[0], lattice)
+        return _checked_content(sites, declared, readings[0], lattice)
     possible: list[tuple[Symmetry, _Content]] = []
     errors = []
     for reading in readings:
         try:
-            content = _checked_content(block, sites, formula, reading, lattice)
+            content = _checked_content(sites, declared, reading, lattice)
+            _reject_overlaps(content, lattice)
         except BadCrystalError as error:
             errors.append(f"{reading.name!r}: {error}")
             continue
@@ -160,9 +158,8 @@ def _one_content(
 
 
 def _checked_content(
-    block: CifBlock,
     sites: ListedSites,
-    formula: ChemicalFormula | None,
+    declared: DeclaredContent,
     symmetry: Symmetry,
     lattice: np.ndarray,
 ) -> _Content:
@@ -185,7 +182,7 @@ def _checked_content(
     keep, repeated = _distinct(sites, origins, frac_coords, sizes, lattice)
     notices += repeated
     elements = [sites.elements[origin] for origin in origins[keep]]
-    check_content(block, formula, dict(Counter(elements)), symmetry.name)
+    declared.check(dict(Counter(elements)), sites, symmetry.name)
     return _Content(elements, frac_coords[keep], notices)
 
 
@@ -225,6 +222,14 @@ def _distinct(
     return keep, [notice]
 
 
+def _reject_overlaps(content: _Content, lattice: np.ndarray) -> None:
+    """Raise a ``BadCrystalError`` if sites overlap, which excludes a reading of the symmetry."""
+    if len(close_pairs(content.frac_coords, lattice, SHORTEST_DISTANCE)):
+        raise BadCrystalError(
+            f"Expected sites at least {SHORTEST_DISTANCE} Å apart, got sites that overlap."
+        )
+
+
 def _is_same(first: _Content, second: _Content, lattice: np.ndarray) -> bool:
     """Return whether two contents have the same elements at the same positions."""
     n = len(first.elements)
@@ -256,15 +261,3 @@ def _cell_parameters(block: CifBlock) -> list[float]:
             f"Expected angles of a cell, got {parameters[3:]}, which no cell has. Correct them."
         )
     return parameters
-
-
-def _declared_formula(block: CifBlock) -> ChemicalFormula | None:
-    """Return the declared sum formula, or the structural formula if there is none."""
-    text = block.value(_FORMULA_TAGS[0])
-    if text and text.strip():
-        return parse_formula(text)
-    structural = block.value(_FORMULA_TAGS[1])
-    try:
-        return parse_formula(structural) if structural and structural.strip() else None
-    except BadCrystalError:  # it can contain words
-        return None

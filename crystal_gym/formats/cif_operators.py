@@ -99,14 +99,16 @@ def _is_group(keys: frozenset[OperatorKey]) -> bool:
     """Return whether a set of operators contains its products."""
     table = np.array(sorted(keys), np.int64)
     rotations, translations = table[:, :9].reshape(-1, 3, 3), table[:, 9:]
+    if np.abs(rotations).max() > 1:  # not a rotation in a cell with lattice vectors as its edges
+        return False
+    moved = np.einsum("aij,bj->abi", rotations, translations) + translations[:, None]
     products = np.concatenate(
         [
             np.einsum("aij,bjk->abik", rotations, rotations).reshape(-1, 9),
-            (np.einsum("aij,bj->abi", rotations, translations) + translations[:, None]).reshape(
-                -1, 3
-            )
-            % DENOMINATOR,
+            moved.reshape(-1, 3) % DENOMINATOR,
         ],
         axis=1,
     )
-    return {tuple(row) for row in np.unique(products, axis=0).tolist()} == set(keys)
+    # One integer for each operator; the entries of products of rotations are -3 to 3.
+    weights = np.array([7**i for i in range(9)] + [7**9 * DENOMINATOR**i for i in range(3)])
+    return bool(np.isin(products @ weights, table @ weights).all())

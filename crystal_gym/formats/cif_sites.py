@@ -145,7 +145,7 @@ def _occupied(block: CifBlock, names: list[str]) -> tuple[list[bool], list[str]]
             )
         if value == 0:
             empty += 1
-        elif abs(value - 1) > OCCUPANCY_TOLERANCE:
+        elif abs(value - 1) > OCCUPANCY_TOLERANCE + 1e-9:  # decimals are not exact
             raise BadCrystalError(
                 f"Site {name!r} is disordered or partly occupied (occupancy {text}). Use an "
                 "ordered crystal, with one element on each site."
