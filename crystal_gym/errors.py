@@ -88,7 +88,11 @@ class CollectionMismatchWarning(CrystalGymWarning):
 
 
 class ParserWarning(CrystalGymWarning):
-    """Issued when a parser reports a problem with a crystal that it reads nevertheless."""
+    """Issued when a reader changes crystals, such as by merging sites, or leaves crystals out."""
+
+
+class IgnoredFilesWarning(CrystalGymWarning):
+    """Issued when files of a folder are not read, because their formats are others."""
 
 
 class SymmetryWarning(CrystalGymWarning):

@@ -1,27 +1,26 @@
 """Collections from CSV files in the format of CDVAE, with one crystal and its CIF in each row."""
 
-import csv
-import gzip
 import hashlib
-import io
-import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from crystal_gym.collections.collection import SPLITS, CrystalCollection, hash_splits
+from crystal_gym.collections.csv_table import REQUIRED_COLUMNS, read_rows
+from crystal_gym.collections.folder_contents import folder_contents
 from crystal_gym.collections.preparation import (
     SiteOrder,
     collection_name,
     prepared_collection,
 )
 from crystal_gym.collections.raw_crystal import RawCrystal
+from crystal_gym.collections.reading_report import warn_of_ignored_files
+from crystal_gym.collections.split_names import split_of
 from crystal_gym.errors import BadCrystalError, CrystalGymError, DamagedFileError, MissingDataError
 from crystal_gym.utils.files import sha256
 
-_SUFFIXES = (".csv", ".csv.gz")
 # Columns without properties. An index column has no name or the default name of pandas.
-_NO_LABELS = {"material_id", "cif", "split", "", "Unnamed: 0"}
+_NO_LABELS = {"material_id", "cif", "split", "", "unnamed: 0"}
 
 
 def load_cdvae_csv(
@@ -29,44 +28,50 @@ def load_cdvae_csv(
     *,
     order: SiteOrder = None,
     max_sites: int | None = None,
+    on_error: str = "raise",
     progress: bool = True,
 ) -> CrystalCollection:
     """Load a collection from a CSV file or from a folder of CSV files.
 
-    A folder contains one or more of ``train.csv``, ``val.csv`` and ``test.csv``. Each file has the
-    columns ``material_id`` and ``cif``. Columns in which every entry is a number or empty become
-    labels. A single file can have a column ``split``; otherwise a hash of the ids assigns 80 % of
-    the crystals to ``train``, 10 % to ``val`` and 10 % to ``test``. Files can be gzipped
+    A folder contains one or more of ``train.csv``, ``val.csv`` and ``test.csv``; ``valid``,
+    ``validation`` and ``dev`` are other names of ``val``. Each file has the columns
+    ``material_id`` and ``cif``. Columns in which every entry is a number or empty become labels. A
+    single file can have a column ``split``; otherwise a hash of the ids assigns 80 % of the
+    crystals to ``train``, 10 % to ``val`` and 10 % to ``test``. Files can be compressed
     (``.csv.gz``).
 
     Args:
         path: The file or folder.
         order: Rule for the site order (default: by coordinates, which reveals no elements).
         max_sites: Reject larger cells.
+        on_error: ``raise`` an error for rows that cannot be read, or ``skip`` them.
         progress: Show a progress bar.
 
     Raises:
         MissingDataError: If the file is missing, or the folder contains none of the three files.
         DamagedFileError: If a file cannot be read, has no rows, or lacks a column.
         BadCrystalError: If a row does not contain a valid crystal; the message gives the row.
-        CrystalGymError: If an id occurs twice or a split is unknown.
+        CrystalGymError: If an id occurs twice, a split is unknown or has two files, or files of a
+            folder would be left out.
     """
     path = Path(path).expanduser()
     files: dict[str | None, Path] = {None: path}
     if path.is_dir():
-        files = {
-            split: path / f"{split}{suffix}"
-            for split in SPLITS
-            for suffix in reversed(_SUFFIXES)
-            if (path / f"{split}{suffix}").is_file()
-        }
-    if not files:
-        raise MissingDataError(
-            f"Expected {', '.join(split + '.csv' for split in SPLITS)} (or .csv.gz) in {path}, got "
-            "none of them. Use the path of a CSV file to read a file with another name."
-        )
+        contents = folder_contents(path)
+        warn_of_ignored_files(path, contents.ignored)
+        files = dict(contents.tables)
+        if not files:
+            raise MissingDataError(
+                f"Expected {', '.join(split + '.csv' for split in SPLITS)} (or .csv.gz) in {path}, "
+                "got structure files. Use load_collection to read them."
+            )
     return collection_from_csv_files(
-        collection_name(path), files, order=order, max_sites=max_sites, progress=progress
+        collection_name(path),
+        files,
+        order=order,
+        max_sites=max_sites,
+        on_error=on_error,
+        progress=progress,
     )
 
 
@@ -76,6 +81,7 @@ def collection_from_csv_files(
     *,
     order: SiteOrder = None,
     max_sites: int | None = None,
+    on_error: str = "raise",
     description: str = "",
     progress: bool = True,
 ) -> CrystalCollection:
@@ -88,6 +94,7 @@ def collection_from_csv_files(
         files: Files by split; ``None`` for a file with crystals of several splits.
         order: Rule for the site order.
         max_sites: Reject larger cells.
+        on_error: ``raise`` an error for rows that cannot be read, or ``skip`` them.
         description: A sentence on the crystals and their origin (default: the names of the files).
         progress: Show a progress bar.
     """
@@ -100,6 +107,7 @@ def collection_from_csv_files(
         lambda: _read_files(files),
         order=order,
         max_sites=max_sites,
+        on_error=on_error,
         description=description
         or f"Crystals from {', '.join(path.name for path in files.values())}.",
         progress=progress,
@@ -126,66 +134,66 @@ def _read_files(files: Mapping[str | None, Path]) -> list[RawCrystal]:
 
 def _read_file(path: Path, split: str | None) -> list[RawCrystal]:
     """Read the crystals of one file; without a split, use its column ``split`` or hashes."""
-    rows = _read_rows(path)
-    labels = _number_columns(rows)
+    header, rows = read_rows(path)
+    id_column, cif_column = (header.index(name) for name in REQUIRED_COLUMNS)
+    split_column = _split_column(path, header)
+    labels = _number_columns(header, rows)
     crystals = []
-    for number, row in enumerate(rows, start=1):
-        where = f"{path.name}, row {number}"
-        if not row["material_id"] or not row["cif"] or None in row:
-            raise BadCrystalError(
-                f"{where}: expected entries in material_id and cif and no more entries than in the "
-                "header, got a broken row. Correct or remove it."
-            )
-        own_split = split or row.get("split") or ""
-        if own_split not in {"", *SPLITS} or (not own_split and row.get("split") is not None):
-            raise CrystalGymError(
-                f"{where}: expected a split among {', '.join(SPLITS)}, got {own_split!r}. Correct "
-                "the column split."
-            )
-        values = {label: column[number - 1] for label, column in labels.items()}
-        crystals.append(RawCrystal(row["material_id"], own_split, row["cif"], "cif", where, values))
-    if crystals and not crystals[0].split:
+    for number, row in enumerate(rows):
+        where = f"{path.name}, row {number + 1}"
+        if len(row) != len(header) or not row[id_column] or not row[cif_column]:
+            crystals.append(_broken_row(where, row, len(header), split))
+            continue
+        own_split = split or ""
+        if split is None and split_column is not None:
+            own_split = split_of(row[split_column]) or ""
+            if not own_split:
+                raise CrystalGymError(
+                    f"{where}: expected a split among {', '.join(SPLITS)}, got "
+                    f"{row[split_column]!r}. Correct the column split."
+                )
+        values = {label: column[number] for label, column in labels.items()}
+        crystals.append(
+            RawCrystal(row[id_column], own_split, row[cif_column], "cif", where, values)
+        )
+    if split is None and split_column is None:
         splits = hash_splits([crystal.id for crystal in crystals])
         return [replace(c, split=split) for c, split in zip(crystals, splits, strict=True)]
     return crystals
 
 
-def _read_rows(path: Path) -> list[dict]:
-    """Read the rows of a CSV file, gzipped or not, that has the columns material_id and cif."""
-    rows = []
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        reader = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        header = reader.fieldnames or []
-        missing = [column for column in ("material_id", "cif") if column not in header]
-        if missing:
-            raise DamagedFileError(
-                f"{path}: expected the columns material_id and cif, got no column {missing[0]!r} "
-                f"among {', '.join(header)}. Use a CSV file in the format of CDVAE."
-            )
-        for row in reader:
-            rows.append(row)  # noqa: PERF402 - an error reports the number of rows read
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DamagedFileError(f"{path} cannot be read: {error}.") from error
-    except csv.Error as error:
+def _broken_row(where: str, row: list[str], n_columns: int, split: str | None) -> RawCrystal:
+    """Return a crystal with the error of a row without an id or CIF, or of another length."""
+    got = f"{len(row)} entries" if len(row) != n_columns else "an empty entry in material_id or cif"
+    error = BadCrystalError(
+        f"{where}: expected {n_columns} entries as in the header, also in material_id and cif, got "
+        f"{got}: a broken row."
+    )
+    return RawCrystal(where, split or SPLITS[0], error, "error", where)
+
+
+def _split_column(path: Path, header: list[str]) -> int | None:
+    """Return the number of the column ``split`` in any case, or ``None``."""
+    found = [number for number, name in enumerate(header) if name.strip().lower() == "split"]
+    if len(found) > 1:
         raise DamagedFileError(
-            f"{path.name}, row {len(rows) + 1}: expected valid CSV, got an error: {error}."
-        ) from error
-    return rows
+            f"{path}: expected one column split, got {len(found)}. Rename or remove one of them."
+        )
+    return found[0] if found else None
 
 
-def _number_columns(rows: list[dict]) -> dict[str, list[float]]:
+def _number_columns(header: list[str], rows: list[list[str]]) -> dict[str, list[float]]:
     """Return the columns of numbers; empty entries are NaN."""
     columns = {}
-    for name in rows[0] if rows else ():
-        if name is None or name in _NO_LABELS:
+    for number, name in enumerate(header):
+        if name.strip().lower() in _NO_LABELS:
             continue
+        entries = [row[number].strip() if number < len(row) else "" for row in rows]
         try:
-            values = [float(row[name] or "nan") for row in rows]
+            values = [float(entry or "nan") for entry in entries]
         except ValueError:
             continue
-        if any(row[name] for row in rows):
+        # Python reads 1_5 as 15.
+        if any(entries) and not any("_" in entry for entry in entries):
             columns[name] = values
     return columns

@@ -60,6 +60,7 @@ class CrystalCollection:
         labels: Properties of the crystals by name, float64 (C,), NaN if unknown.
         description: A sentence on the crystals and their origin.
         max_edges: E, the number of edges of the largest cell, also of a part of a collection.
+        excluded: Place and reason of each crystal of the origin that was left out.
     """
 
     name: str
@@ -74,6 +75,7 @@ class CrystalCollection:
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     description: str = ""
     max_edges: int = 0
+    excluded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         largest = max(self.max_edges, int(self.n_edges.max(initial=0)))
@@ -158,9 +160,7 @@ class CrystalCollection:
         n = self.n_sites[row]
         first = self._first_edge[row]
         edges = self.flat_edges[first : first + self.n_edges[row]]
-        return Skeleton(
-            self.parameters[row].copy(), self.frac_coords[row, :n].copy(), edges.copy()
-        )
+        return Skeleton(self.parameters[row].copy(), self.frac_coords[row, :n].copy(), edges.copy())
 
     def structure(self, crystal: str | int) -> "Structure":
         """Return a true crystal as a pymatgen ``Structure`` in the site order of the skeleton."""
@@ -190,7 +190,8 @@ class CrystalCollection:
             digest.update(ragged.pad(flat, counts, self.max_edges, -1).tobytes())
         # Larger cells have too many orders, which add no information.
         if self.max_sites <= SMALL_CELL:
-            for orders in padded_orders(self.flat_edges, self.n_edges, self.n_sites):
+            parts = self.flat_edges, self.n_edges, self.n_sites, self.max_sites
+            for orders in padded_orders(*parts):
                 digest.update(orders.tobytes())
         return digest.hexdigest()
 

@@ -3,17 +3,14 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from crystal_gym.errors import BadCrystalError, ParserWarning
+from crystal_gym.errors import ParserWarning
+from crystal_gym.formats.objects import read_object
+from crystal_gym.formats.structure_file import read_single
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
-
-# The words before pymatgen's summary of the problems in a CIF.
-_CIF_SUMMARY = "Issues encountered while parsing CIF: "
-# Locations of warnings that do not concern a crystal and were already issued.
-_issued: dict = {}
 
 
 @dataclass(frozen=True)
@@ -23,15 +20,16 @@ class RawCrystal:
     Attributes:
         id: The identifier of the crystal at its origin.
         split: ``train``, ``val`` or ``test``.
-        content: Text of a CIF or POSCAR, or a pymatgen ``Structure``.
-        format: ``cif``, ``poscar`` or ``structure``.
+        content: Text or bytes of a CIF or POSCAR, an object that
+            ``crystal_gym.formats.read_structure`` reads, or the error that prevents reading.
+        format: ``cif`` or ``poscar`` for text or bytes, ``object`` or ``error``.
         where: Place of the crystal for messages, such as ``train.csv, row 17``.
         labels: Properties by name.
     """
 
     id: str
     split: str
-    content: "str | Structure"
+    content: Any
     format: str
     where: str
     labels: Mapping[str, float] = field(default_factory=dict)
@@ -44,79 +42,30 @@ class RawCrystal:
     def structure(self) -> "Structure":
         """Parse the structure; its sites are in the order of the file.
 
-        Problems that pymatgen reports are issued as one ``ParserWarning``.
+        Notices of the reader are issued as one ``ParserWarning``.
 
         Raises:
             BadCrystalError: If the text is not readable as one crystal.
         """
-        structure, problems = self.parse()
-        if problems:
-            warnings.warn(
-                f"{self.place}: pymatgen reports {'; '.join(problems)}.",
-                ParserWarning,
-                stacklevel=2,
-            )
+        structure, notices = self.parse()
+        if notices:
+            warnings.warn(f"{self.place}: {'; '.join(notices)}.", ParserWarning, stacklevel=2)
         return structure
 
     def parse(self) -> "tuple[Structure, list[str]]":
-        """Parse the structure and collect the problems that pymatgen reports.
+        """Parse the structure and collect the notices of the reader.
 
         Returns:
-            The structure with its sites in the order of the file, and the distinct problems.
+            The structure with its sites in the order of the file, and notices on harmless changes.
 
         Raises:
-            BadCrystalError: If the text is not readable as one crystal.
+            DamagedFileError: If the content is not text.
+            BadCrystalError: If the content is not readable as one crystal, or in doubt.
         """
-        if not isinstance(self.content, str):
-            return self.content, []
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            structure = _read_text(self.content, self.format)
-        problems = {}
-        for warning in caught:
-            if issubclass(warning.category, UserWarning):
-                text = str(warning.message).removeprefix(_CIF_SUMMARY)
-                problems |= dict.fromkeys(line.strip(" .") for line in text.splitlines())
-            else:  # not about the crystal, such as a deprecation
-                warnings.warn_explicit(
-                    warning.message,
-                    warning.category,
-                    warning.filename,
-                    warning.lineno,
-                    registry=_issued,
-                )
-        return structure, list(problems)
-
-
-def _read_text(text: str, text_format: str) -> "Structure":
-    """Read the one structure in the text of a CIF or POSCAR."""
-    try:
-        if text_format == "cif":
-            return _read_cif(text)
-        from pymatgen.core import Structure
-
-        return Structure.from_str(text, text_format)  # type: ignore[arg-type] - a Literal
-    except BadCrystalError:
-        raise
-    except Exception as error:  # the parsers of pymatgen raise errors of any class
-        raise BadCrystalError(
-            f"Expected a readable {text_format.upper()}; pymatgen reports: {error}"
-        ) from error
-
-
-def _read_cif(text: str) -> "Structure":
-    """Read the one structure of a CIF; an error includes the problems that pymatgen reports."""
-    from pymatgen.io.cif import CifParser
-
-    parser = CifParser.from_str(text)
-    try:
-        structures = parser.parse_structures(primitive=False)
-    except ValueError as error:
-        reasons = " ".join([str(error), *parser.warnings])
-        raise ValueError(reasons.replace("\n", " ")) from error
-    if len(structures) > 1:
-        raise BadCrystalError(
-            f"Expected a CIF with one crystal, got {len(structures)}. Write each crystal to a CIF "
-            "of its own."
-        )
-    return structures[0]
+        if isinstance(self.content, Exception):
+            raise self.content
+        if isinstance(self.content, str | bytes):
+            parsed = read_single(self.content, self.format, self.where)
+        else:
+            parsed = read_object(self.content)
+        return parsed.structure, list(parsed.notices)

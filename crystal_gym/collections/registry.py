@@ -1,19 +1,23 @@
-"""Crystal collections by name, file, folder or list of structures."""
+"""Crystal collections by name, file, folder, or structures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from importlib import import_module
+from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from crystal_gym.collections.collection import SPLITS, CrystalCollection
+from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 if TYPE_CHECKING:
-    from pymatgen.core import Structure
+    from ase import Atoms
+    from pymatgen.core import IStructure, Structure
 
+    # One crystal; documents, objects with an attribute `structure`, have no common class.
+    StructureLike = str | PathLike | Structure | IStructure | Atoms | Mapping[str, Any] | Any
     # The origins that `load_collection` accepts.
-    CollectionLike = str | Path | CrystalCollection | Sequence[Structure | str | Path]
+    CollectionLike = str | PathLike | CrystalCollection | StructureLike | Iterable[StructureLike]
 
 # Modules of this package by collection name; each has `load(progress=...)` and `DESCRIPTION`.
 _MODULES = {"goldschmidt": "goldschmidt", "perov-5": "perov5", "mp-20": "mp20"}
@@ -41,81 +45,106 @@ def load_collection(
     origin: "CollectionLike",
     *,
     split_by: str = "origin",
+    on_error: str = "raise",
     progress: bool = True,
 ) -> CrystalCollection:
-    """Load a collection by name, or from a file, a folder or a list.
+    """Load a collection by name, or from files, a folder or objects.
+
+    Structure files are CIF, POSCAR, extended XYZ, and JSON of pymatgen structures or Materials
+    Project documents, also compressed. Objects are pymatgen ``Structure`` and ``IStructure``, their
+    ``as_dict()``, ``ase.Atoms``, and objects or dictionaries with a structure, such as summary
+    documents of the Materials Project.
 
     Args:
         origin: A name in ``COLLECTIONS``; the path of a CDVAE-format CSV file, of a folder with
-            ``train.csv``, ``val.csv`` and ``test.csv``, of a folder of CIF files, or of a CIF
-            file; a list of paths of CIF files; a list of pymatgen structures; or a collection,
-            which is returned unchanged.
+            ``train.csv``, ``val.csv`` and ``test.csv``, of a folder of structure files, or of a
+            structure file; an object with a structure; a list or another iterable of such paths
+            and objects; or a collection, which is returned unchanged.
         split_by: ``origin`` keeps the splits of the origin. ``composition`` splits again so that
             all crystals with one composition are in the same split.
+        on_error: ``raise`` an error for crystals that cannot be read, or ``skip`` them: one
+            ``ParserWarning`` reports them, and the attribute ``excluded`` of the collection lists
+            them.
         progress: Show progress bars for downloads and preparation.
 
     Raises:
         UnknownNameError: If the origin is neither a known name nor an existing path, or
-            ``split_by`` is unknown.
+            ``split_by`` or ``on_error`` is unknown.
         MissingDataError: If a required file is missing and cannot be downloaded.
         DamagedFileError: If a file of the origin or of the cache is damaged.
-        BadCrystalError: If a crystal has no valid skeleton.
-        CrystalGymError: If the origin has another type.
+        BadCrystalError: If a crystal has no valid skeleton and ``on_error`` is ``raise``, or if no
+            crystal has one.
+        CrystalGymError: If the origin has another type, or files of a folder would be left out.
     """
     if split_by not in SPLIT_BY:
         raise UnknownNameError("split_by", split_by, SPLIT_BY)
-    collection = _load(origin, progress)
+    if on_error not in ("raise", "skip"):
+        raise UnknownNameError("on_error", on_error, ("raise", "skip"))
+    collection = _load(origin, on_error, progress)
     return collection.split_by_composition() if split_by == "composition" else collection
 
 
-def _load(origin: "CollectionLike", progress: bool) -> CrystalCollection:
+def _load(origin: "CollectionLike", on_error: str, progress: bool) -> CrystalCollection:
     if isinstance(origin, CrystalCollection):
         return origin
     if isinstance(origin, str) and origin in _MODULES:
         return _module(origin).load(progress=progress)
-    if isinstance(origin, str | Path):
-        path = Path(origin).expanduser()
-        if not path.exists():
-            raise UnknownNameError("collection, file or folder", origin, COLLECTIONS)
-        if path.is_dir() and not _holds_tables(path):
-            from crystal_gym.collections.cif_folder import load_cif_folder
+    if isinstance(origin, str | PathLike):
+        return _load_path(origin, on_error, progress)
+    from crystal_gym.collections.structures import collection_from_structures
+    from crystal_gym.formats.objects import SUPPORTED_OBJECTS, is_structure_object
 
-            return load_cif_folder(path, progress=progress)
-        from crystal_gym.collections.cif_folder import is_cif, load_cif_files
-
-        if is_cif(path):
-            from crystal_gym.collections.preparation import collection_name
-
-            return load_cif_files([path], name=collection_name(path), progress=progress)
-        from crystal_gym.collections.cdvae_csv import load_cdvae_csv
-
-        return load_cdvae_csv(path, progress=progress)
-    if not isinstance(origin, Iterable):
+    if is_structure_object(origin):
+        return collection_from_structures([origin], on_error=on_error, progress=progress)
+    if not isinstance(origin, Iterable) or isinstance(origin, Mapping | bytes):
         raise CrystalGymError(
-            "Expected the name or the path of a collection, or a list of CIF files or structures, "
-            f"got {origin!r}."
+            "Expected the name or the path of a collection, a structure, or a list of structures "
+            f"or paths, got {_shorten(repr(origin))}. Structures are {SUPPORTED_OBJECTS}."
         )
     crystals = list(origin)
-    paths = [crystal for crystal in crystals if isinstance(crystal, str | Path)]
-    if paths and len(paths) == len(crystals):
-        from crystal_gym.collections.cif_folder import load_cif_files
+    if crystals and all(isinstance(crystal, str | PathLike) for crystal in crystals):
+        from crystal_gym.collections.structure_files import load_structure_files
 
-        return load_cif_files(paths, progress=progress)
-    from crystal_gym.collections.structures import collection_from_structures
+        return load_structure_files(crystals, on_error=on_error, progress=progress)
+    return collection_from_structures(crystals, on_error=on_error, progress=progress)
 
-    return collection_from_structures(crystals, progress=progress)  # type: ignore[arg-type] - it rejects others
+
+def _load_path(origin: str | PathLike, on_error: str, progress: bool) -> CrystalCollection:
+    from crystal_gym.formats.structure_file import as_path
+
+    path = as_path(origin)
+    if not path.exists():
+        raise UnknownNameError("collection, file or folder", str(origin), COLLECTIONS)
+    from crystal_gym.collections.csv_table import is_csv
+
+    if is_csv(path) or (path.is_dir() and _holds_tables(path)):
+        from crystal_gym.collections.cdvae_csv import load_cdvae_csv
+
+        return load_cdvae_csv(path, on_error=on_error, progress=progress)
+    from crystal_gym.collections.structure_files import load_structure_files, load_structure_folder
+
+    if path.is_dir():
+        return load_structure_folder(path, on_error=on_error, progress=progress)
+    from crystal_gym.collections.preparation import collection_name
+    from crystal_gym.formats.file_formats import SUPPORTED, is_structure_file
+
+    if not is_structure_file(path):
+        raise CrystalGymError(
+            f"Expected a file with crystals, got {path}. Supported formats are CSV in CDVAE's "
+            f"format (.csv), {SUPPORTED}."
+        )
+    name = collection_name(path)
+    return load_structure_files([path], name=name, on_error=on_error, progress=progress)
 
 
 def _holds_tables(folder: Path) -> bool:
-    """Return whether a folder contains the CSV files of a collection.
+    from crystal_gym.collections.folder_contents import folder_contents
 
-    If the folder also contains CIF files, only CSV files with the name of a split count.
-    """
-    if any((folder / f"{split}.csv{gz}").is_file() for split in SPLITS for gz in ("", ".gz")):
-        return True
-    from crystal_gym.collections.cif_folder import is_cif
+    return bool(folder_contents(folder).tables)
 
-    return any(folder.glob("*.csv*")) and not any(map(is_cif, folder.rglob("*")))
+
+def _shorten(text: str) -> str:
+    return text if len(text) < 200 else f"{text[:200]}…"
 
 
 def _module(name: str) -> ModuleType:

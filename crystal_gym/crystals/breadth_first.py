@@ -84,25 +84,25 @@ def breadth_first_from_all(
 
 
 def padded_orders(
-    edges: np.ndarray, n_edges: np.ndarray, n_sites: np.ndarray
+    edges: np.ndarray, n_edges: np.ndarray, n_sites: np.ndarray, max_sites: int
 ) -> Iterator[np.ndarray]:
     """Yield the orders of ``breadth_first_from_all`` for some crystals at a time.
 
     Args:
         edges: Edges of all crystals, one after the other, (M, 5).
         n_edges: Numbers of edges, (C,).
-        n_sites: Numbers of sites, (C,); N is the largest.
+        n_sites: Numbers of sites, (C,).
+        max_sites: N, at least the largest number of sites.
 
     Yields:
         The orders of the next crystals, int16 (B, N, N), padded with -1.
     """
-    n_max = int(n_sites.max(initial=0))
     ends = np.cumsum(n_edges)
     for first in range(0, len(n_sites), BLOCK):
         rows = slice(first, first + BLOCK)
         some_edges = edges[ends[first] - n_edges[first] : ends[rows][-1]]
         orders = breadth_first_from_all(some_edges, n_edges[rows], n_sites[rows])
-        padding = n_max - orders.shape[-1]
+        padding = max_sites - orders.shape[-1]
         yield np.pad(orders, ((0, 0), (0, padding), (0, padding)), constant_values=-1)
 
 

@@ -31,6 +31,7 @@ class InstanceKeywords(TypedDict, total=False):
     traversal: str
     start_site: int | None
     max_sites: int | None
+    on_error: str
     collection_sha256: str | None
 
 
@@ -50,6 +51,7 @@ class InstanceGenerator:
         start_site: First site of every episode (default: drawn).
         max_sites: N, the number of sites in an observation (default: the number in the largest
             cell of the collection).
+        on_error: ``raise`` or ``skip``, see ``crystal_gym.load_collection``.
         collection_sha256: Expected ``CrystalCollection.fingerprint()`` of the collection, as in the
             environment of a dataset (default: any).
 
@@ -72,13 +74,16 @@ class InstanceGenerator:
         traversal: str = "breadth-first",
         start_site: int | None = None,
         max_sites: int | None = None,
+        on_error: str = "raise",
         collection_sha256: str | None = None,
     ) -> None:
         if traversal not in TRAVERSALS:
             raise UnknownNameError("traversal", traversal, TRAVERSALS)
         if max_sites is not None and not isinstance(max_sites, int | np.integer):
             raise CrystalGymError(f"Expected max_sites to be an integer, got {max_sites!r}.")
-        self.table = _make_table(collection, split_by, _as_vocabulary(vocabulary), max_sites)
+        self.table = _make_table(
+            collection, split_by, on_error, _as_vocabulary(vocabulary), max_sites
+        )
         if collection_sha256 is not None:
             _require_fingerprint(self.table.collection, collection, collection_sha256)
         self.rows = self.table.collection.in_split(split)
@@ -235,11 +240,16 @@ def _require_fingerprint(crystals: CrystalCollection, origin: Any, expected: str
 
 
 def _make_table(
-    collection: Any, split_by: str, vocabulary: Vocabulary | None, max_sites: int | None
+    collection: Any,
+    split_by: str,
+    on_error: str,
+    vocabulary: Vocabulary | None,
+    max_sites: int | None,
 ) -> EpisodeTable:
     if isinstance(collection, str) and collection in COLLECTIONS:
         return _cached_table(collection, split_by, vocabulary, max_sites)
-    return EpisodeTable(load_collection(collection, split_by=split_by), vocabulary, max_sites)
+    crystals = load_collection(collection, split_by=split_by, on_error=on_error)
+    return EpisodeTable(crystals, vocabulary, max_sites)
 
 
 # All environments of a process share the arrays of a named collection.

@@ -28,8 +28,8 @@ _UNSUPPORTED = {
     "Write its atoms as an ordinary CIF",
     ".mmcif": "an .mmcif file describes a macromolecule",
     **dict.fromkeys(
-        (".pdb", ".ent", ".xsf", ".axsf", ".res", ".ins", ".cssr", ".gen", ".cell", ".castep")
-        + (".mol", ".mol2", ".sdf", ".xtl", ".struct", ".traj", ".lmp", ".cube")
+        """.pdb .ent .xsf .axsf .res .ins .cssr .gen .cell .castep .mol .mol2 .sdf .xtl .struct
+        .traj .lmp .cube""".split()
     ),
 }
 

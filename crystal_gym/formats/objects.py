@@ -1,4 +1,4 @@
-"""Structures in objects of pymatgen and ASE, in dictionaries, and in Materials Project documents."""
+"""Structures in objects of pymatgen and ASE, dictionaries, and Materials Project documents."""
 
 import numbers
 from collections.abc import Iterable, Mapping
@@ -98,7 +98,13 @@ def object_labels(sources: Iterable[Any]) -> list[dict[str, float]]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def _is_atoms(source: object) -> bool:
@@ -211,5 +217,5 @@ def _with_full_sites(structure: "Structure", periodic: list[bool]) -> ParsedStru
         if len(occupancies) == 1 and 0 < abs(occupancies[0] - 1) <= FULL_OCCUPANCY:
             element = next(iter(site.species))
             structure[index] = element
-            notices.append(f"Occupancy {occupancies[0]:g} of site {index} counts as 1.")
+            notices.append(f"Occupancy {occupancies[0]:g} of site {index} counts as 1")
     return ParsedStructure(structure, tuple(notices))

@@ -68,15 +68,18 @@ def read_structure(source: Any) -> ParsedStructure:
     try:
         if text_format in SINGLE_FORMATS:
             return read_single(content, text_format, str(path))
-        crystals = read_several(content, text_format, path)
-        if len(crystals) > 1:
-            raise BadCrystalError(
-                f"Expected a file with one crystal, got {len(crystals)}. Use a file or an object "
-                "with one of them."
-            )
-        return read_object(crystals[0].content)
+        return read_object(_only(read_several(content, text_format, path)).content)
     except BadCrystalError as error:
         raise BadCrystalError(f"{path}: {error}") from error
+
+
+def _only(crystals: list[FileCrystal]) -> FileCrystal:
+    if len(crystals) > 1:
+        raise BadCrystalError(
+            f"Expected a file with one crystal, got {len(crystals)}. Use a file or an object with "
+            "one of them."
+        )
+    return crystals[0]
 
 
 def as_path(source: str | PathLike) -> Path:

@@ -80,8 +80,8 @@ def decode(content: bytes, where: str) -> str:
         text = content.decode("latin-1")
     if "\0" in text:
         raise DamagedFileError(
-            f"{where} cannot be read: expected text, got binary data or UTF-16 without a byte-order "
-            "mark. Save it as text in UTF-8."
+            f"{where} cannot be read: expected text, got binary data or UTF-16 without a "
+            "byte-order mark. Save it as text in UTF-8."
         )
     return _OTHER_LINE_ENDS.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
 

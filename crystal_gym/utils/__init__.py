@@ -1,1 +1,1 @@
-"""Files, settings, lazy imports and progress bars."""
+"""Files, errors of storage, identities of collections, settings, lazy imports, progress bars."""

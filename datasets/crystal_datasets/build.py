@@ -37,6 +37,7 @@ def build_dataset(
     *,
     reward: "NamedReward" = "match",
     split_by: str = "origin",
+    on_error: str = "raise",
     vocabulary: Vocabulary | None = None,
     trajectories: int = 5,
     seed: int = 0,
@@ -58,6 +59,8 @@ def build_dataset(
             card reports how many.
         split_by: ``origin`` or ``composition``, see ``crystal_gym.load_collection``. With
             ``composition``, the collection is called ``<collection>-by-composition`` in the id.
+        on_error: ``raise`` an error for crystals that cannot be read, or ``skip`` them; the dataset
+            card reports how many.
         vocabulary: The elements of the action space (default: those of the collection).
         trajectories: Number of episodes for each crystal, each from a different start site. A
             crystal with fewer sites has one episode from each site.
@@ -80,7 +83,7 @@ def build_dataset(
     policy = mixture or get_behavior_policy(str(behavior))
     behavior_name = "mixed" if mixture else str(behavior)
     reward_name, resolved_reward = resolve_named_reward(reward)
-    crystals = load_collection(collection, split_by=split_by, progress=progress)
+    crystals = load_collection(collection, split_by=split_by, on_error=on_error, progress=progress)
     rows = crystals.in_split(split)
     if not len(rows):
         raise CrystalGymError(
@@ -101,7 +104,7 @@ def build_dataset(
         reward=reward_name,
         labels=resolved_reward.labels,
         origin=origin_of(collection),
-        environment=environment_spec(collection, split, split_by, table, reward),
+        environment=environment_spec(collection, split, split_by, table, reward, on_error=on_error),
         reward_definition=resolved_reward.definition,
         settings={
             "split_by": split_by,

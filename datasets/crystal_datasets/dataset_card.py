@@ -65,6 +65,7 @@ def dataset_card(metadata: Mapping[str, Any], collection: CrystalCollection) -> 
 | crystals | {settings["crystals"]:,} (split `{settings["split"]}` of `{settings["collection"]}`) |
 | origin of the crystals | {_origin(settings)} |
 | fingerprint of the crystals | `{settings["collection_sha256"]}` |
+| crystals of the origin that could not be read | {settings["excluded_crystals"]:,} |
 | sites of a crystal | {sites} |
 | elements of the action space | {len(vocabulary)}: {" ".join(vocabulary)} |
 {_returns(metadata)}

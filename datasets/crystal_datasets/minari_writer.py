@@ -103,6 +103,8 @@ def environment_spec(
     split_by: str,
     table: EpisodeTable,
     reward: "NamedReward",
+    *,
+    on_error: str = "raise",
 ) -> EnvSpec | None:
     """Return the specification of a dataset's environment.
 
@@ -112,6 +114,7 @@ def environment_spec(
         split_by: ``origin`` or ``composition``, see ``crystal_gym.load_collection``.
         table: The crystals and the vocabulary.
         reward: The reward of the dataset.
+        on_error: ``raise`` or ``skip``, see ``crystal_gym.load_collection``.
 
     Returns:
         The specification, or ``None`` if JSON cannot represent the collection or the reward.
@@ -128,6 +131,8 @@ def environment_spec(
         "vocabulary": list(table.vocabulary.symbols),
         "collection_sha256": table.collection.fingerprint(),
     }
+    if on_error != "raise":
+        spec.kwargs["on_error"] = on_error
     if table.max_sites > table.collection.max_sites:
         spec.kwargs["max_sites"] = table.max_sites
     if reward_argument != "match":
@@ -174,6 +179,7 @@ class DatasetSpec:
             "crystal_gym": {
                 "collection": collection.name,
                 "origin": self.origin,
+                "excluded_crystals": len(collection.excluded),
                 "split": self.split,
                 "behavior": self.behavior,
                 "reward": self.reward,

@@ -236,6 +236,7 @@ def write_replay(
     *,
     reward: "NamedReward" = "match",
     split_by: str = "origin",
+    on_error: str = "raise",
     overwrite: bool = False,
     progress: bool = True,
 ) -> str:
@@ -253,6 +254,7 @@ def write_replay(
         reward: A key of ``crystal_gym.rewards.REWARDS``, or a pair of a new name and any reward
             that the environment accepts.
         split_by: ``origin`` or ``composition``, see ``crystal_gym.load_collection``.
+        on_error: ``raise`` or ``skip``, see ``crystal_gym.load_collection``.
         overwrite: Whether to replace an existing dataset, once the new one is complete.
         progress: Whether to show a progress bar.
 
@@ -265,7 +267,7 @@ def write_replay(
             false.
         StorageError: If the folder of Minari datasets cannot be written or the disk is full.
     """
-    crystals = load_collection(collection, split_by=split_by, progress=progress)
+    crystals = load_collection(collection, split_by=split_by, on_error=on_error, progress=progress)
     table = recorder.table
     if crystals.fingerprint() != table.collection.fingerprint():
         recorded, given = table.collection, origin_of(collection) or repr(crystals.name)
@@ -292,7 +294,7 @@ def write_replay(
         reward=reward_name,
         labels=resolved_reward.labels,
         origin=origin_of(collection),
-        environment=environment_spec(collection, split, split_by, table, reward),
+        environment=environment_spec(collection, split, split_by, table, reward, on_error=on_error),
         reward_definition=resolved_reward.definition,
         settings={
             "split_by": split_by,

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from crystal_gym.episode import EpisodeTable, fill, observe, start
+from crystal_gym import episode
+from crystal_gym.episode import EpisodeTable, fill, observe, restart, start
 from crystal_gym.errors import CrystalGymError
 
 
@@ -32,6 +33,31 @@ def test_single_episodes_have_the_same_states_as_their_rows_in_a_batch(toy):
         for row, single in enumerate(singles):
             if single.step < single.n_sites:
                 assert fill(single, action % 5) == full[row]
+
+
+@pytest.mark.parametrize("limit", [0, 2**25])
+def test_observations_contain_the_geometry_of_the_crystals_before_and_after_a_restart(
+    toy, monkeypatch, limit
+):
+    """Edges are taken from a padded table or, above a limit, from the edges of each crystal."""
+    monkeypatch.setattr(episode, "_EDGE_TABLE_BYTES", limit)
+    table = EpisodeTable(toy, max_sites=7)
+    state = start(table, np.array([1, 5, 3]), table.breadth_first(np.array([1, 5, 3]), 0))
+    observe(table, state)
+    others = np.array([11, 0])
+    restart(table, state, np.array([0, 2]), others, table.breadth_first(others, 0))
+    seen = observe(table, state)
+    for row, crystal in enumerate([11, 5, 0]):
+        single = observe(table, start(table, crystal, table.breadth_first(crystal, 0)))
+        skeleton = toy.skeleton(crystal)
+        n, m = skeleton.n_sites, len(skeleton.edges)
+        assert np.array_equal(single["edges"][:m], skeleton.edges)
+        assert (single["edges"][m:] == -1).all()
+        assert np.array_equal(single["frac_coords"][:n], skeleton.frac_coords.astype(np.float32))
+        assert np.array_equal(single["lattice"], skeleton.parameters.astype(np.float32))
+        for key, value in single.items():
+            assert np.array_equal(seen[key][row], value)
+            assert seen[key].dtype == np.asarray(value).dtype
 
 
 @pytest.mark.parametrize("row", [0, 5])

@@ -37,6 +37,9 @@ class BuildDataset(Command):
     """The splits of the collection's origin, or new splits in which all crystals of one composition
     share a split; the datasets of the latter are named NAME-by-composition."""
 
+    on_error: Literal["raise", "skip"] = "raise"
+    """Stop at crystals that cannot be read, or leave them out with a warning."""
+
     behavior: str = "expert"
     """Behavior policy: expert (assigns the true elements), random, or mixed (each episode follows
     the expert, --policy, or random)."""
@@ -74,7 +77,7 @@ class BuildDataset(Command):
 
         out = console()
         reward = resolve_reward(self.reward)  # rejects unknown rewards before any work
-        collection = load_collection(self.name, split_by=self.split_by)
+        collection = load_collection(self.name, split_by=self.split_by, on_error=self.on_error)
         behavior = self._behavior(collection)
         settings = {
             "split_by": self.split_by,
@@ -106,6 +109,7 @@ class BuildDataset(Command):
                 behavior,
                 reward=self.reward,
                 split_by=self.split_by,
+                on_error=self.on_error,
                 trajectories=self.trajectories,
                 seed=self.seed,
                 overwrite=self.overwrite,

@@ -68,6 +68,9 @@ class Evaluate(Command):
     """The splits of the collection's origin, or splits by composition (default: those of the first
     policy's training)."""
 
+    on_error: Literal["raise", "skip"] = "raise"
+    """Stop at crystals that cannot be read, or leave them out with a warning."""
+
     start_sites: int = 5
     """Start sites for each crystal; metrics are averaged over them."""
 
@@ -103,7 +106,9 @@ class Evaluate(Command):
             )
         loaded = {Path(name): load_policy(name) for name in self.policies}
         first = next(iter(loaded.values()))
-        chosen = PolicyCollection.of(first, self.policies[0], self.collection, self.split_by)
+        chosen = PolicyCollection.of(
+            first, self.policies[0], self.collection, self.split_by, self.on_error
+        )
         any_splits = self.split == "all"
         if not any_splits:
             for folder, policy in loaded.items():

@@ -40,6 +40,9 @@ class Finetune(Command):
     """The splits of the collection's origin, or splits by composition (default: those of the
     policy's training; others would train on crystals that are held out)."""
 
+    on_error: Literal["raise", "skip"] = "raise"
+    """Stop at crystals that cannot be read, or leave them out with a warning."""
+
     algorithm: str = "ppo"
     """ppo, maskable-ppo, a2c or dqn."""
 
@@ -91,7 +94,9 @@ class Finetune(Command):
 
         self._check()
         policy = load_policy(self.policy)
-        chosen = PolicyCollection.of(policy, self.policy, self.collection, self.split_by)
+        chosen = PolicyCollection.of(
+            policy, self.policy, self.collection, self.split_by, self.on_error
+        )
         if not self.from_scratch:
             chosen.require_same_splits(policy, self.policy)
         collection = chosen.load()
@@ -129,6 +134,7 @@ class Finetune(Command):
                 description,
                 reward=self.reward,
                 split_by=chosen.split_by,
+                on_error=self.on_error,
             )
             out.print(f"Dataset: {dataset}", soft_wrap=True)
 
@@ -188,7 +194,6 @@ class Finetune(Command):
         return settings | {
             "collection": chosen.canonical,
             "split_by": chosen.split_by,
-            "collection_sha256": collection.fingerprint(),
             "labels_sha256": collection.labels_fingerprint(env.reward.labels),
         }
 

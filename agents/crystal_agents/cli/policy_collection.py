@@ -18,11 +18,13 @@ class PolicyCollection:
         origin: Name or path, as given by the user or the training record.
         canonical: The name, or the absolute path.
         split_by: Kind of its splits, ``origin`` or ``composition``.
+        on_error: ``raise`` or ``skip``, see ``crystal_gym.load_collection``.
     """
 
     origin: str
     canonical: str
     split_by: str
+    on_error: str = "raise"
 
     @classmethod
     def of(
@@ -31,6 +33,7 @@ class PolicyCollection:
         name: str,
         collection: str | None = None,
         split_by: str | None = None,
+        on_error: str = "raise",
     ) -> "PolicyCollection":
         """Resolve the collection of a policy.
 
@@ -40,6 +43,7 @@ class PolicyCollection:
             collection: The user's choice (default: the collection of the last training stage).
             split_by: The user's choice (default: the splits of the training on this collection, or
                 else of the last training stage).
+            on_error: ``raise`` or ``skip``, see ``crystal_gym.load_collection``.
 
         Raises:
             CrystalGymError: If neither the user nor the policy names a collection.
@@ -57,13 +61,15 @@ class PolicyCollection:
         canonical = canonical_origin(origin)
         # The file of the training may have been moved.
         default = learned_from.get(canonical, learned_from.get(last or "", "origin"))
-        return cls(origin, canonical, split_by or default)
+        return cls(origin, canonical, split_by or default, on_error)
 
     def load(self, split_by: str | None = None) -> "CrystalCollection":
         """Load the collection, with these or other splits."""
         from crystal_gym.collections import load_collection
 
-        return load_collection(self.origin, split_by=split_by or self.split_by)
+        return load_collection(
+            self.origin, split_by=split_by or self.split_by, on_error=self.on_error
+        )
 
     def compare(
         self,

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import tyro
 
@@ -30,6 +30,9 @@ class Prepare(Command):
     """A name from `crystal-gym list`, a CSV file or folder in CDVAE's format, or a CIF file or a
     folder of CIF files."""
 
+    on_error: Literal["raise", "skip"] = "raise"
+    """Stop at crystals that cannot be read, or leave them out with a warning."""
+
     labels: bool = False
     """Also download the DFT labels (perov-5 only: heats of formation and band gaps)."""
 
@@ -51,7 +54,7 @@ class Prepare(Command):
 
             collection = perov5.load(download_labels=True)
         else:
-            collection = load_collection(self.name)
+            collection = load_collection(self.name, on_error=self.on_error)
         seconds = time.perf_counter() - start
         if collection.description:
             out.print(collection.description)

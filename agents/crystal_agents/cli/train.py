@@ -31,6 +31,9 @@ class Train(Command):
     split_by: Literal["origin", "composition"] = "origin"
     """The splits of the collection's origin, or splits by composition, as in `build-dataset`."""
 
+    on_error: Literal["raise", "skip"] = "raise"
+    """Stop at crystals that cannot be read, or leave them out with a warning."""
+
     run_folder: Path | None = None
     """Folder of checkpoint, history and policy (default: runs/NAME-RECIPE-seed-SEED, with
     NAME-by-composition for splits by composition)."""
@@ -80,7 +83,7 @@ class Train(Command):
         from crystal_gym.collections import canonical_origin, load_collection
         from crystal_gym.errors import MissingDataError
 
-        collection = load_collection(self.name, split_by=self.split_by)
+        collection = load_collection(self.name, split_by=self.split_by, on_error=self.on_error)
         options = {"split_by": self.split_by, "seed": self.seed}
         data = load_split(collection, self.name, "train", trajectories=self.trajectories, **options)
         try:

@@ -52,6 +52,9 @@ class TrainOffline(Command):
     split_by: Literal["origin", "composition"] = "origin"
     """The splits of the collection's origin, or splits by composition, as in `build-dataset`."""
 
+    on_error: Literal["raise", "skip"] = "raise"
+    """Stop at crystals that cannot be read, or leave them out with a warning."""
+
     run_folder: Path | None = None
     """Folder of checkpoint, history and policy (default:
     runs/NAME-BEHAVIOR-REWARD-ALGORITHM-RECIPE-seed-SEED, without REWARD for match, and with
@@ -88,7 +91,7 @@ class TrainOffline(Command):
         from crystal_gym.episode import EpisodeTable
         from crystal_gym.rewards import REWARDS, resolve_reward
 
-        collection = load_collection(self.name, split_by=self.split_by)
+        collection = load_collection(self.name, split_by=self.split_by, on_error=self.on_error)
         data = load_split(
             collection,
             self.name,

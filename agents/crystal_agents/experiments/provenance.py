@@ -36,14 +36,18 @@ def versions() -> dict[str, str]:
 
 
 def validity_note(rule: str, recorded: Iterable[Mapping[str, str]]) -> str:
-    """Return the sentence that defines the validity in a table of results.
+    """Return the note that defines the validity in a table of results.
 
     Args:
         rule: A name in ``crystal_gym.crystals.validity.RULES``.
         recorded: Versions of the software of each run.
     """
-    smact = sorted({versions.get("smact", "of an unrecorded version") for versions in recorded})
-    return f"Validity: rule {rule_description(rule, ' and '.join(smact))}."
+    smact = {versions.get("smact", "") for versions in recorded}
+    known = " and ".join(sorted(smact - {""}))
+    note = f"Validity: rule {rule_description(rule, known) if known else rule}."
+    if "" in smact:
+        note += " Runs without a recorded version of SMACT may have used another definition of it."
+    return note
 
 
 def hardware(device: torch.device) -> str:

@@ -13,7 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from crystal_agents.evaluation.returns import nan_means
-from crystal_agents.online.warm_start import extract_policy
+from crystal_agents.online.warm_start import extract_policy, fingerprint_of
 from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.history import write_history
 from crystal_datasets.replay import EpisodeRecorder
@@ -54,7 +54,7 @@ def fine_tune(
         steps: Total steps of all environments, rounded up to whole rollouts.
         run: Folder of the checkpoint, the learning curve and the policy.
         settings: Settings that determine the result, as JSON values. A run resumes only with equal
-            settings.
+            settings and the same crystals, whose fingerprint is recorded with the settings.
         seed: Seed of the random numbers after resuming.
         recorder: Recorder of the environment's episodes, which are saved with each checkpoint.
         checkpoint_seconds: Seconds between checkpoints.
@@ -74,7 +74,7 @@ def fine_tune(
             critic's warm-up.
     """
     _check_steps(steps, getattr(model, "critic_warm_up", 0))
-    identity = json.loads(json.dumps({**settings, "steps": steps}))
+    identity = json.loads(json.dumps({**settings, **fingerprint_of(model), "steps": steps}))
     _require_same_settings(run / SETTINGS_FILE, identity)
     done = _resume(model, run / CHECKPOINT_FILE, seed)
     if done and recorder is not None:

@@ -23,6 +23,7 @@ from crystal_agents.online.features_extractor import SkeletonFeatures
 from crystal_agents.online.vec_env import SkeletonVecEnv
 from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy, load_policy
 from crystal_agents.training.seeding import check_seed
+from crystal_agents.training.training_stages import FINGERPRINT
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError
 from crystal_gym.masks import no_mask
@@ -140,15 +141,26 @@ def extract_policy(model: BaseAlgorithm, **training: Any) -> SkeletonPolicy:
         model: A model of ``warm_start`` or ``from_scratch``, also after loading it from a file.
         training: Record of the training, appended to ``finetuning`` in the policy's training
             record. The command line reads ``collection``, ``split_by`` and ``collection_sha256``
-            (the fingerprint) from it to determine the crystals that the policy was trained on.
+            from it to determine the crystals that the policy was trained on. The last item, their
+            fingerprint, is added if the model has an environment.
     """
     network = get_features_extractor(model.policy).network
     record = dict(network.config.training)
     if training:
-        record["finetuning"] = [*record.get("finetuning", []), training]
+        stage = {**fingerprint_of(model), **training}
+        record["finetuning"] = [*record.get("finetuning", []), stage]
     policy = SkeletonPolicy(dataclasses.replace(network.config, training=record))
     policy.load_state_dict(network.state_dict())
     return policy.eval()
+
+
+def fingerprint_of(model: BaseAlgorithm) -> dict[str, str]:
+    """Return the item of a training record with the fingerprint of the model's crystals.
+
+    It is empty if the model has no environment, such as after loading it from a file.
+    """
+    envs = model.get_env()
+    return {} if envs is None else {FINGERPRINT: _episode_table(envs).collection.fingerprint()}
 
 
 def as_vec_env(env: SkeletonEnvs) -> VecEnv:

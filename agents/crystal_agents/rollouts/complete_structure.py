@@ -10,13 +10,13 @@ import numpy as np
 from scipy.special import log_softmax
 
 from crystal_agents.rollouts.rollout import Scorer
-from crystal_gym.collections.cif_folder import raw_cif
 from crystal_gym.collections.preparation import file_order
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.crystals.skeleton import Skeleton
 from crystal_gym.crystals.validity import is_valid
 from crystal_gym.episode import EpisodeState, EpisodeTable, fill, start
 from crystal_gym.errors import BadCrystalError, CrystalGymError
+from crystal_gym.formats import read_structure
 from crystal_gym.masks import Mask, resolve_mask
 from crystal_gym.masks.element_subset import ElementSubset
 
@@ -150,14 +150,13 @@ def _read_skeleton(
     if isinstance(crystal, Skeleton):
         return crystal, None
     if isinstance(crystal, str | Path):
-        raw = raw_cif(Path(crystal).expanduser())
+        structure = read_structure(crystal).structure
         try:
-            structure = raw.structure()
             # The sites keep the order of the file. An order by element would reveal elements to a
             # policy, which is harmless here because nothing is trained or evaluated.
             return Skeleton.from_structure(structure, file_order(structure)), structure
         except BadCrystalError as error:
-            raise BadCrystalError(f"{raw.where}: {error}") from error
+            raise BadCrystalError(f"{crystal}: {error}") from error
     from pymatgen.core import IStructure
 
     if not isinstance(crystal, IStructure):

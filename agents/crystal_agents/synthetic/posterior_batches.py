@@ -53,9 +53,8 @@ class SyntheticStore:
             },
             device,
         )
-        orders = np.concatenate(
-            list(padded_orders(collection.flat_edges, collection.n_edges, collection.n_sites))
-        )
+        parts = collection.flat_edges, collection.n_edges, collection.n_sites, self.n_sites
+        orders = np.concatenate(list(padded_orders(*parts)))
         self._traversals = torch.as_tensor(orders, device=device)
         self._fillings = torch.as_tensor(crystals.fillings, dtype=torch.int16, device=device)
         self._candidates = torch.as_tensor(crystals.candidates, device=device)

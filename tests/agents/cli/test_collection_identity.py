@@ -177,3 +177,29 @@ def test_folder_that_blocks_the_listing_of_datasets_is_named(run, minari_folder)
     code, out, _ = run("list")
     assert code == 0
     assert f"because of {blocking}. Move this folder away" in one_line(out)
+
+
+@pytest.mark.filterwarnings("always::crystal_gym.errors.ParserWarning")
+def test_crystals_that_cannot_be_read_are_left_out_on_request(run, write_csv, minari_folder):
+    path = write_csv("set.csv", range(4))
+    path.write_text(path.read_text("utf-8").replace("_cell_length_a", "_cell", 1), "utf-8")
+    for command in (("prepare", path), ("build-dataset", path, "--splits", "train")):
+        code, _, err = run(*command)
+        assert code == 2
+        assert 'on_error="skip"' in err
+        code, _, err = run(*command, "--on-error", "skip")
+        assert code == 0
+        assert "warning: 1 of 4 crystals" in err
+    name = "crystal-gym/set/expert-train-v0"
+    assert "could not be read | 1 |" in (minari_folder / name / "README.md").read_text("utf-8")
+    dataset = minari.load_dataset(name)
+    assert dataset.storage.metadata["crystal_gym"]["excluded_crystals"] == 1
+    assert dataset.recover_environment().unwrapped.table.collection.ids.tolist() == [
+        "toy-1",
+        "toy-2",
+        "toy-3",
+    ]
+    assert run("train", path, *TRAIN, "--on-error", "skip", "--run-folder", "policy")[0] == 0
+    evaluate = ("evaluate", "policy", "--split", "train", "--json", "--no-baselines")
+    assert run(*evaluate)[0] == 2
+    assert run(*evaluate, "--on-error", "skip")[0] == 0

@@ -32,8 +32,14 @@ def test_versions_are_those_of_the_installed_packages():
 
 def test_validity_note_names_the_rule_and_every_recorded_version_of_smact():
     recorded = [{"smact": "4.0.3"}, {"smact": "4.0.2"}, {"smact": "4.0.3"}]
-    assert "rule strict (SMACT 4.0.2 and 4.0.3, oxidation" in validity_note("strict", recorded)
-    assert "(SMACT of an unrecorded version, " in validity_note("smact14", [{"torch": "2"}])
+    note = validity_note("strict", recorded)
+    assert "rule strict (SMACT 4.0.2 and 4.0.3, oxidation" in note
+    assert "another definition" not in note
+    note = validity_note("strict", [*recorded, {"torch": "2"}])
+    assert "(SMACT 4.0.2 and 4.0.3, " in note
+    assert "another definition" in note
+    note = validity_note("smact14", [{"torch": "2"}])
+    assert note.startswith("Validity: rule smact14. Runs without a recorded version")
 
 
 @pytest.mark.parametrize(("threads", "text"), [(1, "1 thread"), (8, "8 threads")])

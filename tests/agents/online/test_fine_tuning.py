@@ -22,7 +22,10 @@ def test_a_short_run_does_not_collapse():
     model = warm_start(cloned, "ppo", envs, critic_warm_up=1280, n_steps=10, batch_size=320)
     model.learn(3200)
     learned = extract_policy(model, steps=3200)
-    assert learned.config.training["finetuning"] == [{"steps": 3200}]
+    fingerprint = envs.table.collection.fingerprint()
+    assert learned.config.training["finetuning"] == [
+        {"collection_sha256": fingerprint, "steps": 3200}
+    ]
     assert not equal_weights(cloned.state_dict(), learned.state_dict())
     table, reward = envs.table, resolve_reward("match")
     rows = table.collection.in_split("val")

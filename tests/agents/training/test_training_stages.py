@@ -1,9 +1,14 @@
 """Comparison of the crystals of a policy's training with those of a collection."""
 
-import pytest
+import json
 
+import pytest
+from repository import ROOT
+
+from crystal_agents import load_policy, pretrained_policies
 from crystal_agents.policies.policy import PolicyConfig
-from crystal_agents.training.training_stages import compare_crystals
+from crystal_agents.training.training_stages import compare_crystals, training_stages
+from crystal_gym import load_collection
 from crystal_gym.errors import CollectionMismatchError
 
 
@@ -73,3 +78,14 @@ def test_other_splits_of_the_crystals_raise_unless_all_are_used(toy, compare):
         assert compare(trained, any_splits=True) is None
         with pytest.raises(CollectionMismatchError, match="--split-by composition"):
             compare(trained)
+
+
+@pytest.mark.parametrize("name", pretrained_policies())
+def test_pretrained_policies_record_the_published_crystals(name):
+    (recorded,) = training_stages(load_policy(name).config)
+    if recorded.origin == "goldschmidt":
+        fingerprint = load_collection("goldschmidt").fingerprint()
+    else:
+        results = ROOT / "docs" / "data" / f"benchmark-{recorded.origin}" / "benchmark.json"
+        fingerprint = json.loads(results.read_text("utf-8"))[0]["collection_sha256"]
+    assert recorded.fingerprints == (fingerprint,)

@@ -1,10 +1,14 @@
 """Test collections: rows, splits, codes, and splits by composition."""
 
+import hashlib
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crystal_gym.collections import collection as module
 from crystal_gym.collections import load_collection
 from crystal_gym.collections.collection import (
     ARRAYS,
@@ -63,6 +67,33 @@ def test_take_selects_rows_of_every_array_and_label(toy):
     assert taken.labels["row"].tolist() == [7.0, 2.0]
     assert taken.skeleton(0) == toy.skeleton(7)
     assert taken.max_edges == toy.max_edges
+
+
+def test_fingerprints_of_published_results_are_those_of_padded_arrays(toy, monkeypatch):
+    """The SHA-256 of padded arrays and of the orders from all sites, crystal by crystal."""
+    monkeypatch.setattr(module, "_HASHED_TOGETHER", 5)
+    for crystals in (toy, toy.take([4, 9, 2])):
+        n = crystals.max_sites
+        orders = np.full((len(crystals), n, n), -1, np.int16)
+        for row, size in enumerate(crystals.n_sites.tolist()):
+            for start_site in range(size):
+                order = crystals.skeleton(row).traversal(start_site)
+                orders[row, start_site, :size] = order
+        arrays = [crystals.ids, crystals.splits, crystals.n_sites, crystals.atomic_numbers]
+        arrays += [crystals.parameters, crystals.frac_coords, crystals.edges, orders]
+        digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays))
+        assert crystals.take(np.arange(len(crystals))).fingerprint() == digest.hexdigest()
+    published = "b0a463fe8706eb9cbca3e792ca3d3ab43b27dc1495506c1a1228d020dd321a79"
+    assert load_collection("goldschmidt").fingerprint() == published
+
+
+def test_fingerprint_of_large_cells_depends_on_every_array(toy, monkeypatch):
+    monkeypatch.setattr(module, "SMALL_CELL", 5)
+    changes = {name: getattr(toy, name).copy() for name in ("parameters", "flat_edges", "splits")}
+    for values in changes.values():
+        values[0] = values[-1]
+    prints = [replace(toy, **{name: values}).fingerprint() for name, values in changes.items()]
+    assert len({replace(toy).fingerprint(), *prints}) == 4
 
 
 def test_codes_rejects_a_vocabulary_without_an_element_of_the_crystals(toy):

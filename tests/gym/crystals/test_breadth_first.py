@@ -80,7 +80,9 @@ def test_orders_of_many_crystals_equal_a_simple_search(crystals, block):
     assert np.array_equal(orders, searched(crystals, n_sites.max()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "BLOCK", block)
-        assert np.array_equal(np.concatenate(list(padded_orders(edges, n_edges, n_sites))), orders)
+        width = n_sites.max() + block
+        padded = np.concatenate(list(padded_orders(edges, n_edges, n_sites, width)))
+        assert np.array_equal(padded, searched(crystals, width))
 
 
 @settings(max_examples=50)

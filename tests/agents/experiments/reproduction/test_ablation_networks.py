@@ -17,7 +17,9 @@ SYMBOLS = ("Na", "Mg", "Ti", "O", "F")
 
 
 def store_of(collection, dtype=torch.float64):
-    return SkeletonStore({name: getattr(collection, name) for name in ARRAYS}, dtype=dtype)
+    return SkeletonStore(
+        {name: getattr(collection, name) for name in (*ARRAYS, "edges")}, dtype=dtype
+    )
 
 
 def policy_of(**settings):

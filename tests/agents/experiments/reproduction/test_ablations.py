@@ -41,7 +41,7 @@ def record(variant, seed=0, accuracy=0.5, val=0.6, **changes):
         "seconds": 600.0,
         "transitions_per_second": 10.0,
         "hardware": "a processor, 1 thread",
-        "versions": {"torch": "2"},
+        "versions": {"torch": "2", "smact": "4.0.2"},
         "date": "2026-01-01T00:00:00+00:00",
     }
     return ReproductionRecord(variant=variant, seed=seed, **{**values, **changes})
@@ -155,7 +155,7 @@ def test_change_of_a_single_seed_combines_the_intervals_of_both_runs():
     changed = rows["sites numbered at random"]
     assert changed[3:9] == ("54.00 ± 3.00", "+4.00 ± 4.24", "55.00", "-5.00", "90.00", "+0.00")
     assert any("49.53" in note for note in table.notes)
-    assert any("rule smact14 (SMACT " in note for note in table.notes)
+    assert any("rule smact14 (SMACT 4.0.2, " in note for note in table.notes)
 
 
 def test_no_change_is_reported_without_a_common_seed_and_setting():

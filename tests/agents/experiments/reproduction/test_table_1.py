@@ -41,7 +41,7 @@ def record(variant="gcn-5", seed=0, epochs=1000, accuracy=0.5, **changes):
         "seconds": 600.0,
         "transitions_per_second": 10.0,
         "hardware": "a processor, 1 thread",
-        "versions": {"torch": "2"},
+        "versions": {"torch": "2", "smact": "4.0.2"},
         "date": "2026-01-01T00:00:00+00:00",
     }
     return ReproductionRecord(
@@ -271,7 +271,7 @@ def test_table_has_the_values_of_the_paper_and_the_meaning_of_intervals():
     assert (gcn[2], gcn[3], gcn[4], gcn[8]) == ("1", "25.00 ± 3.00", "37.06", "crystals")
     assert (random[1], random[4], random[6]) == ("", "1.78", "82.20")
     assert any("17.8" in note for note in table.notes)
-    assert any("rule smact14 (SMACT " in note for note in table.notes)
+    assert any("rule smact14 (SMACT 4.0.2, " in note for note in table.notes)
 
     lines = [line for line in table.markdown().splitlines() if line.startswith("|")]
     assert len({line.count("|") for line in lines}) == 1
