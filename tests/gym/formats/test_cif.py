@@ -1,5 +1,7 @@
 """Content of CIFs: blocks, labels, occupancies, positions and declarations."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -116,7 +118,23 @@ def test_labels_that_name_one_element_need_no_formula(label: str):
 
 @pytest.mark.parametrize(
     "label",
-    ["HO1", "CA1", "CD", "OH", "Wat1", "OW1", "X", "M1", "T1", "Vac", "NH4", "?", "Q1", "1O"],
+    [
+        "HO1",
+        "CA1",
+        "CD",
+        "OH",
+        "Wat1",
+        "OW1",
+        "X",
+        "M1",
+        "T1",
+        "Vac",
+        "NH4",
+        "?",
+        "Q1",
+        "1O",
+        "Xx1",
+    ],
 )
 def test_labels_in_doubt_are_refused(label: str):
     with pytest.raises(BadCrystalError, match="label"):
@@ -334,6 +352,16 @@ def test_tags_with_dots_and_unlooped_sites_are_read():
     text += "_atom_site.label Po1\n_atom_site.fract_x 0\n_atom_site.fract_y 0\n"
     text += "_atom_site.fract_z 0\n"
     assert symbols(text) == ["Po"]
+
+
+@given(st.data())
+def test_damaged_text_raises_no_other_error(data: st.DataObject):
+    text = cif(extra=f"{P1}_chemical_formula_sum 'Sr Ti O3'\n_cell_formula_units_Z 1\n")
+    start = data.draw(st.integers(0, len(text)))
+    stop = data.draw(st.integers(start, len(text)))
+    inserted = data.draw(st.text(max_size=5) | st.sampled_from(["?", "'", "loop_", "data_b\n"]))
+    with contextlib.suppress(BadCrystalError):
+        read_cif(text[:start] + inserted + text[stop:])
 
 
 @given(

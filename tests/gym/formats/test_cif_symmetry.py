@@ -294,6 +294,7 @@ def test_sum_formula_decides_the_origin_of_spinel():
         ("loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'x,y,z'\n", "distinct"),
         ("loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'x+1/5,y,z'\n", "a symmetry operator"),
         ("loop_\n_symmetry_equiv_pos_as_xyz\n'x,y,z'\n'a,b,c'\n", "in x, y and z"),
+        ("_symmetry_equiv_pos_as_xyz 'é,y,z'\n", "in x, y and z"),
         ("", "information on the symmetry"),
     ],
 )
