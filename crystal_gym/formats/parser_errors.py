@@ -46,7 +46,7 @@ def parser_errors(kind: str, package: str) -> Iterator[None]:
                 registry=_issued,
             )
     if doubts:
-        texts = dict.fromkeys(" ".join(str(w.message).split()) for w in doubts)
+        texts = " ".join(dict.fromkeys(" ".join(str(w.message).split()) for w in doubts))
         raise BadCrystalError(
-            f"Expected a {kind} without doubts; {package} reports: {' '.join(texts).rstrip('.')}. Correct it."
+            f"Expected a {kind} without doubts; {package} reports: {texts.rstrip('.')}. Correct it."
         )

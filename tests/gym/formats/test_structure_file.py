@@ -301,7 +301,7 @@ def test_almost_full_sites_are_full_with_a_notice():
         (Molecule(["O"], [[0, 0, 0]]), "Expected a crystal, got"),
         (None, "Expected a crystal, got None .* Use pymatgen Structure"),
         ({"a": 1}, "a dictionary with the keys a"),
-        ({"structure": None}, "Expected a crystal, got None"),
+        ({"structure": None}, "Expected a crystal in the entry structure, got None"),
     ],
 )
 def test_bad_objects_are_rejected_with_a_reason(source, message):
