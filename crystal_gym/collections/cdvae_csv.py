@@ -59,7 +59,7 @@ def load_cdvae_csv(
     if path.is_dir():
         contents = folder_contents(path)
         warn_of_ignored_files(path, contents.ignored)
-        files = dict(contents.tables)
+        files = {**contents.tables}
         if not files:
             raise MissingDataError(
                 f"Expected {', '.join(split + '.csv' for split in SPLITS)} (or .csv.gz) in {path}, "

@@ -49,6 +49,8 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
                 if row:
                     rows.append(row)  # noqa: PERF401 - an error reports the number of rows read
         except csv.Error as error:
+            if rows:
+                _require_columns(path, rows[0])
             raise DamagedFileError(
                 f"{path.name}, row {len(rows)}: expected valid CSV, got an error: {error}."
             ) from error

@@ -182,7 +182,8 @@ def _raise_missing(folder: Path, places: _Places) -> None:
     raise MissingDataError(
         f"Expected crystals in {folder}: train.csv, val.csv and test.csv (or .csv.gz), or "
         f"structure files in the folder or its subfolders train, val and test; {got}. Formats of "
-        f"structure files are {SUPPORTED}. Use the path of a CSV file to read a file with another name."
+        f"structure files are {SUPPORTED}. Use the path of a CSV file to read a file with another "
+        "name."
     )
 
 

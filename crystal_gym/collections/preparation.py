@@ -158,8 +158,8 @@ def prepare_crystals(
     max_n = int(flat["n_sites"].max())
     warn_of_changes(flat["problems"].tolist(), flat["problem_places"].tolist(), len(raw))
     arrays: CollectionArrays = {
-        "ids": np.array([readable(raw[row].id) for row in rows]),
-        "splits": np.array([raw[row].split for row in rows]),
+        "ids": np.array([readable(raw[row].id) for row in rows.tolist()]),
+        "splits": np.array([raw[row].split for row in rows.tolist()]),
         "n_sites": flat["n_sites"],
         "atomic_numbers": ragged.pad(flat["atomic_numbers"], flat["n_sites"], max_n, 0),
         "parameters": flat["parameters"],

@@ -102,10 +102,11 @@ def _load(origin: "CollectionLike", on_error: str, progress: bool) -> CrystalCol
             f"or paths, got {_shorten(repr(origin))}. Structures are {SUPPORTED_OBJECTS}."
         )
     crystals = list(origin)
-    if crystals and all(isinstance(crystal, str | PathLike) for crystal in crystals):
+    paths = [crystal for crystal in crystals if isinstance(crystal, str | PathLike)]
+    if paths and len(paths) == len(crystals):
         from crystal_gym.collections.structure_files import load_structure_files
 
-        return load_structure_files(crystals, on_error=on_error, progress=progress)
+        return load_structure_files(paths, on_error=on_error, progress=progress)
     return collection_from_structures(crystals, on_error=on_error, progress=progress)
 
 

@@ -85,11 +85,11 @@ class Skeleton:
     def from_structure(
         cls, structure: "Structure", order: np.ndarray | None = None, max_sites: int | None = None
     ) -> "Skeleton":
-        """Return the skeleton of a pymatgen ``Structure``.
+        """Return the skeleton of a pymatgen ``Structure``, whose sites can have dummy species.
 
         See ``split_structure`` for the arguments and errors.
         """
-        return split_structure(structure, order, max_sites)[0]
+        return _skeleton_and_order(structure, order, max_sites)[0]
 
     @property
     def n_sites(self) -> int:
@@ -189,6 +189,22 @@ def split_structure(
             sites.
         CrystalGymError: If ``order`` is not a permutation of the sites.
     """
+    from pymatgen.core import DummySpecies
+
+    skeleton, order = _skeleton_and_order(structure, order, max_sites)
+    for index, site in enumerate(structure):
+        if isinstance(site.specie, DummySpecies):
+            raise BadCrystalError(
+                f"Expected an element on site {index}, got the dummy species "
+                f"{site.species_string!r}."
+            )
+    return skeleton, np.array([site.specie.Z for site in structure], np.int64)[order]
+
+
+def _skeleton_and_order(
+    structure: "Structure", order: np.ndarray | None, max_sites: int | None
+) -> tuple[Skeleton, np.ndarray]:
+    """Return the skeleton of a structure and its site order, int64 (n,); ignore its elements."""
     n = len(structure)
     if n == 0:
         raise BadCrystalError("Expected at least one site, got no sites.")
@@ -200,15 +216,6 @@ def split_structure(
                 f"Site {index} is disordered or partly occupied ({site.species_string}). Use an "
                 "ordered crystal, with one element on each site."
             )
-    from pymatgen.core import DummySpecies
-
-    for index, site in enumerate(structure):
-        if isinstance(site.specie, DummySpecies):
-            raise BadCrystalError(
-                f"Expected an element on site {index}, got the dummy species "
-                f"{site.species_string!r}."
-            )
-    numbers = np.array([site.specie.Z for site in structure], np.int64)
     # Rounding makes right angles exact and rotated copies equal.
     parameters = np.round(np.array(structure.lattice.parameters, np.float64), 10)
     if not (np.isfinite(parameters).all() and np.isfinite(structure.frac_coords).all()):
@@ -226,8 +233,7 @@ def split_structure(
         )
     frac_coords = frac_coords[order]
     _reject_overlaps(lattice, frac_coords, order)
-    skeleton = Skeleton(parameters, frac_coords, neighbor_edges(lattice, frac_coords))
-    return skeleton, numbers[order]
+    return Skeleton(parameters, frac_coords, neighbor_edges(lattice, frac_coords)), order
 
 
 def _reject_overlaps(lattice: np.ndarray, frac_coords: np.ndarray, order: np.ndarray) -> None:

@@ -90,20 +90,20 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
 
     All arguments can be given as JSON values, so that the environment can be remade from its spec.
 
-    | Argument      | Default           | Meaning                                            |
-    |---------------|-------------------|----------------------------------------------------|
-    | `collection`  | `"goldschmidt"`   | name, path(s), structures or a `CrystalCollection` |
-    | `split`       | `"train"`         | `train`, `val`, `test` or `all`                    |
-    | `split_by`    | `"origin"`        | or `composition`: each in one split only           |
-    | `vocabulary`  | `None`            | element symbols; `None`: all in the collection     |
-    | `traversal`   | `"breadth-first"` | or `index`, or `random`                            |
-    | `start_site`  | `None`            | first site of every episode; `None`: drawn         |
-    | `max_sites`   | `None`            | N; `None`: the largest cell in the collection      |
-    | `on_error`    | `"raise"`         | or `skip`: leave out crystals that cannot be read  |
-    | `collection_sha256` | `None`      | expected fingerprint of the collection             |
-    | `reward`      | `"match"`         | name, mapping, function, or `Reward`; see Rewards  |
-    | `mask`        | `"none"`          | or `charge-neutral`, or function of (table, state) |
-    | `render_mode` | `None`            | `ansi`, `rgb_array` or `human`                     |
+    | Argument            | Default           | Meaning                                            |
+    |---------------------|-------------------|----------------------------------------------------|
+    | `collection`        | `"goldschmidt"`   | name, path(s), structures or a `CrystalCollection` |
+    | `split`             | `"train"`         | `train`, `val`, `test` or `all`                    |
+    | `split_by`          | `"origin"`        | or `composition`: each in one split only           |
+    | `vocabulary`        | `None`            | element symbols; `None`: all in the collection     |
+    | `traversal`         | `"breadth-first"` | or `index`, or `random`                            |
+    | `start_site`        | `None`            | first site of every episode; `None`: drawn         |
+    | `max_sites`         | `None`            | N; `None`: the largest cell in the collection      |
+    | `on_error`          | `"raise"`         | or `skip`: leave out crystals that cannot be read  |
+    | `collection_sha256` | `None`            | expected fingerprint of the collection             |
+    | `reward`            | `"match"`         | name, mapping, function, or `Reward`; see Rewards  |
+    | `mask`              | `"none"`          | or `charge-neutral`, or function of (table, state) |
+    | `render_mode`       | `None`            | `ansi`, `rgb_array` or `human`                     |
 
     A `generator` (`crystal_gym.envs.generator.InstanceGenerator`) can replace the first nine.
 

@@ -11,6 +11,7 @@ _SYMBOLS = frozenset(SYMBOLS)
 _TOKEN = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
 # Largest relative deviation of the counts of a formula with rounded decimals.
 _TOLERANCE = 2e-3
+_LARGEST_COUNT = 1e6
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ChemicalFormula:
         units = sum(content.values()) / sum(self.counts.values())
         tolerance = 1e-9 if self.is_whole else _TOLERANCE
         if any(
-            abs(content[element] / (units * count) - 1) > tolerance
+            abs(content[element] - units * count) > tolerance * content[element]
             for element, count in self.counts.items()
         ):
             return None
@@ -118,9 +119,10 @@ def _nested_counts(text: str) -> dict[str, float]:
 
 
 def _count(digits: str, text: str) -> float:
-    if digits == ".":
+    count = float(digits or 1) if digits != "." else math.inf
+    if count > _LARGEST_COUNT:
         raise _unreadable(text)
-    return float(digits or 1)
+    return count
 
 
 def _unreadable(text: str) -> BadCrystalError:

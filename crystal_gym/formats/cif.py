@@ -38,6 +38,8 @@ _CELL_TAGS = (
     "_cell_angle_beta",
     "_cell_angle_gamma",
 )
+# Lengths in Å above this are not those of a cell.
+_LONGEST_CELL = 1e4
 _P1 = Symmetry("P 1", Operators(np.eye(3)[None], np.zeros((1, 3))))
 
 
@@ -250,9 +252,10 @@ def _cell_parameters(block: CifBlock) -> list[float]:
     for tag in _CELL_TAGS:
         text = block.value(tag)
         value = number(text) if text is not None else 0.0
-        if not value > 0:
+        if not 0 < value < _LONGEST_CELL:
             raise BadCrystalError(
-                f"Expected a positive number as {tag}, got {text or 'none'}. Complete the cell."
+                f"Expected a positive number up to {_LONGEST_CELL:g} as {tag}, got "
+                f"{text or 'none'}. Complete the cell."
             )
         parameters.append(value)
     cosines = np.cos(np.radians(parameters[3:]))

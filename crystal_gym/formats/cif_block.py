@@ -73,11 +73,11 @@ def crystal_blocks(text: str) -> list[CifBlock]:
     from gemmi import cif
 
     try:
-        document = cif.read_string(text)
+        document = cif.read_string(text.encode("utf-8", "backslashreplace"))
     except (RuntimeError, ValueError) as error:
         raise BadCrystalError(
             f"Expected a readable CIF, got invalid syntax{_block_of(text, str(error))}: "
-            f"{str(error).removeprefix('string:')}. Correct the CIF."
+            f"{str(error).removeprefix('data:')}. Correct the CIF."
         ) from error
     return [block for block in map(_read_block, document) if _has_crystal(block)]
 
@@ -145,7 +145,7 @@ def _has_crystal(block: CifBlock) -> bool:
 
 def _block_of(text: str, message: str) -> str:
     """Return the place of a syntax error: the last block that starts before its line."""
-    found = re.match(r"string:(\d+)", message)
+    found = re.match(r"data:(\d+)", message)
     if not found:
         return ""
     lines = text.splitlines()[: int(found[1])]

@@ -16,6 +16,7 @@ _TAGS = (
     "_space_group_symop_operation_xyz_",
     "_symmetry_equiv_pos_as_xyz_",
 )
+_CHARACTERS = frozenset("xyz0123456789+-*/., \t")
 # An operator as nine integers of its rotation and three numerators of its translation.
 OperatorKey = tuple[int, ...]
 
@@ -71,16 +72,16 @@ def parse_operators(listed: tuple[str, ...]) -> tuple[frozenset[OperatorKey], Op
 
     operators = []
     for text in listed:
+        if not set(text.lower()) <= _CHARACTERS:
+            raise BadCrystalError(
+                f"Expected a symmetry operator in x, y and z, got {text!r}. Correct it."
+            )
         try:
             operators.append(gemmi.Op(text.lower()))
         except RuntimeError as error:
             raise BadCrystalError(
                 f"Expected a symmetry operator such as '-x,y+1/2,z', got {text!r} ({error})."
             ) from error
-        if not set(text.lower()) <= set("xyz0123456789+-*/., \t"):
-            raise BadCrystalError(
-                f"Expected a symmetry operator in x, y and z, got {text!r}. Correct it."
-            )
     keys = operator_keys(operators)
     if len(keys) != len(operators):
         raise BadCrystalError(

@@ -15,6 +15,8 @@ from crystal_gym.formats.cif_block import CifBlock, number
 OCCUPANCY_TOLERANCE = 1e-3
 # Coordinates this close to 1/3 and 2/3, relative to them, are rounded values of them.
 _ROUNDING = 1e-4
+# Fractional coordinates are smaller than this, with whole numbers of cells added.
+_LARGEST_COORDINATE = 1000
 _COORDINATES = ("_atom_site_fract_x", "_atom_site_fract_y", "_atom_site_fract_z")
 _CARTESIAN = ("_atom_site_cartn_x", "_atom_site_cartn_y", "_atom_site_cartn_z")
 _SYMBOLS = frozenset(SYMBOLS)
@@ -64,6 +66,7 @@ def read_sites(block: CifBlock, formula: ChemicalFormula | None) -> tuple[Listed
     ]
     _reject_attached_hydrogen(block, names)
     _reject_disorder_groups(block)
+    _reject_dummy_sites(block, names)
     present, notices = _occupied(block, names)
     elements = [
         _element(label, kind, name, formula)
@@ -114,7 +117,7 @@ def _position(row: tuple[str | None, ...], name: str) -> list[float]:
     position = []
     for text in row:
         value = math.nan if text is None else number(text)
-        if math.isnan(value):
+        if not abs(value) < _LARGEST_COORDINATE:
             raise BadCrystalError(
                 f"Expected numbers as the coordinates of site {name!r}, got "
                 f"{', '.join('?' if text is None else repr(text) for text in row)}. Complete them "
@@ -206,7 +209,9 @@ def _readings(label: str, formula: ChemicalFormula | None) -> list[str]:
         return [letters]
     if len(letters) == 2 and two in found and single not in found:
         return [two]  # such as LI1
-    return found if len(found) > 1 or len(letters) < 2 else [*found, "a group of atoms"]
+    if len(found) == 1 and len(letters) > 1:
+        return [*found, "a group of atoms"]  # such as OH
+    return found
 
 
 def _reject_attached_hydrogen(block: CifBlock, names: list[str]) -> None:
@@ -232,6 +237,16 @@ def _reject_disorder_groups(block: CifBlock) -> None:
             f"The crystal is disordered: it has the disorder groups {', '.join(sorted(groups))}. "
             "Use an ordered crystal, with one element on each site."
         )
+
+
+def _reject_dummy_sites(block: CifBlock, names: list[str]) -> None:
+    """Raise a ``BadCrystalError`` if the CIF marks a site as a dummy without an atom."""
+    for name, text in zip(names, block.columns.get("_atom_site_calc_flag", []), strict=False):
+        if text == "dum":
+            raise BadCrystalError(
+                f"Expected sites with atoms, got the dummy site {name!r} (_atom_site_calc_flag is "
+                "'dum'). Remove it."
+            )
 
 
 def _multiplicities(block: CifBlock, count: int) -> list[int | None]:

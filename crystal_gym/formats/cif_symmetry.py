@@ -139,9 +139,11 @@ def _from_operators(
     keys, operators = parse_operators(listed)
     described = f"the {len(listed)} listed symmetry operators"
     group = number_of_keys(keys) if declared.exists else 0
-    if group:
+    if declared.exists:
+        if not group:
+            raise BadCrystalError(f"Expected the operators of a space group, got {described}.")
         described += f" (space group {group})"
-        _compare(declared, group, f"{described}")
+        _compare(declared, group, described)
     notices = []
     for symbol, named in declared.symbols.items():
         if any(setting.keys == keys for setting in named.settings):

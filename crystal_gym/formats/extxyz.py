@@ -27,7 +27,7 @@ def read_extxyz(text: str) -> "list[Atoms]":
                 "without a lattice describes a molecule. Use extended XYZ."
             )
         with parser_errors("extended XYZ", "ASE"):
-            frames += list(read_xyz(io.StringIO(frame), slice(None)))
+            frames += list(read_xyz(io.StringIO(frame), 0))
     return frames
 
 

@@ -60,7 +60,13 @@ def read_object(source: Any) -> ParsedStructure:
             structure = Structure.from_dict(_without_properties(source))
         return read_object(structure)
     if _has_structure(source):
-        return read_object(_structure_of(source))
+        structure = _structure_of(source)
+        if not is_structure_object(structure):
+            raise BadCrystalError(
+                f"Expected a crystal in the entry structure, got {_describe(structure)}. Use "
+                f"{SUPPORTED_OBJECTS}."
+            )
+        return read_object(structure)
     raise CrystalGymError(f"Expected a crystal, got {_describe(source)}. Use {SUPPORTED_OBJECTS}.")
 
 

@@ -31,9 +31,9 @@ def parser_errors(kind: str, package: str) -> Iterator[None]:
     except CrystalGymError:
         raise
     except Exception as error:  # parsers raise errors of any class
-        text = str(error) or type(error).__name__
+        text = (str(error) or type(error).__name__).rstrip(". \n")
         raise BadCrystalError(
-            f"Expected a readable {kind}; {package} reports: {text} Correct it."
+            f"Expected a readable {kind}; {package} reports: {text}. Correct it."
         ) from error
     doubts = [w for w in caught if issubclass(w.category, UserWarning)]
     for warning in caught:
@@ -46,7 +46,7 @@ def parser_errors(kind: str, package: str) -> Iterator[None]:
                 registry=_issued,
             )
     if doubts:
-        texts = dict.fromkeys(" ".join(str(w.message).split()) for w in doubts)
+        texts = " ".join(dict.fromkeys(" ".join(str(w.message).split()) for w in doubts))
         raise BadCrystalError(
-            f"Expected a {kind} without doubts; {package} reports: {' '.join(texts)} Correct it."
+            f"Expected a {kind} without doubts; {package} reports: {texts.rstrip('.')}. Correct it."
         )

@@ -54,8 +54,10 @@ class SyntheticStore:
             device,
         )
         parts = collection.flat_edges, collection.n_edges, collection.n_sites, self.n_sites
-        orders = np.concatenate(list(padded_orders(*parts)))
-        self._traversals = torch.as_tensor(orders, device=device)
+        # The smallest integer type that contains all sites.
+        dtype = np.min_scalar_type(-self.n_sites)
+        orders = [some.astype(dtype) for some in padded_orders(*parts)]
+        self._traversals = torch.as_tensor(np.concatenate(orders), device=device)
         self._fillings = torch.as_tensor(crystals.fillings, dtype=torch.int16, device=device)
         self._candidates = torch.as_tensor(crystals.candidates, device=device)
         self._probability = torch.as_tensor(crystals.probability, device=device)

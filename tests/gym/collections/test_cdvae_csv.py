@@ -1,5 +1,6 @@
 """Test CSV files in the format of CDVAE: splits, labels and damaged rows."""
 
+import bz2
 import csv
 import gzip
 import io
@@ -19,6 +20,7 @@ from crystal_gym.errors import (
     CrystalGymError,
     DamagedFileError,
     MissingDataError,
+    ParserWarning,
     UnknownNameError,
 )
 
@@ -80,7 +82,9 @@ def test_split_column_defines_the_splits_and_is_validated(tmp_path):
     path = tmp_path / "all.csv"
     path.write_text(table(range(3), ["split"], split={0: "val", 1: "train", 2: "test"}))
     assert load_cdvae_csv(path).splits.tolist() == ["val", "train", "test"]
-    for bad in ("dev", ""):
+    path.write_text(table(range(3), ["Split"], Split={0: "Valid", 1: "training", 2: "TEST"}))
+    assert load_cdvae_csv(path).splits.tolist() == ["val", "train", "test"]
+    for bad in ("other", ""):
         path.write_text(table(range(3), ["split"], split={0: "val", 1: bad, 2: "test"}))
         with pytest.raises(
             CrystalGymError, match=rf"all\.csv, row 2: expected a split .* got '{bad}'"
@@ -133,7 +137,9 @@ def test_missing_column_raises_an_error(tmp_path, column):
 def test_error_gives_the_number_of_a_broken_row(tmp_path, row):
     path = tmp_path / "all.csv"
     path.write_text(table([0, 1]) + row + "\n")
-    with pytest.raises(BadCrystalError, match=r"all\.csv, row 3: .* got a broken row"):
+    with pytest.warns(ParserWarning, match=r"1 of 3 crystals .*\n.*all\.csv, row 3"):
+        assert load_cdvae_csv(path, on_error="skip").ids.tolist() == ["m-0", "m-1"]
+    with pytest.raises(BadCrystalError, match=r"^all\.csv, row 3: .* a broken row"):
         load_cdvae_csv(path)
 
 
@@ -173,26 +179,60 @@ def test_repeated_id_in_another_file_raises_an_error(tmp_path):
 
 
 def test_errors_give_the_unreadable_file(tmp_path):
-    with pytest.raises(MissingDataError, match=r"Expected train\.csv, .* got none"):
-        load_cdvae_csv(tmp_path)
-    (tmp_path / "odd.csv").write_text(table([0]))
-    with pytest.raises(MissingDataError, match=r"Expected train\.csv, .* got none"):
-        load_collection(tmp_path)
+    folder = tmp_path / "csv"
+    folder.mkdir()
+    with pytest.raises(MissingDataError, match=r"train\.csv, .* got no files"):
+        load_cdvae_csv(folder)
+    (folder / "odd.csv").write_text(table([0]))
+    with pytest.raises(MissingDataError, match=r"train\.csv, .* got only 1 file \(odd\.csv\)"):
+        load_collection(folder)
     with pytest.raises(UnknownNameError, match="Unknown collection, file or folder"):
         load_collection(tmp_path / "absent.csv")
     with pytest.raises(MissingDataError, match=r"Expected a file .*absent\.csv"):
         load_cdvae_csv(tmp_path / "absent.csv")
     packed = gzip.compress(table([0]).encode())
+    (folder / "odd.csv").unlink()
     for content in (packed[:-20], b"no gzip", packed[:50] + b"?" + packed[51:]):
-        (tmp_path / "train.csv.gz").write_bytes(content)
+        (folder / "train.csv.gz").write_bytes(content)
         with pytest.raises(DamagedFileError, match=r"train\.csv\.gz cannot be read"):
-            load_cdvae_csv(tmp_path)
-    (tmp_path / "latin.csv").write_bytes(table([0]).encode() + "é".encode("latin-1"))
-    with pytest.raises(DamagedFileError, match=r"latin\.csv cannot be read"):
-        load_cdvae_csv(tmp_path / "latin.csv")
+            load_cdvae_csv(folder)
     (tmp_path / "empty.csv").write_text("material_id,cif\n")
     with pytest.raises(DamagedFileError, match="no rows below the header"):
         load_cdvae_csv(tmp_path / "empty.csv")
+    (tmp_path / "other.csv").write_text(table([0]).replace(",", ";"))
+    with pytest.raises(DamagedFileError, match="separated by ';'"):
+        load_cdvae_csv(tmp_path / "other.csv")
+    (tmp_path / "twice.csv").write_text("material_id,cif,gap,gap\na,b,1,2\n")
+    with pytest.raises(DamagedFileError, match="distinct names of columns, got 'gap'"):
+        load_cdvae_csv(tmp_path / "twice.csv")
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: text.encode("utf-16"),
+        lambda text: text.replace("data_", "# é\ndata_").encode("latin-1"),
+        lambda text: text.replace("\r\n", "\n").replace("\n", "\r\n").encode(),
+        lambda text: text.replace("\r\n", "\n").replace("\n", "\r").encode(),
+        lambda text: bz2.compress(text.encode()),
+    ],
+)
+def test_encodings_and_line_ends_do_not_change_the_crystals(tmp_path, encode):
+    path = tmp_path / "all.csv"
+    path.write_text(table([0, 1]))
+    expected = load_cdvae_csv(path).fingerprint()
+    path.write_bytes(encode(table([0, 1])))
+    assert load_cdvae_csv(path).fingerprint() == expected
+
+
+def test_cells_above_the_limit_of_the_csv_module_are_read(tmp_path):
+    path = tmp_path / "all.csv"
+    limit = csv.field_size_limit()
+    reflections = "".join(f"# reflection {i}\n" for i in range(10_000))
+    path.write_text(table([0, 1]).replace("data_", f"{reflections}data_", 1))
+    assert load_cdvae_csv(path).ids.tolist() == ["m-0", "m-1"]
+    assert csv.field_size_limit() == limit
 
 
 def test_mp20_uses_local_copies_and_rejects_larger_cells(tmp_path, monkeypatch):

@@ -5,14 +5,13 @@ import signal
 import subprocess
 import sys
 import textwrap
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from crystal_gym.collections import preparation, raw_crystal
+from crystal_gym.collections import preparation
 from crystal_gym.collections.collection import ARRAYS
 from crystal_gym.collections.preparation import (
     file_order,
@@ -22,6 +21,7 @@ from crystal_gym.collections.preparation import (
     save_arrays,
 )
 from crystal_gym.collections.raw_crystal import RawCrystal
+from crystal_gym.collections.reading_report import warn_of_changes
 from crystal_gym.errors import (
     BadCrystalError,
     CrystalGymError,
@@ -239,72 +239,38 @@ def test_errors_in_worker_processes_include_the_place_of_the_crystal(monkeypatch
         prepare([*raw_crystals(5), disordered(5)], progress=False)
 
 
-def cif(row, coordinate="0.3333", elements="Na"):
-    """Return a CIF with sites at x and -x; pymatgen rounds 0.3333 to 1/3."""
-    return textwrap.dedent(
-        f"""
-        data_cell
-        _cell_length_a {3 + row / 100}
-        _cell_length_b 4
-        _cell_length_c 5
-        _cell_angle_alpha 90
-        _cell_angle_beta 90
-        _cell_angle_gamma 90
-        _chemical_formula_sum {elements}
-        loop_
-        _symmetry_equiv_pos_as_xyz
-        'x, y, z'
-        '-x, y, z'
-        loop_
-        _atom_site_label
-        _atom_site_fract_x
-        _atom_site_fract_y
-        _atom_site_fract_z
-        Na1 {coordinate} 0 0
-        """
-    )
+def nearly_full(row):
+    """Return a crystal whose occupancy the reader changes to 1."""
+    structure = Structure(Lattice.cubic(3 + row / 100), [{"Na": 0.9995}], [[0, 0, 0]])
+    return RawCrystal(f"c{row}", "train", structure, "object", f"a.csv, row {row}")
 
 
-def doubtful(row, **changes):
-    return RawCrystal(f"c{row}", "train", cif(row, **changes), "cif", f"a.csv, row {row}")
-
-
-def test_structure_issues_one_warning_with_the_place_and_the_problems_of_the_parser():
-    with pytest.warns(ParserWarning, match=r"a\.csv, row 3 \(crystal 'c3'\): .*rounded") as caught:
-        structure = doubtful(3).structure()
+def test_structure_issues_one_warning_with_the_place_and_the_notices_of_the_reader():
+    with pytest.warns(ParserWarning, match=r"a\.csv, row 3 \(crystal 'c3'\): .*0\.9995") as caught:
+        structure = nearly_full(3).structure()
     assert len(caught) == 1
-    assert structure.frac_coords[0].tolist() == [1 / 3, 0, 0]
+    assert structure.is_ordered
 
 
 @pytest.mark.parametrize("serial_limit", [0, 100])
-def test_prepare_issues_one_warning_with_the_number_and_first_place_of_each_problem(
+def test_prepare_issues_one_warning_with_the_number_and_first_place_of_each_notice(
     monkeypatch, serial_limit, small_chunks
 ):
     monkeypatch.setattr(preparation, "SERIAL_LIMIT", serial_limit)
-    crystals = [
-        doubtful(row) if row % 2 else doubtful(row, coordinate="0.25") for row in range(1, 13)
-    ]
-    without_hydrogen = cif(20, coordinate="0.25", elements="'Na H'")
-    crystals.append(RawCrystal("no-h", "train", without_hydrogen, "cif", "a.csv, row 20"))
+    crystals = [*raw_crystals(5), *map(nearly_full, range(7))]
     with pytest.warns(ParserWarning) as caught:
-        arrays = prepare(crystals, progress=False)
+        prepare(crystals, progress=False)
     (warning,) = caught
-    summary, rounded, missing = str(warning.message).splitlines()
-    assert summary.startswith("pymatgen reports problems with 7 of 13 crystals.")
-    assert rounded.startswith(
-        "  6 crystals, first a.csv, row 1 (crystal 'c1'): 1 fractional coordinates"
-    )
-    assert missing.startswith(
-        "  1 crystal, first a.csv, row 20 (crystal 'no-h'): Missing elements H"
-    )
-    assert arrays["frac_coords"][:2, 0, 0].tolist() == [1 / 3, 0.25]
+    summary, line = str(warning.message).splitlines()
+    assert summary.startswith("The readers changed 7 of 12 crystals.")
+    assert line.startswith("  7 crystals, first a.csv, row 0 (crystal 'c0'): Occupancy 0.9995")
 
 
-def test_resumed_preparation_reports_the_problems_of_the_finished_parts(tmp_path, small_chunks):
-    crystals = [doubtful(row) for row in range(8)]
+def test_resumed_preparation_reports_the_notices_of_the_finished_parts(tmp_path, small_chunks):
+    crystals = [nearly_full(row) for row in range(8)]
     with pytest.raises(BadCrystalError):
         prepare([*crystals, disordered(8)], parts=tmp_path)
-    with pytest.warns(ParserWarning, match="problems with 8 of 8 crystals"):
+    with pytest.warns(ParserWarning, match="changed 8 of 8 crystals"):
         prepare(crystals, parts=tmp_path)
 
 
@@ -312,25 +278,34 @@ def test_parts_of_an_earlier_version_are_prepared_again(tmp_path, small_chunks):
     raw = raw_crystals(4)
     expected = prepare(raw, parts=tmp_path)
     part = load_arrays(tmp_path / "00000.npz")
-    save_arrays(tmp_path / "00000.npz", {k: v for k, v in part.items() if "problem" not in k})
+    save_arrays(tmp_path / "00000.npz", {k: v for k, v in part.items() if k != "kept"})
     assert_same(prepare(raw, parts=tmp_path), expected)
 
 
-def test_other_warnings_during_parsing_are_issued_unchanged(monkeypatch):
-    def deprecated(*_):
-        warnings.warn("another interface", DeprecationWarning, stacklevel=1)
-        return Structure(Lattice.cubic(3), ["Na"], [[0, 0, 0]])
-
-    monkeypatch.setattr(raw_crystal, "_read_text", deprecated)
-    with pytest.warns(DeprecationWarning, match="another interface"):
-        doubtful(0).structure()
+@pytest.mark.parametrize("serial_limit", [0, 100])
+def test_skipped_crystals_do_not_change_the_others(monkeypatch, serial_limit, small_chunks, cache):
+    monkeypatch.setattr(preparation, "SERIAL_LIMIT", serial_limit)
+    raw = raw_crystals(10)
+    # The second chunk has no readable crystal.
+    mixed = [*raw[:4], *(disordered(row) for row in range(4, 8)), *raw[4:], disordered(14)]
+    with pytest.warns(ParserWarning, match="5 of 15 crystals cannot be read"):
+        collection = prepared_collection(
+            "made", "sum", lambda: mixed, on_error="skip", progress=False
+        )
+    expected = prepared_collection("other", "other", lambda: raw, progress=False)
+    assert collection.fingerprint() == expected.fingerprint()
+    assert np.array_equal(collection.labels["energy"], expected.labels["energy"], equal_nan=True)
+    assert len(collection.excluded) == 5
+    assert collection.excluded[0].startswith("row 4 (crystal 'bad'): Site 0 is disordered")
+    with pytest.raises(BadCrystalError, match=r'row 4 .*on_error="skip"'):
+        prepared_collection("made", "sum", lambda: mixed, progress=False)
 
 
 def test_warning_lists_at_most_ten_kinds_of_problems():
-    problems = np.array([f"{letter} differs" for letter in "abcdefghijkl"])
-    places = np.array([f"row {row}" for row in range(12)])
+    changes = [f"{letter} differs" for letter in "abcdefghijkl"]
+    places = [f"row {row}" for row in range(12)]
     with pytest.warns(ParserWarning, match="12 of 20 crystals") as caught:
-        preparation._warn_of_problems(problems, places, 20)
+        warn_of_changes(changes, places, 20)
     lines = str(caught[0].message).splitlines()
     assert lines[1] == "  1 crystal, first row 0: a differs"
     assert lines[-1] == "  2 other kinds of problems"

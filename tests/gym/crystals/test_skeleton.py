@@ -162,11 +162,6 @@ def bad_crystals():
     yield "overlap", close, "Sites 0 and 1 overlap: 0.040 Å"
     across = Structure(cubic, ["Na", "Cl"], [[0.995, 0, 0], [0.005, 0, 0]])
     yield "overlap across a face", across, "overlap: 0.040 Å"
-    yield (
-        "dummy species",
-        Structure(cubic, ["X", "Cl"], middle),
-        "an element on site 0, got the dummy species",
-    )
     not_finite = Structure(cubic, ["Na"], [[0, float("nan"), 0]])
     yield "NaN coordinate", not_finite, "Expected finite"
     flat = Structure([[4, 0, 0], [0, 4, 0], [4, 4, 1e-3]], ["Na"], [[0, 0, 0]])
@@ -184,6 +179,15 @@ def bad_crystals():
 def test_bad_crystals_are_rejected_with_a_reason(structure, message):
     with pytest.raises(BadCrystalError, match=message):
         Skeleton.from_structure(structure)
+
+
+def test_skeletons_ignore_dummy_species_and_structures_need_elements():
+    sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
+    dummies = Structure(Lattice.cubic(4), ["X", "Cl"], sites)
+    elements = Structure(Lattice.cubic(4), ["Na", "Cl"], sites)
+    assert Skeleton.from_structure(dummies) == Skeleton.from_structure(elements)
+    with pytest.raises(BadCrystalError, match="an element on site 0, got the dummy species"):
+        split_structure(dummies)
 
 
 def test_too_many_sites_are_rejected():
