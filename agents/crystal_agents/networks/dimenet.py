@@ -6,6 +6,7 @@ periodic skeletons.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -129,6 +130,22 @@ class SphericalBasis(nn.Module):
         return (radial[edge] * torch.stack(angular_parts, 1)[..., None]).flatten(1)
 
 
+class Geometry(NamedTuple):
+    """Bases of the m edges and t pairs of consecutive edges of S skeletons.
+
+    Attributes:
+        radial: Bases of the distances, (m, 1, R).
+        spherical: Bases of the distances and angles of the pairs, (t, 1, Q).
+        first: Indices of the first edges of the pairs, int64 (t,).
+        second: Indices of the second edges of the pairs, int64 (t,).
+    """
+
+    radial: Tensor
+    spherical: Tensor
+    first: Tensor
+    second: Tensor
+
+
 class DimeNet(Encoder):
     r"""Directional message passing, in which each edge has a message.
 
@@ -202,8 +219,8 @@ class DimeNet(Encoder):
             ]
         )
 
-    def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
-        source, target = batch.edge_source, batch.edge_target
+    def geometry(self, batch: SkeletonBatch) -> Geometry:
+        """Compute the bases of the distances and angles of all edges."""
         vectors = batch.edge_vectors
         lengths = vectors.square().sum(-1).sqrt()
         first, second = triplets(batch)
@@ -213,6 +230,13 @@ class DimeNet(Encoder):
         # the second: (m, K, H). The bases are the same for all fillings: (m, 1, …).
         radial = self.distance(lengths)[:, None]
         spherical = self.angle(lengths, cosines, first)[:, None]
+        return Geometry(radial, spherical, first, second)
+
+    def forward(
+        self, batch: SkeletonBatch, elements: Tensor, geometry: Geometry | None = None
+    ) -> Tensor:
+        source, target = batch.edge_source, batch.edge_target
+        radial, spherical, first, second = geometry or self.geometry(batch)
         n_sites = len(batch.owner)
         messages = self.embedding(elements.T, radial.expand(-1, len(elements), -1), target, source)
         sites = self.outputs[0](messages, radial, target, n_sites)

@@ -4,6 +4,8 @@ Its embeddings are invariant to rotations, reflections, translations and the cho
 and equivariant to permutations of the sites.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,6 +25,20 @@ from crystal_agents.networks.encoder import Encoder
 from crystal_agents.networks.graph_batch import SkeletonBatch, sum_at
 from crystal_agents.networks.pair_features import near_pairs
 from crystal_agents.networks.readouts import SiteReadout
+
+
+class Geometry(NamedTuple):
+    """Embeddings of S empty skeletons with s sites in total.
+
+    Attributes:
+        sites: Embeddings of the sites, (s, H).
+        crystals: Embeddings of the crystals, (S, G).
+        near: The pairs of sites.
+    """
+
+    sites: Tensor
+    crystals: Tensor
+    near: Neighbors
 
 
 class EGNN(Encoder):
@@ -97,14 +113,11 @@ class EGNN(Encoder):
         """Return the encoding of each site's index, (s, ``index_size``); empty in this class."""
         return batch.frac_coords.new_zeros(len(batch.owner), 0)
 
-    def geometry(self, batch: SkeletonBatch) -> tuple[Tensor, Tensor, Neighbors]:
+    def geometry(self, batch: SkeletonBatch) -> Geometry:
         """Embed the empty skeletons.
 
         Args:
             batch: The skeletons.
-
-        Returns:
-            Embeddings of the sites, (s, H), and of the crystals, (S, G), and the pairs of sites.
         """
         pairs = near_pairs(batch)
         index = self.index(batch)
@@ -144,12 +157,14 @@ class EGNN(Encoder):
         gated = self.value(features) * self.gate(F.silu(scalars)) * fade
         pooled = sum_at(gated, crystal, len(batch), 0) / batch.n_sites[:, None]
         crystals = self.crystal(self.whole(torch.cat([pooled, scale], -1)))
-        return sites, crystals, near
+        return Geometry(sites, crystals, near)
 
-    def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
+    def forward(
+        self, batch: SkeletonBatch, elements: Tensor, geometry: Geometry | None = None
+    ) -> Tensor:
         """Embed the sites of K fillings; see ``Encoder.forward``."""
-        geometry, crystals, near = self.geometry(batch)
-        sites = geometry + self.element(elements)
+        skeletons, crystals, near = geometry or self.geometry(batch)
+        sites = skeletons + self.element(elements)
         crystals = self.crystal_norm(crystals).expand(len(elements), -1, -1)
         for i, layer in enumerate(self.body):
             if i:

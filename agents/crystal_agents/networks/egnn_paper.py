@@ -1,7 +1,7 @@
 """The network ``egnn-paper``: EGNN on the edges inside the cell, with the paper's readout."""
 
 import itertools
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -147,7 +147,7 @@ class EGNNPaper(Encoder):
     def make_readout(self, n_elements: int, max_sites: int) -> GraphReadout:
         return GraphReadout(self.size, n_elements, max_sites, focus_as_index=self.focus_as_index)
 
-    def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
+    def forward(self, batch: SkeletonBatch, elements: Tensor, geometry: Any = None) -> Tensor:
         # One additional site, at which the padding edges start and end.
         elements = F.pad(elements, (0, 1))
         x = F.pad(batch.positions, (0, 0, 0, 1)).expand(len(elements), -1, -1)

@@ -1,7 +1,7 @@
 """The base class of all networks."""
 
 import abc
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -32,13 +32,24 @@ class Encoder(nn.Module, abc.ABC):
         """
         return self.Readout(self.size, n_elements, max_sites)
 
+    def geometry(self, batch: SkeletonBatch) -> Any:
+        """Return what ``forward`` computes from the skeletons alone, or ``None``.
+
+        A roll-out computes it once and passes it to ``forward`` in every step.
+
+        Args:
+            batch: The skeletons.
+        """
+        del batch
+
     @abc.abstractmethod
-    def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
+    def forward(self, batch: SkeletonBatch, elements: Tensor, geometry: Any = None) -> Tensor:
         """Embed the sites of K fillings.
 
         Args:
             batch: The skeletons, with s sites in total.
             elements: Codes, int64 (K, s): 0 for an empty site, 1 to V for an element.
+            geometry: Result of ``geometry`` for the batch (default: it is computed).
 
         Returns:
             Embeddings, (K, s, D).

@@ -1,7 +1,7 @@
 """The network ``gcn``: graph convolutions, the paper's comparison network."""
 
 import itertools
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class GCN(Encoder):
         self.layers = nn.ModuleList([_Convolution(a, b) for a, b in itertools.pairwise(sizes)])
         self.size = size_h + 3
 
-    def forward(self, batch: SkeletonBatch, elements: Tensor) -> Tensor:
+    def forward(self, batch: SkeletonBatch, elements: Tensor, geometry: Any = None) -> Tensor:
         # One additional site, at which the padding edges start and end.
         elements = F.pad(elements, (0, 1))
         edges = batch.in_cell_messages()

@@ -98,7 +98,11 @@ class SkeletonPolicy(nn.Module):
         return self.readout.needs_focus
 
     def forward(
-        self, batch: SkeletonBatch, elements: Tensor, focus: Tensor | None = None
+        self,
+        batch: SkeletonBatch,
+        elements: Tensor,
+        focus: Tensor | None = None,
+        geometry: Any = None,
     ) -> Tensor:
         """Compute the logits over the vocabulary in K states of each of S skeletons.
 
@@ -108,6 +112,7 @@ class SkeletonPolicy(nn.Module):
                 element.
             focus: Site in focus, as its index within the skeleton, int64 (K, S). If omitted, the
                 logits of all sites are computed, which requires a network without ``needs_focus``.
+            geometry: Result of the encoder's ``geometry`` for the batch (default: it is computed).
 
         Returns:
             Logits, (K, S, V), or (K, s, V) without a focus.
@@ -115,7 +120,7 @@ class SkeletonPolicy(nn.Module):
         Raises:
             CrystalGymError: If the network needs the focus, but it is omitted.
         """
-        embedding = self.encoder(batch, elements)
+        embedding = self.encoder(batch, elements, geometry)
         if focus is None:
             return self.readout.every_site(embedding)
         return self.readout(batch, embedding, focus)
@@ -344,7 +349,8 @@ def _read_config(file: Path) -> PolicyConfig:
 class PolicyScorer:
     """A scorer that returns the logits of a policy.
 
-    All fillings of a skeleton in a batch share one forward pass.
+    All fillings of a skeleton in a batch share one forward pass. The embeddings of the empty
+    skeletons are computed once for all steps of a roll-out.
 
     Args:
         policy: The policy, with the vocabulary of the table; it is set to evaluation mode.
@@ -367,13 +373,24 @@ class PolicyScorer:
             },
             self.device,
         )
+        self._rows = np.zeros(0, np.int64)
+        self._batch: SkeletonBatch | None = None
+        self._geometry: Any = None
+
+    def _skeletons(self, rows: np.ndarray) -> tuple[SkeletonBatch, Any]:
+        """Return the skeletons with these rows and their geometry, those of the last call if equal."""
+        if self._batch is None or not np.array_equal(rows, self._rows):
+            self._rows = rows
+            self._batch = self.store.batch(torch.as_tensor(rows, device=self.device))
+            self._geometry = self.policy.encoder.geometry(self._batch)
+        return self._batch, self._geometry
 
     @torch.no_grad()
     def __call__(self, state: EpisodeState) -> np.ndarray:
         """Return the logits in a batch of K x S episodes, float32 (B, V)."""
-        rows = torch.as_tensor(crystals_of(state), device=self.device)
-        batch = self.store.batch(rows)
+        rows = crystals_of(state)
+        batch, geometry = self._skeletons(rows)
         codes = torch.as_tensor(state.elements, dtype=torch.int64, device=self.device)
         elements = batch.flat(codes.view(-1, len(rows), codes.shape[-1]))
         focus = torch.as_tensor(state.focus, device=self.device).view(-1, len(rows))
-        return self.policy(batch, elements, focus).flatten(0, 1).float().cpu().numpy()
+        return self.policy(batch, elements, focus, geometry).flatten(0, 1).float().cpu().numpy()
