@@ -234,7 +234,7 @@ def test_invalid_crystals_raise(policy, perovskite, tmp_path):
     with pytest.raises(BadCrystalError, match="disordered"):
         policy.fill(mixed)
     mixed.to(filename=str(tmp_path / "mixed.cif"))
-    with pytest.raises(BadCrystalError, match=r"mixed\.cif: Site 0 is disordered"):
+    with pytest.raises(BadCrystalError, match=r"mixed\.cif: Site .* is disordered"):
         policy.fill(tmp_path / "mixed.cif")
     (tmp_path / "bad.cif").write_text("no crystal")
     with pytest.raises(BadCrystalError, match=r"bad\.cif: Expected a readable CIF"):
