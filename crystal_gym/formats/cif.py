@@ -149,9 +149,9 @@ def _one_content(
     if len(possible) > 1:
         named = ", ".join(repr(reading.name) for reading, _ in possible)
         raise BadCrystalError(
-            f"Expected a CIF with one crystal, got one that is a different crystal in {named}. Add "
-            "symmetry operators, the full symbol, or _chemical_formula_sum and "
-            "_cell_formula_units_Z."
+            f"Expected a CIF that determines the setting of its space group, got one that allows "
+            f"{named}, which are different crystals. Add the symmetry operators, the full symbol, "
+            "or _chemical_formula_sum and _cell_formula_units_Z."
         )
     reading, content = possible[0]
     if errors:
@@ -178,8 +178,8 @@ def _checked_content(
     moved = [orbit.spread for orbit in orbits if orbit.spread > NOTICE_DISTANCE]
     if moved:
         notices.append(
-            f"images of {len(moved)} listed sites were merged because they are closer than "
-            f"{MERGE_DISTANCE} Å; the largest distance is {max(moved):.4f} Å"
+            f"images of sites within {MERGE_DISTANCE} Å were merged (listed sites: {len(moved)}, "
+            f"largest distance: {max(moved):.4f} Å)"
         )
     keep, repeated = _distinct(sites, origins, frac_coords, sizes, lattice)
     notices += repeated
@@ -218,8 +218,8 @@ def _distinct(
     if not dropped:
         return keep, []
     notice = (
-        f"{len(dropped)} listed sites that repeat others within {MERGE_DISTANCE} Å were merged; "
-        f"the largest distance is {largest:.4f} Å"
+        f"sites that repeat others within {MERGE_DISTANCE} Å were merged (listed sites: "
+        f"{len(dropped)}, largest distance: {largest:.4f} Å)"
     )
     return keep, [notice]
 

@@ -74,7 +74,7 @@ def read_sites(block: CifBlock, formula: ChemicalFormula | None) -> tuple[Listed
         if occupied
     ]
     if deuterium := elements.count(_DEUTERIUM):
-        notices.append(f"deuterium was read as hydrogen on {deuterium} listed sites")
+        notices.append(f"deuterium was read as hydrogen (listed sites: {deuterium})")
         elements = ["H" if element == _DEUTERIUM else element for element in elements]
     positions = [
         _position(row, name)
@@ -159,10 +159,10 @@ def _occupied(block: CifBlock, names: list[str]) -> tuple[list[bool], list[str]]
     if rounded:
         notices.append(
             f"occupancies within {OCCUPANCY_TOLERANCE:g} of one count as one "
-            f"({rounded} listed sites)"
+            f"(listed sites: {rounded})"
         )
     if empty:
-        notices.append(f"{empty} listed sites with the occupancy zero were left out")
+        notices.append(f"sites with the occupancy zero were left out (listed sites: {empty})")
     return occupied, notices
 
 

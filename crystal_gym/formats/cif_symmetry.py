@@ -137,7 +137,8 @@ def _from_operators(
 ) -> tuple[list[Symmetry], list[str]]:
     """Return the listed operators after comparison with the symbols and the cell."""
     keys, operators = parse_operators(listed)
-    described = f"the {len(listed)} listed symmetry operators"
+    noun = "operator" if len(listed) == 1 else "operators"
+    described = f"the {len(listed)} listed symmetry {noun}"
     group = number_of_keys(keys) if declared.exists else 0
     if declared.exists:
         if not group:

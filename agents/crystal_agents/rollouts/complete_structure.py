@@ -1,10 +1,11 @@
 """Completion of one structure, which users call as ``SkeletonPolicy.fill``."""
 
 import operator
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import log_softmax
@@ -15,7 +16,7 @@ from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.crystals.skeleton import Skeleton
 from crystal_gym.crystals.validity import is_valid
 from crystal_gym.episode import EpisodeState, EpisodeTable, fill, start
-from crystal_gym.errors import BadCrystalError, CrystalGymError
+from crystal_gym.errors import BadCrystalError, CrystalGymError, ParserWarning
 from crystal_gym.formats import read_structure
 from crystal_gym.masks import Mask, resolve_mask
 from crystal_gym.masks.element_subset import ElementSubset
@@ -56,7 +57,7 @@ class FilledStructure:
 
 
 def complete_structure(
-    crystal: "Structure | Skeleton | str | Path",
+    crystal: Any,
     vocabulary: Vocabulary,
     make_scorer: Callable[[EpisodeTable], Scorer],
     *,
@@ -70,8 +71,8 @@ def complete_structure(
     """Fill the skeleton of a structure and return the fillings, the most probable first.
 
     Args:
-        crystal: A pymatgen ``Structure``, whose elements are ignored, a ``Skeleton``, or the path
-            of a CIF file.
+        crystal: A ``Skeleton``, or a structure whose elements are ignored, as a file or an object
+            that ``crystal_gym.formats.read_structure`` reads.
         vocabulary: The V elements of the action space.
         make_scorer: Function that returns a scorer for the table of the skeleton; its scores are
             logits.
@@ -87,7 +88,7 @@ def complete_structure(
 
     Raises:
         BadCrystalError: If the structure has no valid skeleton.
-        DamagedFileError: If the CIF file cannot be read.
+        DamagedFileError: If the file cannot be read.
         CrystalGymError: If another argument is invalid, or the mask allows no element.
     """
     _check_sampling(samples, temperature, seed)
@@ -143,27 +144,21 @@ def _check_sampling(samples: int | None, temperature: float, seed: int) -> None:
         raise CrystalGymError(f"Expected seed to be at least 0, got {seed}.")
 
 
-def _read_skeleton(
-    crystal: "Structure | Skeleton | str | Path",
-) -> "tuple[Skeleton, Structure | None]":
+def _read_skeleton(crystal: Any) -> "tuple[Skeleton, Structure | None]":
     """Return the skeleton and its structure, if any, with their sites in the same order."""
     if isinstance(crystal, Skeleton):
         return crystal, None
-    if isinstance(crystal, str | Path):
-        structure = read_structure(crystal).structure
-        try:
-            # The sites keep the order of the file. An order by element would reveal elements to a
-            # policy, which is harmless here because nothing is trained or evaluated.
-            return Skeleton.from_structure(structure, file_order(structure)), structure
-        except BadCrystalError as error:
-            raise BadCrystalError(f"{crystal}: {error}") from error
-    from pymatgen.core import IStructure
-
-    if not isinstance(crystal, IStructure):
-        raise CrystalGymError(
-            f"Expected a pymatgen Structure, a Skeleton or the path of a CIF file, got {crystal!r}."
-        )
-    return Skeleton.from_structure(crystal, file_order(crystal)), crystal  # type: ignore[arg-type] - an IStructure has the same attributes
+    parsed = read_structure(crystal)
+    place = f"{crystal}: " if isinstance(crystal, str | PathLike) else ""
+    if parsed.notices:
+        warnings.warn(f"{place}{'; '.join(parsed.notices)}.", ParserWarning, stacklevel=4)
+    structure = parsed.structure
+    try:
+        # The sites keep the order of the file. An order by element would reveal elements to a
+        # policy, which is harmless here because nothing is trained or evaluated.
+        return Skeleton.from_structure(structure, file_order(structure)), structure
+    except BadCrystalError as error:
+        raise BadCrystalError(f"{place}{error}") from error
 
 
 def _filling_order(skeleton: Skeleton, traversal: int | Sequence[int]) -> np.ndarray:

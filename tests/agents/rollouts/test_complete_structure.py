@@ -227,6 +227,16 @@ def test_invalid_arguments_raise(policy, perovskite, keywords, message):
         policy.fill(perovskite, **keywords)
 
 
+def test_dummy_sites_and_other_forms_of_a_structure_are_filled(policy, perovskite, tmp_path):
+    expected = policy.fill(perovskite)[0]
+    dummies = Structure(perovskite.lattice, ["X"] * 5, perovskite.frac_coords)
+    perovskite.to(filename=str(tmp_path / "POSCAR"))
+    for crystal in (dummies, perovskite.as_dict(), tmp_path / "POSCAR"):
+        filling = policy.fill(crystal)[0]
+        assert filling.structure.species == expected.structure.species
+        assert np.allclose(filling.structure.frac_coords, perovskite.frac_coords)
+
+
 def test_invalid_crystals_raise(policy, perovskite, tmp_path):
     with pytest.raises(UnknownNameError, match="mask"):
         policy.fill(perovskite, mask="charge")
@@ -234,16 +244,14 @@ def test_invalid_crystals_raise(policy, perovskite, tmp_path):
     with pytest.raises(BadCrystalError, match="disordered"):
         policy.fill(mixed)
     mixed.to(filename=str(tmp_path / "mixed.cif"))
-    with pytest.raises(BadCrystalError, match=r"mixed\.cif: Site 0 is disordered"):
+    with pytest.raises(BadCrystalError, match=r"mixed\.cif: Site .* is disordered"):
         policy.fill(tmp_path / "mixed.cif")
     (tmp_path / "bad.cif").write_text("no crystal")
     with pytest.raises(BadCrystalError, match=r"bad\.cif: Expected a readable CIF"):
         policy.fill(str(tmp_path / "bad.cif"))
     with pytest.raises(DamagedFileError, match=r"absent\.cif cannot be read"):
         policy.fill(tmp_path / "absent.cif")
-    with pytest.raises(
-        CrystalGymError, match="Structure, a Skeleton or the path of a CIF file, got 17"
-    ):
+    with pytest.raises(CrystalGymError, match="Expected a crystal, got 17"):
         policy.fill(17)
 
 

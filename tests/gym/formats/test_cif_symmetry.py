@@ -259,7 +259,7 @@ def test_formula_decides_the_origin_or_the_crystal_is_refused(symmetry: str):
     site = np.zeros((1, 3))  # 8 sites of diamond with origin 1, 16 sites with origin 2
     formula = "_chemical_formula_sum Sr\n"
     for extra in ("", formula):
-        with pytest.raises(BadCrystalError, match=r"F d -3 m:1', 'F d -3 m:2'. Add"):
+        with pytest.raises(BadCrystalError, match=r"F d -3 m:1', 'F d -3 m:2', which"):
             read_cif(cif(CUBIC, site, symmetry, extra))
     for units in (8, 16):
         extra = f"{formula}_cell_formula_units_Z {units}\n"
