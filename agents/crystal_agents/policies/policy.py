@@ -374,14 +374,22 @@ class PolicyScorer:
             self.device,
         )
         self._rows = np.zeros(0, np.int64)
+        self._version = -1
         self._batch: SkeletonBatch | None = None
         self._geometry: Any = None
 
     def _skeletons(self, rows: np.ndarray) -> tuple[SkeletonBatch, Any]:
-        """Return the skeletons with these rows and their geometry, those of the last call if equal."""
+        """Return the skeletons with these rows and their geometry.
+
+        They are those of the last call if rows and weights are the same.
+        """
+        # Every change of a tensor in place increases its version.
+        version = sum(weight._version for weight in self.policy.parameters())  # noqa: SLF001
         if self._batch is None or not np.array_equal(rows, self._rows):
-            self._rows = rows
+            self._rows, self._version = rows.copy(), -1
             self._batch = self.store.batch(torch.as_tensor(rows, device=self.device))
+        if version != self._version:
+            self._version = version
             self._geometry = self.policy.encoder.geometry(self._batch)
         return self._batch, self._geometry
 

@@ -155,7 +155,8 @@ class RunContext:
     def training_provenance(self, data: "Transitions", trajectories: int) -> dict[str, Any]:
         """Return what a policy records about its training data."""
         return {
-            "collection": self.canonical_origin,
+            # Shuffled crystals are others than those of the origin.
+            "collection": self.collection.name if self.shuffled else self.canonical_origin,
             "split_by": "origin",
             "data": data.dataset_id,
             "trajectories": trajectories,
