@@ -280,9 +280,7 @@ class _Pass:
         self.store = store
         self.n_batches = -(-len(store) // store.batch_size)
         device = store.focus.device
-        self._order = torch.full(
-            (self.n_batches * store.batch_size,), store.filler, device=device
-        )
+        self._order = torch.full((self.n_batches * store.batch_size,), store.filler, device=device)
         self._places = torch.arange(store.batch_size, device=device)
         self.step = torch.zeros((), dtype=torch.int64, device=device)
         self.sums = torch.zeros(2, dtype=torch.float64, device=device)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from crystal_agents.networks.egnn_paper import EGNNConv
-from crystal_agents.networks.message_edges import MessageEdges
 from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore, lattice_vectors
+from crystal_agents.networks.message_edges import MessageEdges
 from crystal_agents.networks.readouts import SiteReadout
 from crystal_agents.networks.registry import ENCODERS, encoder_settings, make_encoder
 from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy

@@ -145,14 +145,12 @@ def _copy_modules(folder: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Write a bundle."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, help="new folder of the bundle")
     parser.add_argument("--collection", default="perov-5", help="name or path of the collection")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the runs")
     options = parser.parse_args(arguments)
-    folder = write_bundle(
-        options.folder, RunContext(Path(), options.collection), options.seeds
-    )
+    folder = write_bundle(options.folder, RunContext(Path(), options.collection), options.seeds)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")
 

@@ -12,12 +12,12 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
 
+from crystal_agents.experiments.provenance import versions
 from crystal_agents.experiments.reproduction.experiment import suffix
 from crystal_agents.experiments.reproduction.results import (
     AccuracyCurve,
@@ -124,14 +124,14 @@ def _evaluate(context: RunContext, file: Path, run: dict[str, Any]) -> Reproduct
         n_crystals=len(context.collection.in_split("test")),
         seconds=run["seconds"],
         hardware=run["hardware"],
-        versions={"crystal-gym": version("crystal-gym"), **run["versions"]},
+        versions={**versions(), **run["versions"]},
         date=run["date"],
     )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Evaluate the finished runs of a folder."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("runs", type=Path, help="folder of the runs")
     parser.add_argument("--folder", type=Path, default=Path("reproduction"))
     parser.add_argument("--collection", default="perov-5", help="name or path of the collection")

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -143,36 +142,23 @@ def run_column(bundle: Bundle, column: str, seed: int, options: argparse.Namespa
 
 
 def measure(bundle: Bundle, options: argparse.Namespace) -> None:
-    """Print the time of an epoch of each column in each precision."""
+    """Print the time of an epoch of each column; nothing is saved."""
     for column in options.columns:
-        for precision in options.measured:
-            for eager in (False,) if precision != "32-true" else (True,):
-                settings = argparse.Namespace(
-                    **{**vars(options), "precision": precision, "eager": eager, "epochs": 1000}
-                )
-                begin = time.monotonic()
-                try:
-                    training = make_training(bundle, column, options.seeds[0], settings)
-                except Exception as error:
-                    import traceback; traceback.print_exc(limit=-6)
-                    print(column, precision, eager, str(error)[:1500], flush=True)
-                    continue
-                ready = time.monotonic() - begin
-                epochs = []
-
-                def after_epoch(run: FixedShapeTraining, epochs: list[float] = epochs) -> None:
-                    epochs.append(run.seconds)
-
-                training.run(time.monotonic() + options.measure_seconds, after_epoch)
-                rate = (epochs[-1] - epochs[0]) / max(1, len(epochs) - 1)
-                print(
-                    f"{column}, {precision}, {'eager' if eager else 'compiled'}: ready after "
-                    f"{ready:.0f} s, {rate * 1e3:.1f} ms per epoch, "
-                    f"loss {training.history[0]['loss']:.7f} of the first and "
-                    f"{training.history[-1]['loss']:.4f} of the last of {len(epochs)} epochs, "
-                    f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB",
-                    flush=True,
-                )
+        begin = time.monotonic()
+        training = make_training(bundle, column, options.seeds[0], options)
+        ready = time.monotonic() - begin
+        seconds: list[float] = []
+        training.run(
+            time.monotonic() + options.measure_seconds,
+            lambda run, seconds=seconds: seconds.append(run.seconds),
+        )
+        epoch = (seconds[-1] - seconds[0]) / max(1, len(seconds) - 1)
+        print(
+            f"{column}, {options.precision}{', eager' if options.eager else ''}: ready after "
+            f"{ready:.0f} s, {1000 * epoch:.1f} ms for each of {len(seconds)} epochs, "
+            f"loss of the first {training.history[0]['loss']:.6f}",
+            flush=True,
+        )
 
 
 def _hardware(device: torch.device) -> str:
@@ -183,20 +169,17 @@ def _hardware(device: torch.device) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the columns that are not finished, one after the other."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--bundle", type=Path, default=Path(), help="folder of the bundle")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="folder of the runs")
     parser.add_argument("--columns", nargs="+", help="columns (default: all)")
     parser.add_argument("--seeds", type=int, nargs="+", help="seeds (default: all)")
     parser.add_argument("--epochs", type=int, help="epochs (default: the paper's 1000)")
-    parser.add_argument(
-        "--precision", choices=("32-true", "tf32", "bf16-mixed"), default="32-true"
-    )
+    parser.add_argument("--precision", choices=("32-true", "tf32", "bf16-mixed"), default="32-true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--eager", action="store_true", help="do not compile the loss")
     parser.add_argument("--time-limit", type=float, default=float("inf"), help="seconds")
-    parser.add_argument("--measure-seconds", type=float, help="only measure, seconds per setting")
-    parser.add_argument("--measured", nargs="+", default=["32-true", "tf32", "bf16-mixed"])
+    parser.add_argument("--measure-seconds", type=float, help="only measure, seconds per column")
     options = parser.parse_args(arguments)
     options.deadline = time.monotonic() + options.time_limit
     bundle = Bundle(options.bundle, torch.device(options.device))

@@ -39,7 +39,10 @@ def folder(tmp_path_factory):
         environment = {**os.environ, "PYTHONPATH": str(folder / "bundle"), "OMP_NUM_THREADS": "1"}
         arguments = ["--columns", "gcn-5", "--epochs", "1", "--eager", "--device", "cpu"]
         subprocess.run(
-            [sys.executable, "-c", RUN, *arguments], cwd=folder / "bundle", env=environment, check=True
+            [sys.executable, "-c", RUN, *arguments],
+            cwd=folder / "bundle",
+            env=environment,
+            check=True,
         )
         yield folder
 
@@ -73,7 +76,7 @@ def test_runs_on_other_crystals_are_refused(folder, context, tmp_path):
 @pytest.mark.parametrize("text", ["[", "{}", '{"column": "gcn-5"}'])
 def test_other_files_are_refused(text, context, tmp_path):
     (tmp_path / "gcn-5-seed-0.json").write_text(text)
-    with pytest.raises(DamagedFileError, match="gcn-5-seed-0.json"):
+    with pytest.raises(DamagedFileError, match=r"gcn-5-seed-0\.json"):
         list(bundle_results.read_runs(tmp_path, context))
 
 
