@@ -40,7 +40,7 @@ class InstanceGenerator:
 
     Args:
         collection: A ``CrystalCollection`` or an argument of ``crystal_gym.load_collection``: a
-            name, a path, a list of paths to CIF files, or a list of pymatgen structures.
+            name, the path of a file or folder, a structure, or a list of paths and structures.
         split: ``train``, ``val``, ``test`` or ``all``: the split from which crystals are drawn.
         split_by: ``origin`` or ``composition``, see ``crystal_gym.load_collection``.
         vocabulary: Elements of the action space, in this order (default: all elements of the

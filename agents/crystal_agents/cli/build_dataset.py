@@ -27,8 +27,8 @@ class BuildDataset(Command):
     )
 
     name: tyro.conf.Positional[str]
-    """A name from `crystal-gym list`, a CSV file or folder in CDVAE's format, or a CIF file or a
-    folder of CIF files."""
+    """A name from `crystal-gym list`, a CSV file or folder in CDVAE's format, or a structure
+    file (CIF, POSCAR, extended XYZ, JSON) or a folder of such files."""
 
     splits: tuple[str, ...] = ()
     """Splits to build, one dataset each: train, val, test, all (default: the first three)."""
