@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,21 +12,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from crystal_agents.networks.egnn_indexed import EGNNIndexed
 from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
 from crystal_agents.networks.registry import make_encoder
 from crystal_agents.policies.pretrained import pretrained_folder, pretrained_policies
+from crystal_agents.policies.site_numbers import SitePositions
 from crystal_agents.rollouts.complete_structure import FilledStructure, complete_structure
 from crystal_agents.rollouts.rollout import crystals_of
 from crystal_gym.collections import SPLIT_BY
 from crystal_gym.crystals.elements import Vocabulary
-from crystal_gym.crystals.skeleton import Skeleton
 from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError, UnknownNameError
 from crystal_gym.masks import Mask
 from crystal_gym.utils.files import atomic_write
-
-if TYPE_CHECKING:
-    from pymatgen.core import Structure
 
 CONFIG_FILE = "policy.json"
 WEIGHTS_FILE = "policy.safetensors"
@@ -45,6 +43,9 @@ class PolicyConfig:
         training: Record of the training. Its items ``collection`` and ``split_by`` determine the
             crystals that the policy was trained on; ``finetuning`` is a list with one such record
             for each subsequent online training.
+        site_positions: Record of ``SitePositions``: where the training crystals have the site with
+            each number. ``None``: a network that receives site numbers uses the given order of the
+            sites without a check.
     """
 
     network: str
@@ -52,6 +53,7 @@ class PolicyConfig:
     max_sites: int
     settings: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    site_positions: dict[str, Any] | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -91,6 +93,18 @@ class SkeletonPolicy(nn.Module):
         n_elements = len(config.symbols)
         self.encoder = make_encoder(config.network, n_elements, config.settings)
         self.readout = self.encoder.make_readout(n_elements, config.max_sites)
+        record = config.site_positions
+        self._positions = SitePositions.from_record(record) if record else None
+
+    @property
+    def site_positions(self) -> SitePositions | None:
+        """The positions by which site numbers are checked.
+
+        ``None`` if the network receives no site numbers, or if its training crystals do not
+        determine them.
+        """
+        is_indexed = self.needs_focus or isinstance(self.encoder, EGNNIndexed)
+        return self._positions if is_indexed else None
 
     @property
     def needs_focus(self) -> bool:
@@ -136,6 +150,9 @@ class SkeletonPolicy(nn.Module):
             Probabilities, float32 (V,) or (B, V).
 
         Raises:
+            BadCrystalError: If the network receives site numbers, and the sites are not numbered as
+                in the training crystals. Sites that differ only along free axes are not compared,
+                see ``SitePositions``.
             CrystalGymError: If the observation has more sites than the network allows.
         """
         single = np.ndim(observation["focus"]) == 0
@@ -145,6 +162,9 @@ class SkeletonPolicy(nn.Module):
         }
         device = next(self.parameters()).device
         self.require(max_sites=arrays["element"].shape[1])
+        if self.site_positions is not None:
+            n_sites = (arrays["element"] >= 0).sum(1).numpy()
+            self.site_positions.check(n_sites, arrays["frac_coords"].numpy(), free_axes=False)
         store = SkeletonStore(
             {
                 "n_sites": (arrays["element"] >= 0).sum(1),
@@ -176,9 +196,9 @@ class SkeletonPolicy(nn.Module):
 
     def fill(
         self,
-        crystal: "Structure | Skeleton | str | Path",
+        crystal: Any,
         *,
-        traversal: int | Sequence[int] = 0,
+        traversal: int | Sequence[int] | None = None,
         elements: Iterable[str | int] | None = None,
         mask: str | Mask = "none",
         samples: int | None = None,
@@ -187,15 +207,21 @@ class SkeletonPolicy(nn.Module):
     ) -> list[FilledStructure]:
         """Fill the skeleton of a structure and return the fillings, the most probable first.
 
+        Networks that receive site numbers number the sites by their positions, as in the training
+        crystals, see ``SitePositions``. All arguments and results have the order of the input.
+
         Args:
-            crystal: A pymatgen ``Structure``, whose elements are ignored, a ``Skeleton``, or the
-                path of a CIF file. The sites keep their order; networks that use site indices
-                expect the order of their training (Perov-5: A, B, X, X, X).
+            crystal: A ``Skeleton``, or a crystal whose elements are ignored: the path of a CIF,
+                POSCAR, extended XYZ or JSON file, also gzipped; a pymatgen ``Structure`` or its
+                dictionary; ``ase.Atoms``; or a Materials Project document. Sites can have dummy
+                species.
             traversal: The start site of a breadth-first order, or all n sites in the order of
-                filling.
+                filling (default: breadth-first from site 0, which is number 0 of the training
+                crystals for networks that receive site numbers).
             elements: The elements that may be chosen (default: the vocabulary of the policy).
             mask: A name of ``crystal_gym.masks.MASKS``, or a function of ``(table, state)`` as in
                 the environment. If ``elements`` are given, they are the vocabulary of ``table``.
+                Its sites have the numbers that the network receives.
             samples: Number of fillings to sample; identical fillings are returned once, with their
                 count. By default, the most probable element is chosen at each site.
             temperature: Temperature of the sampling: above 1, samples are more diverse; below 1,
@@ -207,14 +233,20 @@ class SkeletonPolicy(nn.Module):
 
         Raises:
             BadCrystalError: If the structure has no valid skeleton, such as one with disordered or
-                overlapping sites.
-            DamagedFileError: If the CIF file cannot be read.
+                overlapping sites, or its positions do not determine the site numbers that the
+                network receives.
+            DamagedFileError: If the file cannot be read.
             CrystalGymError: If another argument is invalid, or the mask allows no element.
+
+        Warns:
+            ParserWarning: If reading the file changed the crystal, such as by merging sites.
         """
+        positions = self.site_positions
         return complete_structure(
             crystal,
             self.vocabulary,
             lambda table: PolicyScorer(self, table),
+            number_sites=None if positions is None else positions.numbers,
             traversal=traversal,
             elements=elements,
             mask=mask,
@@ -265,7 +297,7 @@ class SkeletonPolicy(nn.Module):
         with atomic_write(folder / WEIGHTS_FILE) as temporary:
             save_file(weights, temporary)
         with atomic_write(folder / CONFIG_FILE) as temporary:
-            temporary.write_text(json.dumps(asdict(self.config), indent=2) + "\n")
+            temporary.write_text(json.dumps(_as_record(self.config), indent=2) + "\n")
         return folder
 
 
@@ -318,6 +350,11 @@ def load_policy(name_or_path: str | Path, device: torch.device | str = "cpu") ->
     return policy.to(device).eval()
 
 
+def _as_record(config: PolicyConfig) -> dict[str, Any]:
+    """Return the fields of a configuration, without those that are None."""
+    return {name: value for name, value in asdict(config).items() if value is not None}
+
+
 def _read_config(file: Path) -> PolicyConfig:
     """Read ``policy.json`` and check its fields."""
     try:
@@ -326,7 +363,7 @@ def _read_config(file: Path) -> PolicyConfig:
         raise DamagedFileError(f"{file} is damaged: {error}.") from error
     expected = {item.name for item in fields(PolicyConfig)}
     names = set(record) if isinstance(record, dict) else set()
-    if names != expected:
+    if names | {"site_positions"} != expected:
         raise DamagedFileError(
             f"Expected the fields {', '.join(sorted(expected))} in {file}, got "
             f"{', '.join(sorted(names)) or 'none'}. Train the policy again, or load it with the "
@@ -357,12 +394,16 @@ class PolicyScorer:
         table: The crystals.
 
     Raises:
+        BadCrystalError: If the network receives site numbers, and the sites of a crystal are not
+            numbered as in the training crystals.
         CrystalGymError: If the policy and the table have different vocabularies, or if a cell has
             more sites than the network allows.
     """
 
     def __init__(self, policy: SkeletonPolicy, table: EpisodeTable) -> None:
         self.policy = policy.require(table.vocabulary, table.max_sites).eval()
+        if policy.site_positions is not None:
+            policy.site_positions.check(table.n_sites, table.frac_coords)
         self.device = next(policy.parameters()).device
         self.store = SkeletonStore(
             {

@@ -61,7 +61,8 @@ def complete_structure(
     vocabulary: Vocabulary,
     make_scorer: Callable[[EpisodeTable], Scorer],
     *,
-    traversal: int | Sequence[int] = 0,
+    number_sites: Callable[[np.ndarray], np.ndarray] | None = None,
+    traversal: int | Sequence[int] | None = None,
     elements: Iterable[str | int] | None = None,
     mask: str | Mask = "none",
     samples: int | None = None,
@@ -76,6 +77,9 @@ def complete_structure(
         vocabulary: The V elements of the action space.
         make_scorer: Function that returns a scorer for the table of the skeleton; its scores are
             logits.
+        number_sites: Function of the fractional coordinates (n, 3) that returns the site with each
+            number, (n,). The scorer and the mask receive the sites in this order (default: the
+            order of the input).
         traversal: See ``SkeletonPolicy.fill`` for this and the other arguments.
         elements: The elements that may be chosen (default: the vocabulary).
         mask: A name of ``crystal_gym.masks.MASKS`` or a function.
@@ -93,8 +97,13 @@ def complete_structure(
     """
     _check_sampling(samples, temperature, seed)
     skeleton, structure = _read_skeleton(crystal)
+    sites = np.arange(skeleton.n_sites)
+    if number_sites is not None:
+        sites = number_sites(skeleton.frac_coords)
+        skeleton = _reorder(skeleton, sites)
+    number = np.argsort(sites)
     table = EpisodeTable.from_skeleton(skeleton, vocabulary)
-    order = _filling_order(skeleton, traversal)
+    order = _filling_order(skeleton, traversal, number)
     mask = resolve_mask(mask)
     if elements is not None:
         subset = Vocabulary.from_elements([elements] if isinstance(elements, str) else elements)
@@ -116,6 +125,8 @@ def complete_structure(
         for first in range(0, n_fillings, batch_size)
     ]
     codes, log_probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
+    codes, log_probabilities = codes[:, number], log_probabilities[:, number]
+    skeleton = _reorder(skeleton, number)
     _, first, counts = np.unique(codes, axis=0, return_index=True, return_counts=True)
     numbers, log_probabilities = vocabulary.decode(codes[first]), log_probabilities[first]
     valid = is_valid(numbers, "strict")
@@ -124,7 +135,7 @@ def complete_structure(
             structure=_fill_structure(skeleton, structure, numbers[row]),
             log_probability=float(log_probabilities[row].sum()),
             probabilities=tuple(np.exp(log_probabilities[row]).tolist()),
-            order=tuple(order.tolist()),
+            order=tuple(sites[order].tolist()),
             valid=bool(valid[row]),
             count=int(counts[row]),
         )
@@ -161,18 +172,41 @@ def _read_skeleton(crystal: Any) -> "tuple[Skeleton, Structure | None]":
         raise BadCrystalError(f"{place}{error}") from error
 
 
-def _filling_order(skeleton: Skeleton, traversal: int | Sequence[int]) -> np.ndarray:
-    """Return the sites in the order of filling, int64 (n,)."""
+def _reorder(skeleton: Skeleton, sites: np.ndarray) -> Skeleton:
+    """Return the skeleton with its sites in another order, (n,)."""
+    edges = skeleton.edges.copy()
+    edges[:, :2] = np.argsort(sites)[edges[:, :2]]
+    edges = edges[np.lexsort(edges.T[::-1])]
+    return Skeleton(skeleton.parameters, skeleton.frac_coords[sites], edges)
+
+
+def _filling_order(
+    skeleton: Skeleton, traversal: int | Sequence[int] | None, number: np.ndarray
+) -> np.ndarray:
+    """Return the site numbers in the order of filling, int64 (n,).
+
+    Args:
+        skeleton: The skeleton, with its sites in the order of their numbers.
+        traversal: Start site or all sites, as indices of the input; None: start at number 0.
+        number: The number of each site of the input, (n,).
+    """
+    if traversal is None:
+        return skeleton.traversal(0).astype(np.int64)
+    n = skeleton.n_sites
     try:
-        return skeleton.traversal(operator.index(traversal)).astype(np.int64)  # type: ignore[arg-type] - a sequence raises TypeError
+        start_site = operator.index(traversal)  # type: ignore[arg-type] - a sequence raises TypeError
     except TypeError:
         order = np.asarray(traversal)
-    if sorted(order.ravel().tolist()) != list(range(skeleton.n_sites)):
+    else:
+        in_range = 0 <= start_site < n
+        start_number = int(number[start_site]) if in_range else start_site
+        return skeleton.traversal(start_number).astype(np.int64)
+    if sorted(order.ravel().tolist()) != list(range(n)):
         raise CrystalGymError(
             "Expected traversal to be a start site, or all sites from 0 to "
-            f"{skeleton.n_sites - 1} in the order of filling, got {traversal!r}."
+            f"{n - 1} in the order of filling, got {traversal!r}."
         )
-    return order.astype(np.int64)
+    return number[order.astype(np.int64)]
 
 
 def _fill_batch(

@@ -16,7 +16,7 @@ from crystal_agents.training.learner import Learner, StepLoss
 from crystal_agents.training.loop import fit
 from crystal_agents.training.objectives import make_objective
 from crystal_agents.training.optimizers import make_optimizers, running_average
-from crystal_agents.training.training_stages import fingerprint_record
+from crystal_agents.training.training_stages import fingerprint_record, site_positions_record
 
 if TYPE_CHECKING:
     from crystal_agents.synthetic.generation import SyntheticCrystals
@@ -82,7 +82,13 @@ class CloningLearner(Learner):
         self.title = f"Training {recipe.network}"
         self.max_grad_norm = recipe.clip
         self.policy = SkeletonPolicy(
-            PolicyConfig(recipe.network, data.vocabulary, max_sites, recipe.settings)
+            PolicyConfig(
+                recipe.network,
+                data.vocabulary,
+                max_sites,
+                recipe.settings,
+                site_positions=site_positions_record(data),
+            )
         )
         self.model, *self.optimizers = fabric.setup(
             self.policy, *make_optimizers(self.policy, recipe)

@@ -22,7 +22,7 @@ from crystal_agents.training.learner import Learner, StepLoss
 from crystal_agents.training.loop import fit
 from crystal_agents.training.optimizers import make_optimizers
 from crystal_agents.training.rewarded_transitions import RewardedStore, on_unit_scale
-from crystal_agents.training.training_stages import fingerprint_record
+from crystal_agents.training.training_stages import fingerprint_record, site_positions_record
 from crystal_gym.errors import CrystalGymError
 
 if TYPE_CHECKING:
@@ -114,7 +114,13 @@ class CQLLearner(Learner):
         max_sites = data.frac_coords.shape[1]
         self.title = f"CQL with {recipe.network}"
         self.policy = SkeletonPolicy(
-            PolicyConfig(recipe.network, data.vocabulary, max_sites, recipe.settings)
+            PolicyConfig(
+                recipe.network,
+                data.vocabulary,
+                max_sites,
+                recipe.settings,
+                site_positions=site_positions_record(data),
+            )
         ).to(fabric.device)
         self.model = self.policy
         self.store = RewardedStore(data, fabric.device)
