@@ -16,7 +16,6 @@ from crystal_agents.cli import demo
 from crystal_agents.cli import main as cli
 from crystal_agents.training.recipes import RECIPES
 from crystal_gym import load_collection
-from crystal_gym.errors import ParserWarning
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SMALL = {"hidden": 16, "vectors": 4, "geometry_layers": 1, "filling_layers": 1}
@@ -112,8 +111,7 @@ def test_demo_runs_from_crystals_to_a_picture(monkeypatch, capsys, tmp_path):
 
 
 def test_many_sizes_are_built_trained_and_evaluated(monkeypatch, capsys, tmp_path):
-    with pytest.warns(ParserWarning, match="rounded to ideal values"):
-        run(monkeypatch, "many_sizes.py", "prototypes", "--every", "12")
+    run(monkeypatch, "many_sizes.py", "prototypes", "--every", "12")
     assert "24 crystals of 1 to 64 sites" in capsys.readouterr().out
     assert cli.main(["build-dataset", "prototypes", "--trajectories", "1"]) == 0
     for name, settings in (("egnn", SMALL), ("egnn-paper", {"hidden": 8, "layers": 1})):

@@ -74,10 +74,10 @@ def test_mixed_precision_does_not_round_the_geometry(expert, tmp_path, monkeypat
     modes = []
     forward = EGNN.forward
 
-    def spy(self, batch, elements):
+    def spy(self, batch, elements, geometry):
         modes.append((batch.frac_coords.dtype, torch.is_autocast_enabled("cpu")))
         assert set(batch.frac_coords.flatten().tolist()) <= exact
-        return forward(self, batch, elements)
+        return forward(self, batch, elements, geometry)
 
     monkeypatch.setattr(EGNN, "forward", spy)
     run_cloning(tmp_path, expert, precision="bf16-mixed")

@@ -166,8 +166,12 @@ def test_with_patience_the_recorded_accuracy_is_that_of_the_best_weights(expert,
     recipe = dataclasses.replace(
         SMALL, epochs=12, learning_rate=0.1, clip=0.0, average=0.0, schedule="constant"
     )
-    policy = run_cloning(tmp_path, expert, recipe, expert, validate_every=1, patience=12, seed=0)
-    accuracies = [float(row["val_accuracy"]) for row in read_history(tmp_path)]
+    for seed in range(8):  # whether the last epoch is the best depends on rounding
+        run = tmp_path / str(seed)
+        policy = run_cloning(run, expert, recipe, expert, validate_every=1, patience=12, seed=seed)
+        accuracies = [float(row["val_accuracy"]) for row in read_history(run)]
+        if accuracies[-1] < max(accuracies):
+            break
     assert accuracies[-1] < max(accuracies)
     assert policy.config.training["val_accuracy"] == max(accuracies)
     found = teacher_forced_accuracy(policy, TransitionStore(expert))

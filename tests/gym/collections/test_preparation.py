@@ -297,7 +297,8 @@ def test_skipped_crystals_do_not_change_the_others(monkeypatch, serial_limit, sm
     assert np.array_equal(collection.labels["energy"], expected.labels["energy"], equal_nan=True)
     assert len(collection.excluded) == 5
     assert collection.excluded[0].startswith("row 4 (crystal 'bad'): Site 0 is disordered")
-    with pytest.raises(BadCrystalError, match=r'row 4 .*on_error="skip"'):
+    # Worker processes finish in any order.
+    with pytest.raises(BadCrystalError, match=r'row [4-7] .*on_error="skip"'):
         prepared_collection("made", "sum", lambda: mixed, progress=False)
 
 
