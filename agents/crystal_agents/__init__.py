@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "FilledStructure": "crystal_agents.rollouts.complete_structure",
-    "PolicyConfig": "crystal_agents.policies.policy",
+    "PolicyConfig": "crystal_agents.policies.config",
     "RECIPES": "crystal_agents.training.recipes",
     "Recipe": "crystal_agents.training.recipes",
     "SkeletonPolicy": "crystal_agents.policies.policy",

@@ -21,7 +21,9 @@ from crystal_agents.online.algorithms import (
 )
 from crystal_agents.online.features_extractor import SkeletonFeatures
 from crystal_agents.online.vec_env import SkeletonVecEnv
-from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy, load_policy
+from crystal_agents.policies.config import PolicyConfig
+from crystal_agents.policies.policy import SkeletonPolicy, load_policy
+from crystal_agents.policies.site_numbers import SitePositions
 from crystal_agents.training.seeding import check_seed
 from crystal_agents.training.training_stages import FINGERPRINT
 from crystal_gym.episode import EpisodeTable
@@ -65,6 +67,8 @@ def warm_start(
 
     Raises:
         UnknownNameError: If no algorithm has this name.
+        BadCrystalError: If the network receives site numbers, and the sites of the environment's
+            crystals are not numbered as in the training crystals.
         CrystalGymError: If the algorithm does not support the actions, the mask or the anchor, the
             environment is not ``CrystalSkeleton-v0``, its vocabulary or number of sites does not
             fit the policy, or a number is out of range.
@@ -125,7 +129,12 @@ def from_scratch(
     if isinstance(config, SkeletonPolicy):
         config = config.config
     chosen = get_algorithm(algorithm)
-    config = dataclasses.replace(config, training={})
+    env = as_vec_env(env)
+    table = _episode_table(env)
+    positions = SitePositions.from_crystals(table.n_sites, table.frac_coords)
+    config = dataclasses.replace(
+        config, training={}, site_positions=None if positions is None else positions.as_record()
+    )
     settings = {**chosen.from_scratch, **settings}
     return _create_model(
         chosen, algorithm, config, env, seed=seed, settings=settings, critic_shapes_encoder=True
@@ -223,7 +232,9 @@ def _create_model(
             f"Expected an algorithm that respects the environment's mask, got {name}. Choose "
             'maskable-ppo, or an environment with mask="none".'
         )
-    SkeletonPolicy(config).require(table.vocabulary, table.max_sites)
+    network = SkeletonPolicy(config).require(table.vocabulary, table.max_sites)
+    if network.site_positions is not None:
+        network.site_positions.check(table.n_sites, table.frac_coords)
     policy_settings: dict[str, Any] = {
         "features_extractor_class": SkeletonFeatures,
         "features_extractor_kwargs": {

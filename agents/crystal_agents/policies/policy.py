@@ -1,8 +1,6 @@
 """The policy: a network with a vocabulary, saved and loaded without pickle."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,11 @@ from torch import Tensor, nn
 from crystal_agents.networks.egnn_indexed import EGNNIndexed
 from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
 from crystal_agents.networks.registry import make_encoder
+from crystal_agents.policies.config import PolicyConfig, read_config
 from crystal_agents.policies.pretrained import pretrained_folder, pretrained_policies
 from crystal_agents.policies.site_numbers import SitePositions
 from crystal_agents.rollouts.complete_structure import FilledStructure, complete_structure
 from crystal_agents.rollouts.rollout import crystals_of
-from crystal_gym.collections import SPLIT_BY
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError, UnknownNameError
@@ -28,47 +26,6 @@ from crystal_gym.utils.files import atomic_write
 
 CONFIG_FILE = "policy.json"
 WEIGHTS_FILE = "policy.safetensors"
-
-
-@dataclass(frozen=True)
-class PolicyConfig:
-    """The configuration of a policy's network and the record of its training.
-
-    Attributes:
-        network: A name of ``crystal_agents.networks.registry.ENCODERS``.
-        symbols: The V element symbols of the vocabulary, in order.
-        max_sites: N, the number of sites of the largest cell in the training. It is a limit only
-            for networks that encode the index of the site in focus.
-        settings: Keyword arguments of the encoder.
-        training: Record of the training. Its items ``collection`` and ``split_by`` determine the
-            crystals that the policy was trained on; ``finetuning`` is a list with one such record
-            for each subsequent online training.
-        site_positions: Record of ``SitePositions``: where the training crystals have the site with
-            each number. ``None``: a network that receives site numbers uses the given order of the
-            sites without a check.
-    """
-
-    network: str
-    symbols: tuple[str, ...]
-    max_sites: int
-    settings: dict[str, Any] = field(default_factory=dict)
-    training: dict[str, Any] = field(default_factory=dict)
-    site_positions: dict[str, Any] | None = None
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        """The elements of the action space."""
-        return Vocabulary(tuple(self.symbols))
-
-    @property
-    def learned_from(self) -> dict[str, str]:
-        """The ``split_by`` of each collection of the training, in temporal order."""
-        stages = [self.training, *self.training.get("finetuning", [])]
-        return {
-            stage["collection"]: stage.get("split_by", "origin")
-            for stage in stages
-            if "collection" in stage
-        }
 
 
 class SkeletonPolicy(nn.Module):
@@ -296,8 +253,7 @@ class SkeletonPolicy(nn.Module):
         weights = {key: value.contiguous() for key, value in self.state_dict().items()}
         with atomic_write(folder / WEIGHTS_FILE) as temporary:
             save_file(weights, temporary)
-        with atomic_write(folder / CONFIG_FILE) as temporary:
-            temporary.write_text(json.dumps(_as_record(self.config), indent=2) + "\n")
+        self.config.write(folder / CONFIG_FILE)
         return folder
 
 
@@ -332,7 +288,7 @@ def load_policy(name_or_path: str | Path, device: torch.device | str = "cpu") ->
                 f"Expected a policy in {folder}, but {file.name} is missing. Train a policy with "
                 "`crystal-gym train`."
             )
-    config = _read_config(config_file)
+    config = read_config(config_file)
     try:
         policy = SkeletonPolicy(config)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -348,39 +304,6 @@ def load_policy(name_or_path: str | Path, device: torch.device | str = "cpu") ->
             f"vocabulary: {str(error).splitlines()[-1].strip()}"
         ) from error
     return policy.to(device).eval()
-
-
-def _as_record(config: PolicyConfig) -> dict[str, Any]:
-    """Return the fields of a configuration, without those that are None."""
-    return {name: value for name, value in asdict(config).items() if value is not None}
-
-
-def _read_config(file: Path) -> PolicyConfig:
-    """Read ``policy.json`` and check its fields."""
-    try:
-        record = json.loads(file.read_text("utf-8"))
-    except ValueError as error:
-        raise DamagedFileError(f"{file} is damaged: {error}.") from error
-    expected = {item.name for item in fields(PolicyConfig)}
-    names = set(record) if isinstance(record, dict) else set()
-    if names | {"site_positions"} != expected:
-        raise DamagedFileError(
-            f"Expected the fields {', '.join(sorted(expected))} in {file}, got "
-            f"{', '.join(sorted(names)) or 'none'}. Train the policy again, or load it with the "
-            "version of crystal-gym that wrote it."
-        )
-    try:
-        config = PolicyConfig(**{**record, "symbols": tuple(record["symbols"])})
-        splits_by = config.learned_from.values()
-    except (TypeError, AttributeError) as error:
-        raise DamagedFileError(f"{file} is damaged: {error}.") from error
-    for split_by in splits_by:
-        if split_by not in SPLIT_BY:
-            raise DamagedFileError(
-                f"Expected split_by to be {' or '.join(SPLIT_BY)} in {file}, got {split_by!r}. "
-                "Train the policy again, or load it with the version of crystal-gym that wrote it."
-            )
-    return config
 
 
 class PolicyScorer:

@@ -71,9 +71,12 @@ class SitePositions:
         Raises:
             ValueError: If the record is not one of positions.
         """
-        mean, deviation = (np.array(record.get(key), float) for key in ("mean", "deviation"))
-        if mean.ndim != 2 or mean.shape != deviation.shape or mean.shape[1] != 3:
-            raise ValueError("expected the mean and the deviation of each site")
+        if not isinstance(record, dict) or set(record) != {"mean", "deviation"}:
+            raise ValueError("expected mean and deviation in site_positions")
+        mean, deviation = (np.array(record[key], np.float64) for key in ("mean", "deviation"))
+        has_shape = mean.ndim == 2 and mean.shape[1] == 3 and mean.shape == deviation.shape
+        if not (has_shape and np.isfinite([mean, deviation]).all()):
+            raise ValueError("expected finite means and deviations, (n, 3), in site_positions")
         return cls(mean, deviation)
 
     def as_record(self) -> dict[str, Any]:
@@ -154,8 +157,8 @@ class SitePositions:
             order = self._order_along_fixed(given[row])
             if (order != np.arange(len(order))).any():
                 raise BadCrystalError(
-                    "Expected sites numbered as in the training crystals, got a crystal whose "
-                    f"sites {order.tolist()} have the numbers 0 to {len(order) - 1} of the "
+                    f"Expected sites numbered as in the training crystals, got crystal {row} with "
+                    f"the sites {order.tolist()} at the positions 0 to {len(order) - 1} of the "
                     f"training crystals. {_REMEDY}"
                 )
         for i, j in self.pairs if free_axes else []:
