@@ -41,7 +41,7 @@ demo: $(STAMP) ## run the whole path on the embedded collection (three minutes)
 
 # Tests run even if a check fails, so that one call shows all problems.
 test: $(STAMP) ## check style, imports, spelling and types, and run the tests
-	@status=0; $(LINT) || status=1; $(BIN)/python -m pytest -m 'not slow' || status=1; exit $$status
+	@status=0; $(LINT) || status=1; $(BIN)/python -m pytest -m 'not slow' -n 2 --dist worksteal || status=1; exit $$status
 
 lint: $(STAMP) ## check style, format, imports, spelling and types
 	@$(LINT)
