@@ -72,7 +72,9 @@ class NamedSettings:
 
 def settings_of_name(name: str) -> NamedSettings | None:
     """Return the settings that a Hermann-Mauguin symbol can mean, or ``None`` if it is unknown."""
-    text = re.sub(r"[\s_~]", "", name.lower())
+    # SHELX writes the index of a screw axis in parentheses, as in P2(1)/c.
+    text = re.sub(r"(?<=[2346])\(([1-5])\)", r"\1", name.lower())
+    text = re.sub(r"[\s_~]", "", text)
     found = _SUFFIX.fullmatch(text)
     if not found:
         return None

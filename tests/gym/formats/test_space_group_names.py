@@ -121,3 +121,18 @@ def test_number_is_found_in_settings_outside_of_the_tables():
     assert len(keys) == 48
     assert number_of_keys(keys) == 225
     assert setting_of_hall("no symbol") is None
+
+
+@pytest.mark.parametrize(
+    ("symbol", "plain"),
+    [
+        ("P2(1)/c", "P21/c"),
+        ("P2(1)2(1)2(1)", "P212121"),
+        ("P6(3)mc", "P63mc"),
+        ("P 4(1) 3 2", "P4132"),
+    ],
+)
+def test_screw_axes_in_parentheses(symbol: str, plain: str):
+    named = settings_of_name(symbol)
+    assert named is not None
+    assert named == settings_of_name(plain)
