@@ -176,7 +176,25 @@ def _settings_by_name() -> dict[str, tuple[Setting, ...]]:
             if setting not in found:
                 found.append(setting)
     table = {name: _without_extras(found) for name, found in names.items()}
-    return _short_monoclinic() | table
+    full = {long: table[short] for long, short in _full_symbols().items() if short in table}
+    return _short_monoclinic() | full | table
+
+
+def _full_symbols() -> dict[str, str]:
+    """Return the short symbol of each full symbol, such as ``p21/n21/m21/a``, without spaces."""
+    import spglib
+
+    symbols: dict[str, str] = {}
+    for hall_number in range(1, 531):
+        found = spglib.get_spacegroup_type(hall_number)
+        # Full monoclinic symbols are in the table of settings.
+        if found is not None and found.number >= 16:
+            short, long = (
+                re.sub(r"[\s_]", "", symbol.lower())
+                for symbol in (found.international, found.international_full)
+            )
+            symbols.setdefault(long, short)
+    return symbols
 
 
 def _without_extras(settings: list[Setting]) -> tuple[Setting, ...]:

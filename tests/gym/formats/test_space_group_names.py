@@ -136,3 +136,18 @@ def test_screw_axes_in_parentheses(symbol: str, plain: str):
     named = settings_of_name(symbol)
     assert named is not None
     assert named == settings_of_name(plain)
+
+
+@pytest.mark.parametrize(
+    ("full", "short"),
+    [
+        ("P 21/n 21/m 21/a", "P n m a"),
+        ("F 41/d -3 2/m :2", "F d -3 m :2"),
+        ("R -3 2/c H", "R -3 c H"),
+        ("P 63/m 2/m 2/c", "P 63/m m c"),
+    ],
+)
+def test_full_symbols_name_the_settings_of_their_short_symbols(full: str, short: str):
+    named = settings_of_name(full)
+    assert named is not None
+    assert named == settings_of_name(short)
