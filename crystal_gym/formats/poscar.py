@@ -45,7 +45,8 @@ def _scale_factor(lines: list[str]) -> float:
     except ValueError as error:
         raise BadCrystalError(
             f"Expected one scale factor in line 2 of the POSCAR, got {lines[1].strip()!r}. "
-            "Multiply the lattice vectors by their factors and write 1."
+            "For three factors, multiply the x, y and z components of the lattice vectors and of "
+            "Cartesian coordinates by them and write 1."
         ) from error
     if scale == 0 or not np.isfinite(scale):
         raise BadCrystalError(f"Expected a finite scale factor other than 0, got {scale}.")
