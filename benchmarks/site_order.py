@@ -59,6 +59,7 @@ def measure(args: Args) -> dict[str, Any]:
     accepted = ~np.any([np.isnan(values) for values in correct.values()], axis=0)
     return {
         "refused": {name: int(np.isnan(values).sum()) for name, values in correct.items()},
+        "crystals that no order refuses": {"number": int(accepted.sum())},
         "accuracy of the crystals that no order refuses, %": {
             name: 100 * float(values[accepted].mean()) for name, values in correct.items()
         },
