@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from crystal_gym.errors import BadCrystalError, CrystalGymError
-from crystal_gym.formats.parsed_structure import ParsedStructure
+from crystal_gym.formats.parsed_structure import ParsedStructure, with_hydrogen
 from crystal_gym.formats.parser_errors import parser_errors
 
 if TYPE_CHECKING:
@@ -224,4 +224,4 @@ def _with_full_sites(structure: "Structure", periodic: list[bool]) -> ParsedStru
             element = next(iter(site.species))
             structure[index] = element
             notices.append(f"Occupancy {occupancies[0]:g} of site {index} counts as 1")
-    return ParsedStructure(structure, tuple(notices))
+    return with_hydrogen(structure, notices)

@@ -1,5 +1,6 @@
 """The result of reading one crystal."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,3 +19,23 @@ class ParsedStructure:
 
     structure: "Structure"
     notices: tuple[str, ...] = ()
+
+
+def with_hydrogen(structure: "Structure", notices: Iterable[str] = ()) -> ParsedStructure:
+    """Return a structure in which isotopes of hydrogen are hydrogen, with a notice of them.
+
+    Args:
+        structure: The structure; it is changed in place.
+        notices: Other notices.
+    """
+    # pymatgen gives isotopes the symbol H and names of their own.
+    isotopes = [
+        index
+        for index, site in enumerate(structure)
+        if site.is_ordered
+        and getattr(getattr(site.specie, "element", site.specie), "name", "") in {"D", "T"}
+    ]
+    for index in isotopes:
+        structure[index] = "H"
+    found = [f"deuterium or tritium was read as hydrogen (sites: {len(isotopes)})"]
+    return ParsedStructure(structure, (*notices, *(found if isotopes else [])))

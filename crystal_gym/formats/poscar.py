@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystal_gym.errors import BadCrystalError
-from crystal_gym.formats.parsed_structure import ParsedStructure
+from crystal_gym.formats.parsed_structure import ParsedStructure, with_hydrogen
 from crystal_gym.formats.parser_errors import parser_errors
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def read_poscar(text: str) -> ParsedStructure:
         _require_agreement(lines, structure)
     for key in list(structure.site_properties):
         structure.remove_site_property(key)
-    return ParsedStructure(structure)
+    return with_hydrogen(structure)
 
 
 def _scale_factor(lines: list[str]) -> float:

@@ -86,7 +86,7 @@ class SitePositions:
     @cached_property
     def fixed(self) -> np.ndarray:
         """Whether each axis is fixed, bool (3,)."""
-        return (self.deviation <= _FIXED).all(0)
+        return self.deviation.max(0) <= _FIXED
 
     @cached_property
     def tolerance(self) -> float:

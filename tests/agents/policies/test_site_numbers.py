@@ -117,7 +117,10 @@ def test_positions_that_do_not_decide_are_refused_unless_they_are_in_order():
     [
         (IDEAL[:4], "Expected 5 sites, .* got 4"),
         (IDEAL[:, [1, 0, 2]] + [[0, 0, 0], [0, 0.2, 0], *[[0, 0, 0]] * 3], "got other positions"),
-        (IDEAL + [[0, 0.2, 0], *[[0, 0, 0]] * 4], r"\(\*, 0\.0, 0\.0\), .* got other positions"),
+        (
+            np.add(IDEAL, [[0, 0.2, 0], *[[0, 0, 0]] * 4]),
+            r"\(\*, 0\.0, 0\.0\), .* got other positions",
+        ),
     ],
 )
 def test_other_positions_are_refused(frac_coords, message):

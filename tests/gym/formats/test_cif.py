@@ -28,7 +28,7 @@ def cif(sites: str = PEROVSKITE, extra: str = P1, loop: str = LOOP, a="3.905", a
     return f"data_x\n{CELL.format(a=a, angle=angle)}{extra}{loop}{sites}"
 
 
-def labelled(*labels: str, formula: str | None = None) -> str:
+def labeled(*labels: str, formula: str | None = None) -> str:
     """Return a CIF with labels but no type symbols."""
     rows = "".join(f"{label} {i / len(labels)} 0 0\n" for i, label in enumerate(labels))
     extra = P1 + (f"_chemical_formula_sum '{formula}'\n" if formula else "")
@@ -101,7 +101,7 @@ def test_unknown_coordinates_name_the_site(text: str):
     ],
 )
 def test_formula_decides_labels_without_a_type_symbol(label, formula, element):
-    text = labelled(label, "Li1", formula=formula)
+    text = labeled(label, "Li1", formula=formula)
     if element is None:
         with pytest.raises(BadCrystalError, match="C is missing"):
             read_cif(text)
@@ -112,7 +112,7 @@ def test_formula_decides_labels_without_a_type_symbol(label, formula, element):
 @pytest.mark.parametrize("label", ["Na1", "O", "O1W", "O12", "LI1", "Sr", "Ca1", "U1a"])
 def test_labels_that_name_one_element_need_no_formula(label: str):
     element = "".join(c for c in label[:2] if c.isalpha()).capitalize()
-    assert symbols(labelled(label)) == [element]
+    assert symbols(labeled(label)) == [element]
 
 
 @pytest.mark.parametrize(
@@ -137,15 +137,15 @@ def test_labels_that_name_one_element_need_no_formula(label: str):
 )
 def test_labels_in_doubt_are_refused(label: str):
     with pytest.raises(BadCrystalError, match="label"):
-        read_cif(labelled(label, "Li1"))
+        read_cif(labeled(label, "Li1"))
     if label not in {"OH", "OW1"}:  # oxygen of the formula
         with pytest.raises(BadCrystalError, match="label"):
-            read_cif(labelled(label, "Li1", formula="Li O"))
+            read_cif(labeled(label, "Li1", formula="Li O"))
 
 
 def test_labels_with_two_elements_of_the_formula_are_refused():
     with pytest.raises(BadCrystalError, match=r"'HO1', which can mean Ho or H"):
-        read_cif(labelled("HO1", "Ho1", formula="H Ho"))
+        read_cif(labeled("HO1", "Ho1", formula="H Ho"))
 
 
 @pytest.mark.parametrize(

@@ -314,3 +314,10 @@ def test_classes_named_in_a_dictionary_are_not_imported():
     data["properties"] = {"a": {"@module": "absent", "@class": "Absent"}}
     data["sites"][0]["properties"] = {"a": {"@module": "this", "@class": "s"}}
     assert_same_crystal(read_structure(data).structure, SALT)
+
+
+def test_deuterium_is_read_as_hydrogen_with_a_notice():
+    lattice = Lattice.cubic(4)
+    parsed = read_structure(Structure(lattice, ["Li", "D"], [[0, 0, 0], [0.5, 0.5, 0.5]]))
+    assert parsed.structure.composition.formula == "Li1 H1"
+    assert parsed.notices == ("deuterium or tritium was read as hydrogen (sites: 1)",)
