@@ -95,5 +95,9 @@ class IgnoredFilesWarning(CrystalGymWarning):
     """Issued when files of a folder are not read, because their formats are others."""
 
 
+class SiteOrderWarning(CrystalGymWarning):
+    """Issued when the given order of sites is used, because their positions do not decide."""
+
+
 class SymmetryWarning(CrystalGymWarning):
     """Issued when skeletons count as asymmetric because no space group was found."""

@@ -5,6 +5,7 @@ one order, such as A, B, X1, X2, X3 in Perov-5. Another order gives wrong elemen
 a crystal are compared with those of the training crystals.
 """
 
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from crystal_gym.errors import BadCrystalError
+from crystal_gym.errors import BadCrystalError, SiteOrderWarning
 
 # An axis is fixed if no site of a training crystal is farther from its mean along this axis.
 _FIXED = 0.1
@@ -105,8 +106,9 @@ class SitePositions:
     def numbers(self, frac_coords: np.ndarray) -> np.ndarray:
         """Return the sites of a crystal in the order of the training crystals.
 
-        If the free axes do not decide between the sites of a pair, their given order is kept if all
-        sites are given in the order of the training crystals, and refused otherwise.
+        If the free axes do not decide between the sites of a pair, their given order is kept with a
+        warning if all other sites are given in the order of the training crystals. Otherwise, the
+        crystal is refused.
 
         Args:
             frac_coords: Fractional coordinates, (n, 3). The origin may differ from that of the
@@ -118,6 +120,9 @@ class SitePositions:
         Raises:
             BadCrystalError: If the sites are not at the positions of the training crystals, or the
                 positions do not determine their numbers.
+
+        Warns:
+            SiteOrderWarning: If the given order of two sites is used.
         """
         given = np.asarray(frac_coords, np.float64)
         self._check_count(np.array([len(given)]))
@@ -127,11 +132,19 @@ class SitePositions:
         for (i, j), preferences in zip(self.pairs, votes, strict=True):
             if (preferences < 0).all():
                 order[[i, j]] = order[[j, i]]
-            elif not (in_order or (preferences > 0).all()):
-                raise BadCrystalError(
+            elif not (preferences > 0).all():
+                doubt = (
                     f"Expected positions that determine the number of each site, got sites "
                     f"{order[i]} and {order[j]}, each of which can have number {i} or {j} of the "
-                    f"training crystals. {_REMEDY}"
+                    "training crystals."
+                )
+                if not in_order:
+                    raise BadCrystalError(f"{doubt} {_REMEDY}")
+                warnings.warn(
+                    f"{doubt} Their given order is used. Check that it is that of the training "
+                    "crystals.",
+                    SiteOrderWarning,
+                    stacklevel=4,
                 )
         return order
 
