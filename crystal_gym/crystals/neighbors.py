@@ -135,6 +135,21 @@ def _most_probable_shell(angles: np.ndarray) -> np.ndarray:
     return weights >= levels[np.argmax(area[:-1] - area[1:])]
 
 
+def renumbered(edges: np.ndarray, sites: np.ndarray) -> np.ndarray:
+    """Return the edges of a crystal whose sites are in another order.
+
+    Args:
+        edges: Edges of ``neighbor_edges``, (m, 5).
+        sites: The present number of each site of the new order, a permutation (n,).
+
+    Returns:
+        New edges in the order of ``neighbor_edges``, (m, 5).
+    """
+    edges = edges.copy()
+    edges[:, :2] = np.argsort(sites)[edges[:, :2]]
+    return edges[np.lexsort(edges.T[::-1])]
+
+
 def in_cell(edges: np.ndarray) -> np.ndarray:
     """Select the edges within the cell, with the image (0, 0, 0): the graph of the paper."""
     return edges[(edges[:, 2:] == 0).all(axis=1)]

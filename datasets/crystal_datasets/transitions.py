@@ -160,7 +160,7 @@ def load_transitions(
     transitions = Transitions(dataset_id, identity.vocabulary, identity.collections, **arrays)
     if trajectories is None:
         return transitions
-    return transitions.select(_draw_trajectories(transitions, trajectories, seed))
+    return transitions.select(draw_trajectories(transitions, trajectories, seed))
 
 
 def best_episodes(transitions: Transitions, fraction: float, seed: int = 0) -> Transitions:
@@ -190,8 +190,20 @@ def best_episodes(transitions: Transitions, fraction: float, seed: int = 0) -> T
     return transitions.select(np.repeat(chosen, lengths))
 
 
-def _draw_trajectories(transitions: Transitions, trajectories: int, seed: int) -> np.ndarray:
-    """Draw trajectories of each crystal; return a mask of their transitions, bool (T,)."""
+def draw_trajectories(transitions: Transitions, trajectories: int, seed: int) -> np.ndarray:
+    """Draw trajectories of each crystal as ``load_transitions`` does.
+
+    Args:
+        transitions: All transitions of a dataset.
+        trajectories: Number of trajectories to keep for each crystal.
+        seed: Seed of the draw.
+
+    Returns:
+        A mask of their transitions, bool (T,).
+
+    Raises:
+        CrystalGymError: If ``trajectories`` is below 1, or ``seed`` is below 0.
+    """
     episodes, first = np.unique(transitions.trajectory, return_index=True)
     skeleton = transitions.skeleton[first]
     counts = np.bincount(skeleton, minlength=len(transitions.n_sites))

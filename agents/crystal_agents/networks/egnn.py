@@ -22,7 +22,8 @@ from crystal_agents.networks.egnn_layers import (
     mlp,
 )
 from crystal_agents.networks.encoder import Encoder
-from crystal_agents.networks.graph_batch import SkeletonBatch, sum_at
+from crystal_agents.networks.graph_batch import SkeletonBatch
+from crystal_agents.networks.message_edges import sum_at
 from crystal_agents.networks.pair_features import near_pairs
 from crystal_agents.networks.readouts import SiteReadout
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crystal_agents.networks.graph_batch import SkeletonBatch, sum_at
+from crystal_agents.networks.graph_batch import SkeletonBatch
+from crystal_agents.networks.message_edges import sum_at
 
 # Displacements in Å below this value are numerical noise; larger ones are scaled logarithmically.
 FINEST = 0.01

@@ -1,7 +1,7 @@
 """The network ``egnn-paper``: EGNN on the edges inside the cell, with the paper's readout."""
 
 import itertools
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -147,14 +147,20 @@ class EGNNPaper(Encoder):
     def make_readout(self, n_elements: int, max_sites: int) -> GraphReadout:
         return GraphReadout(self.size, n_elements, max_sites, focus_as_index=self.focus_as_index)
 
-    def forward(self, batch: SkeletonBatch, elements: Tensor, geometry: Any = None) -> Tensor:
+    def geometry(self, batch: SkeletonBatch) -> tuple[MessageEdges, Tensor | None]:
+        """Return the edges of the messages, and their shifts in Å, (m, 3), if they are periodic."""
+        return batch.periodic_messages() if self.periodic else (batch.in_cell_messages(), None)
+
+    def forward(
+        self,
+        batch: SkeletonBatch,
+        elements: Tensor,
+        geometry: tuple[MessageEdges, Tensor | None] | None = None,
+    ) -> Tensor:
         # One additional site, at which the padding edges start and end.
         elements = F.pad(elements, (0, 1))
         x = F.pad(batch.positions, (0, 0, 0, 1)).expand(len(elements), -1, -1)
-        if self.periodic:
-            edges, shift = batch.periodic_messages()
-        else:
-            edges, shift = batch.in_cell_messages(), None
+        edges, shift = geometry or self.geometry(batch)
         first, *others = cast(list[EGNNConv], list(self.layers))
         weight, bias = first.site_terms()
         # The product with one-hot rows selects columns of the weight.

@@ -32,15 +32,15 @@ class Encoder(nn.Module, abc.ABC):
         """
         return self.Readout(self.size, n_elements, max_sites)
 
+    @abc.abstractmethod
     def geometry(self, batch: SkeletonBatch) -> Any:
-        """Return what ``forward`` computes from the skeletons alone, or ``None``.
+        """Return what ``forward`` computes from the skeletons alone.
 
         A roll-out computes it once and passes it to ``forward`` in every step.
 
         Args:
             batch: The skeletons.
         """
-        del batch
 
     @abc.abstractmethod
     def forward(self, batch: SkeletonBatch, elements: Tensor, geometry: Any = None) -> Tensor:

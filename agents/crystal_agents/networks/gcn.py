@@ -1,7 +1,7 @@
 """The network ``gcn``: graph convolutions, the paper's comparison network."""
 
 import itertools
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from crystal_agents.networks.encoder import Encoder
 from crystal_agents.networks.graph_batch import SkeletonBatch
+from crystal_agents.networks.message_edges import MessageEdges
 from crystal_agents.networks.readouts import GraphReadout
 
 
@@ -53,10 +54,16 @@ class GCN(Encoder):
         self.layers = nn.ModuleList([_Convolution(a, b) for a, b in itertools.pairwise(sizes)])
         self.size = size_h + 3
 
-    def forward(self, batch: SkeletonBatch, elements: Tensor, geometry: Any = None) -> Tensor:
+    def geometry(self, batch: SkeletonBatch) -> MessageEdges:
+        """Return the edges of the convolutions."""
+        return batch.in_cell_messages()
+
+    def forward(
+        self, batch: SkeletonBatch, elements: Tensor, geometry: MessageEdges | None = None
+    ) -> Tensor:
         # One additional site, at which the padding edges start and end.
         elements = F.pad(elements, (0, 1))
-        edges = batch.in_cell_messages()
+        edges = geometry or self.geometry(batch)
         # The normalization is the same in all layers: a product of factors of the two sites.
         scale = (1 + edges.in_degree).rsqrt()[:, None]
         first, *others = cast(list[_Convolution], list(self.layers))

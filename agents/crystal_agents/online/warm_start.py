@@ -23,7 +23,7 @@ from crystal_agents.online.features_extractor import SkeletonFeatures
 from crystal_agents.online.vec_env import SkeletonVecEnv
 from crystal_agents.policies.config import PolicyConfig
 from crystal_agents.policies.policy import SkeletonPolicy, load_policy
-from crystal_agents.policies.site_numbers import SitePositions
+from crystal_agents.policies.site_numbers import site_positions_record
 from crystal_agents.training.seeding import check_seed
 from crystal_agents.training.training_stages import FINGERPRINT
 from crystal_gym.episode import EpisodeTable
@@ -131,10 +131,8 @@ def from_scratch(
     chosen = get_algorithm(algorithm)
     env = as_vec_env(env)
     table = _episode_table(env)
-    positions = SitePositions.from_crystals(table.n_sites, table.frac_coords)
-    config = dataclasses.replace(
-        config, training={}, site_positions=None if positions is None else positions.as_record()
-    )
+    positions = site_positions_record(table.n_sites, table.frac_coords)
+    config = dataclasses.replace(config, training={}, site_positions=positions)
     settings = {**chosen.from_scratch, **settings}
     return _create_model(
         chosen, algorithm, config, env, seed=seed, settings=settings, critic_shapes_encoder=True

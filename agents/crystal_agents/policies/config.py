@@ -42,13 +42,16 @@ class PolicyConfig:
         return Vocabulary(tuple(self.symbols))
 
     @property
+    def training_records(self) -> list[dict[str, Any]]:
+        """The records of all stages of the training that name a collection, in temporal order."""
+        stages = [self.training, *self.training.get("finetuning", [])]
+        return [stage for stage in stages if "collection" in stage]
+
+    @property
     def learned_from(self) -> dict[str, str]:
         """The ``split_by`` of each collection of the training, in temporal order."""
-        stages = [self.training, *self.training.get("finetuning", [])]
         return {
-            stage["collection"]: stage.get("split_by", "origin")
-            for stage in stages
-            if "collection" in stage
+            stage["collection"]: stage.get("split_by", "origin") for stage in self.training_records
         }
 
     def write(self, file: Path) -> None:

@@ -348,7 +348,7 @@ class PolicyScorer:
         They are those of the last call if rows and weights are the same.
         """
         # Every change of a tensor in place increases its version.
-        version = sum(weight._version for weight in self.policy.parameters())  # noqa: SLF001
+        version = sum(weight._version for weight in self.policy.parameters())  # noqa: SLF001 - no public name
         if self._batch is None or not np.array_equal(rows, self._rows):
             self._rows, self._version = rows.copy(), -1
             self._batch = self.store.batch(torch.as_tensor(rows, device=self.device))

@@ -255,6 +255,17 @@ class SitePositions:
         return ", ".join(f"({', '.join(row)})" for row in rows)
 
 
+def site_positions_record(n_sites: np.ndarray, frac_coords: np.ndarray) -> dict[str, Any] | None:
+    """Return the record of the positions of numbered sites, if they determine the numbers.
+
+    Args:
+        n_sites: Number of sites of the training crystals, int (C,).
+        frac_coords: Fractional coordinates, (C, N, 3), padded.
+    """
+    positions = SitePositions.from_crystals(n_sites, frac_coords)
+    return None if positions is None else positions.as_record()
+
+
 def _periodic(difference: np.ndarray) -> np.ndarray:
     """Return fractional differences to the nearest image, in [-0.5, 0.5]."""
     return difference - np.round(difference)

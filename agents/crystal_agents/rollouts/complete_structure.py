@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 from crystal_agents.rollouts.rollout import Scorer
 from crystal_gym.collections.preparation import file_order
 from crystal_gym.crystals.elements import Vocabulary
+from crystal_gym.crystals.neighbors import renumbered
 from crystal_gym.crystals.skeleton import Skeleton
 from crystal_gym.crystals.validity import is_valid
 from crystal_gym.episode import EpisodeState, EpisodeTable, fill, start
@@ -174,9 +175,7 @@ def _read_skeleton(crystal: Any) -> "tuple[Skeleton, Structure | None]":
 
 def _reorder(skeleton: Skeleton, sites: np.ndarray) -> Skeleton:
     """Return the skeleton with its sites in another order, (n,)."""
-    edges = skeleton.edges.copy()
-    edges[:, :2] = np.argsort(sites)[edges[:, :2]]
-    edges = edges[np.lexsort(edges.T[::-1])]
+    edges = renumbered(skeleton.edges, sites)
     return Skeleton(skeleton.parameters, skeleton.frac_coords[sites], edges)
 
 

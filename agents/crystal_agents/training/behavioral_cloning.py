@@ -8,15 +8,15 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy
+from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.checkpoint import Stateful, hash_inputs
 from crystal_agents.training.config import TrainingConfig, check_config
 from crystal_agents.training.fabric import make_fabric
-from crystal_agents.training.learner import Learner, StepLoss
+from crystal_agents.training.learner import Learner, StepLoss, new_policy
 from crystal_agents.training.loop import fit
 from crystal_agents.training.objectives import make_objective
 from crystal_agents.training.optimizers import make_optimizers, running_average
-from crystal_agents.training.training_stages import fingerprint_record, site_positions_record
+from crystal_agents.training.training_stages import fingerprint_record
 
 if TYPE_CHECKING:
     from crystal_agents.synthetic.generation import SyntheticCrystals
@@ -78,18 +78,9 @@ class CloningLearner(Learner):
         synthetic: "SyntheticCrystals | None",
     ) -> None:
         recipe = config.recipe
-        max_sites = data.frac_coords.shape[1]
         self.title = f"Training {recipe.network}"
         self.max_grad_norm = recipe.clip
-        self.policy = SkeletonPolicy(
-            PolicyConfig(
-                recipe.network,
-                data.vocabulary,
-                max_sites,
-                recipe.settings,
-                site_positions=site_positions_record(data),
-            )
-        )
+        self.policy = new_policy(recipe, data)
         self.model, *self.optimizers = fabric.setup(
             self.policy, *make_optimizers(self.policy, recipe)
         )

@@ -13,16 +13,16 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy
+from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.checkpoint import Stateful, hash_inputs
 from crystal_agents.training.config import TrainingConfig, check_config
 from crystal_agents.training.cql_loss import TargetState, make_cql_loss
 from crystal_agents.training.fabric import make_fabric
-from crystal_agents.training.learner import Learner, StepLoss
+from crystal_agents.training.learner import Learner, StepLoss, new_policy
 from crystal_agents.training.loop import fit
 from crystal_agents.training.optimizers import make_optimizers
 from crystal_agents.training.rewarded_transitions import RewardedStore, on_unit_scale
-from crystal_agents.training.training_stages import fingerprint_record, site_positions_record
+from crystal_agents.training.training_stages import fingerprint_record
 from crystal_gym.errors import CrystalGymError
 
 if TYPE_CHECKING:
@@ -111,17 +111,8 @@ class CQLLearner(Learner):
         from torchrl.objectives import SoftUpdate
 
         recipe = config.recipe
-        max_sites = data.frac_coords.shape[1]
         self.title = f"CQL with {recipe.network}"
-        self.policy = SkeletonPolicy(
-            PolicyConfig(
-                recipe.network,
-                data.vocabulary,
-                max_sites,
-                recipe.settings,
-                site_positions=site_positions_record(data),
-            )
-        ).to(fabric.device)
+        self.policy = new_policy(recipe, data).to(fabric.device)
         self.model = self.policy
         self.store = RewardedStore(data, fabric.device)
         self.cql_loss = make_cql_loss(self.policy, self.store.skeletons, cql.gamma)

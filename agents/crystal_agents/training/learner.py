@@ -2,13 +2,19 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from crystal_agents.policies.config import PolicyConfig
 from crystal_agents.policies.policy import SkeletonPolicy
+from crystal_agents.policies.site_numbers import site_positions_record
 from crystal_agents.training.checkpoint import Stateful
+from crystal_agents.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    from crystal_datasets.transitions import Transitions
 
 
 class StepLoss(NamedTuple):
@@ -89,3 +95,21 @@ class Learner(ABC):
     @abstractmethod
     def record(self) -> dict[str, Any]:
         """Return JSON values about the algorithm and its data to store with the policy."""
+
+
+def new_policy(recipe: Recipe, data: "Transitions") -> SkeletonPolicy:
+    """Return a policy with random weights for the network of a recipe and the crystals of its data.
+
+    Args:
+        recipe: The network and its settings.
+        data: Transitions; the policy has their vocabulary and the positions of their site numbers.
+    """
+    return SkeletonPolicy(
+        PolicyConfig(
+            recipe.network,
+            data.vocabulary,
+            data.frac_coords.shape[1],
+            recipe.settings,
+            site_positions=site_positions_record(data.n_sites, data.frac_coords),
+        )
+    )

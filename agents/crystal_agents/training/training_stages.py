@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crystal_agents.policies.site_numbers import SitePositions
 from crystal_gym.collections import COLLECTIONS
 from crystal_gym.errors import CollectionMismatchError
 from crystal_gym.utils.identity import describe_crystals
@@ -24,12 +23,6 @@ def fingerprint_record(data: "Transitions") -> dict[str, str | list[str]]:
     if not fingerprints:
         return {}
     return {FINGERPRINT: fingerprints[0] if len(fingerprints) == 1 else fingerprints}
-
-
-def site_positions_record(data: "Transitions") -> dict[str, Any] | None:
-    """Return the record of the positions of the numbered sites, if they determine the numbers."""
-    positions = SitePositions.from_crystals(data.n_sites, data.frac_coords)
-    return None if positions is None else positions.as_record()
 
 
 @dataclass(frozen=True)
@@ -54,8 +47,7 @@ class TrainingStage:
 
 def training_stages(config: "PolicyConfig") -> list[TrainingStage]:
     """Return the stages of a policy's training that name a collection, in temporal order."""
-    records = [config.training, *config.training.get("finetuning", [])]
-    return [_stage(record) for record in records if "collection" in record]
+    return [_stage(record) for record in config.training_records]
 
 
 def _stage(record: dict[str, Any]) -> TrainingStage:

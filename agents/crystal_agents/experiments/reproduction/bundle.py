@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,7 +23,9 @@ from safetensors.torch import save_file
 
 from crystal_agents.experiments.reproduction.runner import RunContext
 from crystal_agents.experiments.reproduction.table_1 import TABLE_1
-from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy
+from crystal_agents.training.learner import new_policy
+from crystal_agents.training.recipes import get_recipe
+from crystal_datasets.transitions import draw_trajectories
 from crystal_gym import errors
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
@@ -46,7 +48,7 @@ _MODULES = (
     "crystal_agents.training.transition_batches",
 )
 # The other errors are also errors of Gymnasium, which the machine may lack.
-_ERRORS = (CrystalGymError, errors._restore, UnknownNameError)  # noqa: SLF001
+_ERRORS = (CrystalGymError, errors._restore, UnknownNameError)  # noqa: SLF001 - restores them
 
 
 def write_bundle(folder: Path, context: RunContext, seeds: Sequence[int]) -> Path:
@@ -61,7 +63,7 @@ def write_bundle(folder: Path, context: RunContext, seeds: Sequence[int]) -> Pat
         CrystalGymError: If the folder exists.
         MissingDataError: If the expert datasets are not built.
     """
-    columns = {
+    columns: dict[str, dict[str, Any]] = {
         name: {"network": variant.recipe, "trajectories": variant.trajectories}
         for name, variant in TABLE_1.variants.items()
         if variant.recipe is not None
@@ -73,19 +75,23 @@ def write_bundle(folder: Path, context: RunContext, seeds: Sequence[int]) -> Pat
         temporary = Path(name) / folder.name
         temporary.mkdir()
         train, validation = context.transitions("train"), context.validation
-        _save_split(temporary / "train.safetensors", train, _draws(context, columns, seeds))
+        draws = {
+            f"trajectories-{count}-seed-{seed}": draw_trajectories(train, count, seed)
+            for count in sorted({column["trajectories"] for column in columns.values()})
+            for seed in seeds
+        }
+        _save_split(temporary / "train.safetensors", train, draws)
         _save_split(temporary / "val.safetensors", validation, {})
-        max_sites = train.frac_coords.shape[1]
-        for network in {str(column["network"]) for column in columns.values()}:
+        for network in {column["network"] for column in columns.values()}:
             for seed in seeds:
                 torch.manual_seed(seed)
-                policy = SkeletonPolicy(PolicyConfig(network, train.vocabulary, max_sites))
+                policy = new_policy(get_recipe(network), train)
                 save_file(policy.state_dict(), temporary / f"{network}-seed-{seed}.safetensors")
         record = {
             "collection": str(context.origin),
             "collection_sha256": context.sha256,
             "symbols": train.vocabulary,
-            "max_sites": max_sites,
+            "max_sites": train.frac_coords.shape[1],
             "columns": columns,
             "seeds": list(seeds),
         }
@@ -93,22 +99,6 @@ def write_bundle(folder: Path, context: RunContext, seeds: Sequence[int]) -> Pat
         _copy_modules(temporary)
         temporary.rename(folder)
     return folder
-
-
-def _draws(
-    context: RunContext, columns: dict[str, dict], seeds: Sequence[int]
-) -> dict[str, np.ndarray]:
-    """Return which of all transitions the runs of each column have, bool (T,)."""
-    every = context.transitions("train")
-    key = every.trajectory.astype(np.int64)
-    draws = {}
-    for trajectories in sorted({column["trajectories"] for column in columns.values()}):
-        for seed in seeds:
-            drawn = context.transitions("train", trajectories, seed)
-            kept = np.isin(key, np.unique(drawn.trajectory))
-            assert int(kept.sum()) == len(drawn)  # noqa: S101 - trajectories are drawn whole
-            draws[f"trajectories-{trajectories}-seed-{seed}"] = kept
-    return draws
 
 
 def _save_split(path: Path, data: "Transitions", draws: dict[str, np.ndarray]) -> None:

@@ -9,6 +9,7 @@ evaluates the finished runs in the folder RUNS on the test split and stores them
 """
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -19,17 +20,14 @@ from safetensors.torch import load_file
 
 from crystal_agents.experiments.provenance import versions
 from crystal_agents.experiments.reproduction.experiment import suffix
-from crystal_agents.experiments.reproduction.results import (
-    AccuracyCurve,
-    ReproductionRecord,
-    results_file,
-)
+from crystal_agents.experiments.reproduction.results import ReproductionRecord, results_file
 from crystal_agents.experiments.reproduction.runner import RunContext
 from crystal_agents.experiments.reproduction.table_1 import TABLE_1
 from crystal_agents.experiments.results_file import require_same_crystals
 from crystal_agents.experiments.runner import Run, run_missing
-from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy
+from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.history import HISTORY_FILE, write_history
+from crystal_agents.training.learner import new_policy
 from crystal_gym.errors import CrystalGymError, DamagedFileError
 
 
@@ -96,15 +94,13 @@ def _evaluate(context: RunContext, file: Path, run: dict[str, Any]) -> Reproduct
         **context.training_provenance(data, variant.trajectories),
         **{key: value for key, value in run.items() if key not in {"history", "column"}},
     }
-    max_sites = data.frac_coords.shape[1]
-    policy = SkeletonPolicy(
-        PolicyConfig(recipe.network, data.vocabulary, max_sites, recipe.settings, training)
-    )
+    config = dataclasses.replace(new_policy(recipe, data).config, training=training)
+    policy = SkeletonPolicy(config)
     policy.load_state_dict(load_file(file.with_suffix(".safetensors")))
     policy.save(folder)
     write_history(folder / HISTORY_FILE, run["history"])
-    validated = [row for row in run["history"] if "val_accuracy" in row]
-    return ReproductionRecord(
+    return context.training_record(
+        folder,
         variant=column,
         seed=seed,
         epochs=epochs,
@@ -113,15 +109,6 @@ def _evaluate(context: RunContext, file: Path, run: dict[str, Any]) -> Reproduct
         transitions=run["transitions"],
         precision=run["precision"],
         metrics=context.test_metrics(column, policy.eval()),
-        curve=AccuracyCurve(
-            [row["epoch"] for row in validated],
-            [round(row["train_accuracy"], 6) for row in validated],
-            [round(row["val_accuracy"], 6) for row in validated],
-        ),
-        transitions_per_second=round(run["transitions"] * epochs / max(run["seconds"], 0.1), 1),
-        collection=context.canonical_origin,
-        collection_sha256=context.sha256,
-        n_crystals=len(context.collection.in_split("test")),
         seconds=run["seconds"],
         hardware=run["hardware"],
         versions={**versions(), **run["versions"]},

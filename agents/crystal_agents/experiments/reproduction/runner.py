@@ -131,9 +131,8 @@ class RunContext:
         # Training returns the policy on the CPU.
         device = Fabric(accelerator=self.accelerator, devices=1).device
         metrics = self.test_metrics(variant, policy.to(device))
-        speed = len(data) * training["epochs"] / max(training["seconds"], 0.1)
-        return self._record(
-            device,
+        return self.training_record(
+            run,
             variant=variant,
             seed=seed,
             epochs=training["epochs"],
@@ -142,9 +141,29 @@ class RunContext:
             transitions=len(data),
             precision=self.precision,
             metrics=metrics,
-            curve=_read_curve(run / HISTORY_FILE),
             seconds=training["seconds"],
-            transitions_per_second=round(speed, 1),
+            **provenance(device),
+        )
+
+    def training_record(
+        self, run: Path, *, epochs: int, transitions: int, seconds: float, **fields: Any
+    ) -> ReproductionRecord:
+        """Return the record of a finished training.
+
+        Args:
+            run: Folder with the history of the training.
+            epochs: Passes over the transitions.
+            transitions: Number of training transitions.
+            seconds: Time of the training.
+            fields: The other fields of the record, except those of the collection and the curve.
+        """
+        return self._record(
+            epochs=epochs,
+            transitions=transitions,
+            seconds=seconds,
+            curve=_read_curve(run / HISTORY_FILE),
+            transitions_per_second=round(transitions * epochs / max(seconds, 0.1), 1),
+            **fields,
         )
 
     @property
@@ -178,7 +197,6 @@ class RunContext:
         """
         report = evaluate({}, self.collection, seed=seed, progress=self.progress)
         return self._record(
-            torch.device("cpu"),
             variant=variant,
             seed=seed,
             epochs=0,
@@ -190,15 +208,15 @@ class RunContext:
             curve=None,
             seconds=0.0,
             transitions_per_second=0.0,
+            **provenance(torch.device("cpu")),
         )
 
-    def _record(self, device: torch.device, **run: Any) -> ReproductionRecord:
+    def _record(self, **run: Any) -> ReproductionRecord:
         return ReproductionRecord(
             **run,
             collection=self.canonical_origin,
             collection_sha256=self.sha256,
             n_crystals=len(self.collection.in_split("test")),
-            **provenance(device),
         )
 
 

@@ -5,6 +5,8 @@ import dataclasses
 import numpy as np
 
 from crystal_gym.collections.collection import CrystalCollection
+from crystal_gym.crystals.neighbors import renumbered
+from crystal_gym.utils import ragged
 
 
 def shuffled_sites(collection: CrystalCollection, seed: int = 0) -> CrystalCollection:
@@ -25,16 +27,13 @@ def shuffled_sites(collection: CrystalCollection, seed: int = 0) -> CrystalColle
     rng = np.random.default_rng(seed)
     atomic_numbers, frac_coords = collection.atomic_numbers.copy(), collection.frac_coords.copy()
     edges = collection.flat_edges.copy()
-    ends = np.cumsum(collection.n_edges)
+    first = ragged.starts(collection.n_edges)
     for row, n in enumerate(collection.n_sites.tolist()):
-        # New site i is the old site order[i]; old site s is the new site number[s].
         order = rng.permutation(n)
-        number = np.argsort(order)
         atomic_numbers[row, :n] = atomic_numbers[row, order]
         frac_coords[row, :n] = frac_coords[row, order]
-        crystal_edges = edges[ends[row] - collection.n_edges[row] : ends[row]]
-        crystal_edges[:, :2] = number[crystal_edges[:, :2]]
-        crystal_edges[:] = crystal_edges[np.lexsort(crystal_edges.T[::-1])]
+        part = slice(first[row], first[row] + collection.n_edges[row])
+        edges[part] = renumbered(edges[part], order)
     shuffled = dataclasses.replace(
         collection,
         atomic_numbers=atomic_numbers,
