@@ -12,13 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn.models.dimenet import (
-    BesselBasisLayer,
-    EmbeddingBlock,
-    Envelope,
-    InteractionPPBlock,
-    OutputPPBlock,
-)
 
 from crystal_agents.networks.encoder import Encoder
 from crystal_agents.networks.graph_batch import SkeletonBatch
@@ -101,6 +94,7 @@ class SphericalBasis(nn.Module):
     def __init__(self, spherical: int, radial: int, cutoff: float) -> None:
         super().__init__()
         from scipy.special import spherical_jn
+        from torch_geometric.nn.models.dimenet import Envelope
 
         self.cutoff = cutoff
         self.envelope = Envelope(5)
@@ -186,6 +180,14 @@ class DimeNet(Encoder):
         cutoff: float = 6.0,
     ) -> None:
         super().__init__()
+        # Imported here, because the import takes two seconds and no other network needs it.
+        from torch_geometric.nn.models.dimenet import (
+            BesselBasisLayer,
+            EmbeddingBlock,
+            InteractionPPBlock,
+            OutputPPBlock,
+        )
+
         self.size = hidden
         self.distance = BesselBasisLayer(radial, cutoff)
         self.angle = SphericalBasis(spherical, radial, cutoff)
