@@ -1,6 +1,8 @@
-"""Crystals per second of the evaluation, as a ratio to a plain loop in the same run.
+"""Crystals per second of the evaluation, as ratios to slower ways in the same run.
 
-The plain loop plays every episode in a single environment and calls the policy at each step.
+A plain loop plays every episode in a single environment and calls the policy at each step.
+Roll-outs, from one and from five start sites, are compared with roll-outs that encode the geometry
+of their skeletons at every step; both have the same fillings.
 
     python benchmarks/evaluation.py runs/perov-5-egnn-seed-0
     python benchmarks/evaluation.py runs/perov-5-egnn-seed-0 --full
@@ -15,6 +17,7 @@ import common
 import gymnasium as gym
 import numpy as np
 import tyro
+from every_step import EveryStepScorer, require_same_fillings
 
 import crystal_gym  # noqa: F401 - registers the environment
 from crystal_agents import evaluate, load_policy
@@ -36,8 +39,10 @@ class Args(common.Args):
     split: str = "val"
     """Split to fill."""
     crystals: int = 60
-    """Crystals in the sample."""
-    turns: int = 3
+    """Crystals that the plain loop fills."""
+    rollout_crystals: int = 512
+    """Crystals of the roll-outs from one and five start sites."""
+    turns: int = 5
     """Measurements of each way."""
     full: bool = False
     """Evaluate the whole split instead."""
@@ -66,8 +71,34 @@ def fill_batched(
         roll_out(table, batch, score)
 
 
+def measure_geometry(
+    args: Args, policy: SkeletonPolicy, collection: CrystalCollection, start_sites: int
+) -> dict[str, Any]:
+    """Compare roll-outs that encode the geometry once and at every step."""
+    crystals = collection.in_split(args.split)[: args.rollout_crystals]
+    table = EpisodeTable(collection, policy.vocabulary)
+    batches = list(batch_by_size(table, crystals, start_sites))
+
+    def fill(scorer: type[PolicyScorer]) -> np.ndarray:
+        score = scorer(policy, table)
+        parts = [roll_out(table, batch, score).elements for batch in batches]
+        return np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
+
+    ways = {"geometry at every step": EveryStepScorer, "geometry once": PolicyScorer}
+    require_same_fillings(*map(fill, ways.values()))
+    rates = common.in_turns(
+        {
+            name: lambda scorer=scorer: len(crystals) / common.seconds(lambda: fill(scorer))
+            for name, scorer in ways.items()
+        },
+        args.turns,
+    )
+    summary = common.summarize(rates, "crystals per second", "geometry at every step")
+    return {f"{start_sites} start sites, {key}": value for key, value in summary.items()}
+
+
 def measure(args: Args) -> dict[str, Any]:
-    """Measure both ways on a sample, or the evaluation of a whole split."""
+    """Measure all ways on samples, or the evaluation of a whole split."""
     policy = load_policy(args.policy)
     collection = load_collection(args.collection)
     if args.full:
@@ -88,6 +119,8 @@ def measure(args: Args) -> dict[str, Any]:
     return {
         "sample": {"crystals": len(crystals)},
         **common.summarize(rates, "crystals per second", "plain loop"),
+        **measure_geometry(args, policy, collection, 1),
+        **measure_geometry(args, policy, collection, 5),
     }
 
 

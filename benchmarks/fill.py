@@ -1,8 +1,6 @@
-"""Speed of `policy.fill` and of roll-outs, as ratios to encoding the geometry at every step.
+"""Speed of `policy.fill` in a large cell, as a ratio to encoding the geometry at every step.
 
-python benchmarks/fill.py                    # one cell of 135 sites
-python benchmarks/fill.py --start-sites 1    # roll-outs of 512 crystals of Perov-5
-python benchmarks/fill.py --start-sites 5
+python benchmarks/fill.py
 """
 
 from dataclasses import dataclass
@@ -11,22 +9,12 @@ from typing import Any
 import common
 import numpy as np
 import tyro
+from every_step import EveryStepScorer, require_same_fillings
 
 from crystal_agents import load_policy
-from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
+from crystal_agents.policies.policy import PolicyScorer
 from crystal_agents.rollouts.complete_structure import complete_structure
-from crystal_agents.rollouts.rollout import batch_by_size, roll_out
 from crystal_gym.collections import load_collection
-from crystal_gym.episode import EpisodeState, EpisodeTable
-
-
-class EveryStepScorer(PolicyScorer):
-    """A scorer that encodes the geometry of the skeletons at every step."""
-
-    def __call__(self, state: EpisodeState) -> np.ndarray:
-        """Return the logits of a batch of episodes."""
-        self._batch, self._version = None, -1
-        return super().__call__(state)
 
 
 @dataclass
@@ -35,10 +23,6 @@ class Args(common.Args):
 
     policy: tyro.conf.Positional[str] = "perov-5/egnn"
     """Name of a pretrained policy, or the folder of a trained one."""
-    start_sites: int = 0
-    """Start sites of each crystal of a roll-out; 0 fills one large cell instead."""
-    crystals: int = 512
-    """Crystals in a roll-out, from the val split of Perov-5."""
     repeats: int = 3
     """Repetitions of the goldschmidt cell along each axis; 3 gives 135 sites."""
     turns: int = 5
@@ -48,26 +32,6 @@ class Args(common.Args):
 def measure(args: Args) -> dict[str, Any]:
     """Measure both ways and compare their fillings."""
     policy = load_policy(args.policy)
-    fill = _roll_out(args, policy) if args.start_sites else _fill(args, policy)
-    ways = {"every step": EveryStepScorer, "once": PolicyScorer}
-    fillings = {name: fill(scorer) for name, scorer in ways.items()}
-    if not np.array_equal(*fillings.values()):
-        raise SystemExit("Expected the same fillings from both ways, got different ones.")
-    durations = common.in_turns(
-        {
-            name: lambda scorer=scorer: common.seconds(lambda: fill(scorer))
-            for name, scorer in ways.items()
-        },
-        args.turns,
-    )
-    rates = {name: [1 / seconds for seconds in values] for name, values in durations.items()}
-    return {
-        "seconds": {name: float(np.median(values)) for name, values in durations.items()},
-        **common.summarize(rates, "runs per second", "every step"),
-    }
-
-
-def _fill(args: Args, policy: SkeletonPolicy) -> Any:
     structure = load_collection("goldschmidt").structure(0)
     structure.make_supercell([args.repeats] * 3)
 
@@ -77,20 +41,19 @@ def _fill(args: Args, policy: SkeletonPolicy) -> Any:
         )
         return np.array(filling.structure.atomic_numbers)
 
-    return fill
-
-
-def _roll_out(args: Args, policy: SkeletonPolicy) -> Any:
-    collection = load_collection("perov-5")
-    crystals = collection.in_split("val")[: args.crystals]
-    table = EpisodeTable(collection, policy.vocabulary)
-    batches = list(batch_by_size(table, crystals, args.start_sites))
-
-    def fill(scorer: type[PolicyScorer]) -> np.ndarray:
-        score = scorer(policy, table)
-        return np.concatenate([roll_out(table, batch, score).elements for batch in batches], 1)
-
-    return fill
+    ways = {"every step": EveryStepScorer, "once": PolicyScorer}
+    require_same_fillings(*map(fill, ways.values()))
+    rates = common.in_turns(
+        {
+            name: lambda scorer=scorer: 1 / common.seconds(lambda: fill(scorer))
+            for name, scorer in ways.items()
+        },
+        args.turns,
+    )
+    return {
+        "seconds": {name: float(1 / np.median(values)) for name, values in rates.items()},
+        **common.summarize(rates, "runs per second", "every step"),
+    }
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from crystal_agents.networks.egnn_layers import (
     mlp,
 )
 from crystal_agents.networks.encoder import Encoder
-from crystal_agents.networks.graph_batch import SkeletonBatch
+from crystal_agents.networks.graph_batch import SkeletonBatch, items_of
 from crystal_agents.networks.message_edges import sum_at
 from crystal_agents.networks.pair_features import near_pairs
 from crystal_agents.networks.readouts import SiteReadout
@@ -40,6 +40,24 @@ class Geometry(NamedTuple):
     sites: Tensor
     crystals: Tensor
     near: Neighbors
+
+    def join(self, other: "Geometry") -> "Geometry":
+        """Append the embeddings of other skeletons."""
+        return Geometry(
+            torch.cat([self.sites, other.sites]),
+            torch.cat([self.crystals, other.crystals]),
+            self.near.join(other.near, len(self.sites)),
+        )
+
+    def take(self, rows: Tensor, n_sites: Tensor) -> "Geometry":
+        """Return the embeddings of some of the skeletons.
+
+        Args:
+            rows: Indices of skeletons in any order, int64 (R,).
+            n_sites: Number of sites of each skeleton, int64 (S,).
+        """
+        sites = items_of(rows, n_sites)
+        return Geometry(self.sites[sites], self.crystals[rows], self.near.take(rows, n_sites))
 
 
 class EGNN(Encoder):
@@ -159,6 +177,20 @@ class EGNN(Encoder):
         pooled = sum_at(gated, crystal, len(batch), 0) / batch.n_sites[:, None]
         crystals = self.crystal(self.whole(torch.cat([pooled, scale], -1)))
         return Geometry(sites, crystals, near)
+
+    def update_geometry(
+        self,
+        batch: SkeletonBatch,
+        rows: Tensor,
+        last_batch: SkeletonBatch,
+        last_geometry: Geometry,
+    ) -> Geometry:
+        """Embed only the skeletons that were not in the last batch."""
+        is_new = rows < 0
+        new = batch.take(is_new.nonzero()[:, 0])
+        joined = last_geometry.join(self.geometry(new)) if len(new) else last_geometry
+        rows = torch.where(is_new, len(last_batch) + is_new.cumsum(0) - 1, rows)
+        return joined.take(rows, torch.cat([last_batch.n_sites, new.n_sites]))
 
     def forward(
         self, batch: SkeletonBatch, elements: Tensor, geometry: Geometry | None = None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crystal_agents.networks.graph_batch import SkeletonBatch
+from crystal_agents.networks.graph_batch import SkeletonBatch, items_of
 from crystal_agents.networks.message_edges import sum_at
 
 # Displacements in Å below this value are numerical noise; larger ones are scaled logarithmically.
@@ -88,6 +88,47 @@ class Neighbors(NamedTuple):
     offset: Tensor
     direction: Tensor
     fade: Tensor
+
+    def join(self, other: "Neighbors", n_sites: int) -> "Neighbors":
+        """Append the pairs of other skeletons, whose sites follow the n_sites sites of these."""
+        n, m = len(self.scalars), len(other.scalars)
+
+        def append(directed: Tensor, others: Tensor) -> Tensor:
+            return torch.cat([directed[:n], others[:m], directed[n:], others[m:]])
+
+        return Neighbors(
+            source=append(self.source, other.source + n_sites),
+            target=append(self.target, other.target + n_sites),
+            scalars=torch.cat([self.scalars, other.scalars]),
+            offset=append(self.offset, other.offset),
+            direction=append(self.direction, other.direction),
+            fade=append(self.fade, other.fade),
+        )
+
+    def take(self, rows: Tensor, n_sites: Tensor) -> "Neighbors":
+        """Return the pairs of some of the skeletons.
+
+        Args:
+            rows: Indices of skeletons in any order, int64 (R,).
+            n_sites: Number of sites of each skeleton, int64 (S,).
+        """
+        n_pairs = len(self.scalars)
+        owner = torch.arange(len(n_sites), device=rows.device).repeat_interleave(n_sites)
+        # The sources of the pairs, and therefore their skeletons, are in ascending order.
+        counts = torch.bincount(owner[self.source[:n_pairs]], minlength=len(n_sites))
+        pairs = items_of(rows, counts)
+        directed = torch.cat([pairs, pairs + n_pairs])
+        taken = n_sites[rows]
+        offset = (taken.cumsum(0) - taken) - (n_sites.cumsum(0) - n_sites)[rows]
+        offset = offset.repeat_interleave(counts[rows]).repeat(2)
+        return Neighbors(
+            source=self.source[directed] + offset,
+            target=self.target[directed] + offset,
+            scalars=self.scalars[pairs],
+            offset=self.offset[directed],
+            direction=self.direction[directed],
+            fade=self.fade[directed],
+        )
 
     def gather(self, message: Tensor, n_sites: int) -> Tensor:
         """Sum the messages at the source of each edge, weighted by ``fade``.

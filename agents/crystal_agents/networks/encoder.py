@@ -42,6 +42,26 @@ class Encoder(nn.Module, abc.ABC):
             batch: The skeletons.
         """
 
+    def update_geometry(
+        self,
+        batch: SkeletonBatch,
+        rows: Tensor,
+        last_batch: SkeletonBatch,
+        last_geometry: Any,
+    ) -> Any:
+        """Return the geometry of a batch, some skeletons of which were in the last batch.
+
+        By default, the whole batch is computed. Encoders with an expensive ``geometry`` override
+        this method and compute only the other skeletons.
+
+        Args:
+            batch: S skeletons.
+            rows: Index of each skeleton in the last batch, int64 (S,); -1: not in it.
+            last_batch: The last batch.
+            last_geometry: Its geometry.
+        """
+        return self.geometry(batch)
+
     @abc.abstractmethod
     def forward(self, batch: SkeletonBatch, elements: Tensor, geometry: Any = None) -> Tensor:
         """Embed the sites of K fillings.

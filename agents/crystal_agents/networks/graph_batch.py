@@ -24,6 +24,22 @@ def padded_size(n: int) -> int:
     return -(-n // step) * step
 
 
+def items_of(groups: Tensor, counts: Tensor) -> Tensor:
+    """Return the indices of the items of some groups, where each group has consecutive items.
+
+    Args:
+        groups: Indices of groups in any order, int64 (g,).
+        counts: Number of items of each group, int64 (G,).
+
+    Returns:
+        Indices of the items, int64 (m,), group by group.
+    """
+    chosen = counts[groups]
+    shift = (counts.cumsum(0) - counts)[groups] - (chosen.cumsum(0) - chosen)
+    shift = shift.repeat_interleave(chosen)
+    return shift + torch.arange(len(shift), device=shift.device)
+
+
 def cartesian(frac: Tensor, lattice: Tensor) -> Tensor:
     """Convert fractional to Cartesian coordinates.
 
@@ -99,6 +115,31 @@ class SkeletonBatch:
 
     def __len__(self) -> int:
         return len(self.n_sites)
+
+    def take(self, rows: Tensor) -> "SkeletonBatch":
+        """Return a batch of some of the skeletons.
+
+        Args:
+            rows: Indices of skeletons in any order, int64 (R,).
+        """
+        n_sites = self.n_sites[rows]
+        first = n_sites.cumsum(0) - n_sites
+        sites = items_of(rows, self.n_sites)
+        n_edges = torch.bincount(self.owner[self.edge_source], minlength=len(self))
+        edges = items_of(rows, n_edges)
+        offset = (first - self.first[rows]).repeat_interleave(n_edges[rows])
+        return SkeletonBatch(
+            n_sites=n_sites,
+            first=first,
+            owner=torch.arange(len(rows), device=rows.device).repeat_interleave(n_sites),
+            index=self.index[sites],
+            parameters=self.parameters[rows],
+            lattice=self.lattice[rows],
+            frac_coords=self.frac_coords[sites],
+            edge_source=self.edge_source[edges] + offset,
+            edge_target=self.edge_target[edges] + offset,
+            edge_image=self.edge_image[edges],
+        )
 
     @property
     def edge_vectors(self) -> Tensor:

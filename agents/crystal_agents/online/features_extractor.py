@@ -8,7 +8,8 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
-from crystal_agents.networks.graph_batch import SkeletonStore
+from crystal_agents.networks.geometry_cache import GeometryCache
+from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
 from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy
 
 # Cost of encoding an empty skeleton relative to that of one of its fillings (measured with egnn).
@@ -24,7 +25,8 @@ class SkeletonFeatures(BaseFeaturesExtractor):
     channels, the site in focus f, and the fraction r of sites that are empty.
 
     States of one skeleton share the encoding of its geometry, the most expensive part of most
-    networks. Dropout is off, also in training, because rollouts and updates must use the same
+    networks. Without gradients, as in roll-outs, only the skeletons that were not in the last batch
+    are encoded. Dropout is off, also in training, because rollouts and updates must use the same
     policy.
 
     Args:
@@ -50,6 +52,7 @@ class SkeletonFeatures(BaseFeaturesExtractor):
         super().__init__(observation_space, self.n_elements + 2 * network.encoder.size + 1)
         self.network = network
         self.critic_shapes_encoder = critic_shapes_encoder
+        self.geometry_cache = GeometryCache(network.encoder)
         self.train(False)
 
     def train(self, mode: bool = True) -> "SkeletonFeatures":
@@ -63,19 +66,25 @@ class SkeletonFeatures(BaseFeaturesExtractor):
         focus = observations["focus"].reshape(len(element), -1).argmax(-1)
         frac_coords, lattice = observations["frac_coords"], observations["lattice"]
         n_sites = (element >= 0).sum(1)
-        grid = _grid(torch.cat([n_sites[:, None].to(lattice), lattice, frac_coords.flatten(1)], 1))
-        store = SkeletonStore(
-            {
+        skeletons = torch.cat([n_sites[:, None].to(lattice), lattice, frac_coords.flatten(1)], 1)
+        grid = _grid(skeletons)
+        columns = grid.states[0]
+
+        def make_batch() -> SkeletonBatch:
+            arrays = {
                 "n_sites": n_sites,
                 "frac_coords": frac_coords,
                 "parameters": lattice,
                 "edges": observations["edges"],
-            },
-            element.device,
-        )
-        batch = store.batch(grid.states[0])
+            }
+            return SkeletonStore(arrays, element.device).batch(columns)
+
+        if torch.is_grad_enabled():
+            batch, geometry = make_batch(), None
+        else:
+            batch, geometry = self.geometry_cache(skeletons[columns], make_batch)
         grid_focus = focus[grid.states]
-        embedding = self.network.encoder(batch, batch.flat(element[grid.states]))
+        embedding = self.network.encoder(batch, batch.flat(element[grid.states]), geometry)
         logits = self.network.readout(batch, embedding, grid_focus)
         critic_embedding = embedding if self.critic_shapes_encoder else embedding.detach()
         channels = critic_embedding.shape[-1]

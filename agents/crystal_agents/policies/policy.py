@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from crystal_agents.networks.egnn_indexed import EGNNIndexed
+from crystal_agents.networks.geometry_cache import GeometryCache
 from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
 from crystal_agents.networks.registry import make_encoder
 from crystal_agents.policies.config import PolicyConfig, read_config
@@ -337,31 +338,14 @@ class PolicyScorer:
             },
             self.device,
         )
-        self._rows = np.zeros(0, np.int64)
-        self._version = -1
-        self._batch: SkeletonBatch | None = None
-        self._geometry: Any = None
-
-    def _skeletons(self, rows: np.ndarray) -> tuple[SkeletonBatch, Any]:
-        """Return the skeletons with these rows and their geometry.
-
-        They are those of the last call if rows and weights are the same.
-        """
-        # Every change of a tensor in place increases its version.
-        version = sum(weight._version for weight in self.policy.parameters())  # noqa: SLF001 - no public name
-        if self._batch is None or not np.array_equal(rows, self._rows):
-            self._rows, self._version = rows.copy(), -1
-            self._batch = self.store.batch(torch.as_tensor(rows, device=self.device))
-        if version != self._version:
-            self._version = version
-            self._geometry = self.policy.encoder.geometry(self._batch)
-        return self._batch, self._geometry
+        self.geometry_cache = GeometryCache(policy.encoder)
 
     @torch.no_grad()
     def __call__(self, state: EpisodeState) -> np.ndarray:
         """Return the logits in a batch of K x S episodes, float32 (B, V)."""
         rows = crystals_of(state)
-        batch, geometry = self._skeletons(rows)
+        selected = torch.as_tensor(rows, device=self.device)
+        batch, geometry = self.geometry_cache(selected[:, None], lambda: self.store.batch(selected))
         codes = torch.as_tensor(state.elements, dtype=torch.int64, device=self.device)
         elements = batch.flat(codes.view(-1, len(rows), codes.shape[-1]))
         focus = torch.as_tensor(state.focus, device=self.device).view(-1, len(rows))

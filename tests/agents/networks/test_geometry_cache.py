@@ -1,0 +1,130 @@
+"""The geometry cache encodes new skeletons only, and returns what the encoder would compute."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crystal_agents.networks.geometry_cache import GeometryCache
+from crystal_agents.networks.graph_batch import SkeletonStore, items_of
+from crystal_agents.networks.registry import ENCODERS, make_encoder
+from crystal_gym.crystals.skeleton import lattice_matrix
+
+N_SKELETONS = 12
+rows_of_batches = st.lists(
+    st.lists(st.integers(0, N_SKELETONS - 1), min_size=1, max_size=8), min_size=1, max_size=5
+)
+
+
+@pytest.fixture(scope="module")
+def store(toy):
+    arrays = {
+        "n_sites": toy.n_sites,
+        "frac_coords": toy.frac_coords,
+        "parameters": toy.parameters,
+        "edges": toy.edges,
+    }
+    return SkeletonStore(arrays)
+
+
+@pytest.fixture(scope="module")
+def encoders():
+    torch.manual_seed(0)
+    return {name: make_encoder(name, 5, {}).eval() for name in ENCODERS}
+
+
+class CountingEncoder:
+    """An encoder that records the number of skeletons of each call of ``geometry``."""
+
+    def __init__(self, monkeypatch, encoder):
+        self.counts = []
+        geometry = encoder.geometry
+        monkeypatch.setattr(
+            encoder, "geometry", lambda batch: self.counts.append(len(batch)) or geometry(batch)
+        )
+
+
+def request(cache, store, rows):
+    rows = torch.as_tensor(rows)
+    return cache(rows[:, None], lambda: store.batch(rows))
+
+
+def embed(encoder, batch, geometry=None):
+    elements = torch.arange(2 * len(batch.owner)).view(2, -1) % 6
+    with torch.no_grad():
+        return encoder(batch, elements, geometry)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1), st.data())
+def test_items_of_groups_equal_those_of_a_loop(counts, data):
+    groups = data.draw(st.lists(st.integers(0, len(counts) - 1)))
+    starts = np.cumsum(counts) - counts
+    expected = [starts[group] + item for group in groups for item in range(counts[group])]
+    found = items_of(torch.tensor(groups, dtype=torch.int64), torch.tensor(counts))
+    assert found.tolist() == expected
+
+
+@given(rows=st.lists(st.integers(0, N_SKELETONS - 1), max_size=8))
+def test_part_of_a_batch_equals_the_batch_of_these_skeletons(store, rows):
+    rows = torch.tensor(rows, dtype=torch.int64)
+    part, expected = store.batch().take(rows), store.batch(rows)
+    for field in dataclasses.fields(expected):
+        assert torch.equal(getattr(part, field.name), getattr(expected, field.name)), field.name
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@given(batches=rows_of_batches)
+def test_embeddings_of_any_sequence_of_batches_equal_those_without_a_cache(
+    store, encoders, name, batches
+):
+    encoder = encoders[name]
+    cache = GeometryCache(encoder)
+    for rows in batches:
+        batch, geometry = request(cache, store, rows)
+        expected = embed(encoder, store.batch(torch.as_tensor(rows)))
+        torch.testing.assert_close(embed(encoder, batch, geometry), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_only_new_skeletons_are_encoded(store, encoders, monkeypatch):
+    counting = CountingEncoder(monkeypatch, encoders["egnn"])
+    cache = GeometryCache(encoders["egnn"])
+    for rows in ([5, 1, 3], [5, 1, 3], [5, 2, 3], [3, 2, 5], [7, 8, 9]):
+        request(cache, store, rows)
+    assert counting.counts == [3, 1, 3]
+
+
+def test_a_part_of_the_last_batch_does_not_replace_it(store, encoders, monkeypatch):
+    counting = CountingEncoder(monkeypatch, encoders["egnn"])
+    cache = GeometryCache(encoders["egnn"])
+    for rows in ([5, 1, 3], [1], [5, 1, 3]):
+        request(cache, store, rows)
+    assert counting.counts == [3]
+
+
+def test_all_skeletons_are_encoded_again_after_a_change_of_the_weights(
+    store, encoders, monkeypatch
+):
+    encoder = encoders["egnn"]
+    counting = CountingEncoder(monkeypatch, encoder)
+    cache = GeometryCache(encoder)
+    optimizer = torch.optim.Adam(encoder.parameters())
+    request(cache, store, [5, 1])
+    for rows in ([5, 1], [5, 2]):
+        encoder(store.batch(), torch.zeros(1, int(store.n_sites.sum()), dtype=int)).sum().backward()
+        optimizer.step()
+        batch, geometry = request(cache, store, rows)
+        expected = embed(encoder, store.batch(torch.as_tensor(rows)))
+        torch.testing.assert_close(embed(encoder, batch, geometry), expected)
+    assert counting.counts == [2, N_SKELETONS, 2, 2, N_SKELETONS, 2, 2]
+
+
+def test_keys_can_be_floating_point_geometry(toy, store, encoders, monkeypatch):
+    counting = CountingEncoder(monkeypatch, encoders["egnn"])
+    cache = GeometryCache(encoders["egnn"])
+    keys = torch.as_tensor(lattice_matrix(toy.parameters)).flatten(1)
+    for rows in (torch.tensor([4, 2]), torch.tensor([4, 6])):
+        cache(keys[rows], lambda rows=rows: store.batch(rows))
+    assert counting.counts == [2, 1]
