@@ -123,6 +123,7 @@ class RollOuts:
 
     def run(self) -> np.ndarray:
         """Collect the roll-outs and return the actions of the last one."""
+        torch.manual_seed(0)
         for i in range(self.n_rollouts):
             with torch.no_grad():
                 self.weight.add_(0)
