@@ -1,7 +1,8 @@
 """Assign elements to the sites of crystal skeletons.
 
-Importing this package registers the environment ``CrystalSkeleton-v0``. Public names are imported
-on first use, so that the import of the package is fast.
+Importing this package registers the environment ``CrystalSkeleton-v0``, and with flat observations
+``CrystalSkeletonFlat-v0``. Public names are imported on first use, so that the import of the
+package is fast.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from crystal_gym.collections.structures import collection_from_structures
     from crystal_gym.crystals.elements import Vocabulary
     from crystal_gym.crystals.skeleton import Skeleton
+    from crystal_gym.envs.flat_observation import FlatObservation
+    from crystal_gym.envs.flat_vector_observation import FlatVectorObservation
     from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
     from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
     from crystal_gym.errors import CrystalGymError
@@ -28,6 +31,8 @@ __all__ = [
     "CrystalGymError",
     "CrystalSkeletonEnv",
     "CrystalSkeletonVectorEnv",
+    "FlatObservation",
+    "FlatVectorObservation",
     "Skeleton",
     "Vocabulary",
     "__version__",
@@ -41,6 +46,8 @@ _HOMES = {
     "CrystalGymError": "crystal_gym.errors",
     "CrystalSkeletonEnv": "crystal_gym.envs.skeleton_env",
     "CrystalSkeletonVectorEnv": "crystal_gym.envs.vector_env",
+    "FlatObservation": "crystal_gym.envs.flat_observation",
+    "FlatVectorObservation": "crystal_gym.envs.flat_vector_observation",
     "Skeleton": "crystal_gym.crystals.skeleton",
     "Vocabulary": "crystal_gym.crystals.elements",
     "collection_from_structures": "crystal_gym.collections.structures",
@@ -51,6 +58,11 @@ register(
     id="CrystalSkeleton-v0",
     entry_point="crystal_gym.envs.skeleton_env:CrystalSkeletonEnv",
     vector_entry_point="crystal_gym.envs.vector_env:CrystalSkeletonVectorEnv",
+)
+register(
+    id="CrystalSkeletonFlat-v0",
+    entry_point="crystal_gym.envs.flat_observation:CrystalSkeletonFlatEnv",
+    vector_entry_point="crystal_gym.envs.flat_vector_observation:make_flat_vector",
 )
 
 
