@@ -16,11 +16,10 @@ from crystal_agents.evaluation.rows import EvaluationRow, RowEvaluator
 from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
 from crystal_agents.rollouts.rollout import Scorer, batch_by_size
 from crystal_gym.collections.collection import CrystalCollection
-from crystal_gym.crystals.skeleton import lattice_matrix
-from crystal_gym.crystals.symmetry import site_permutations
+from crystal_gym.collections.symmetries import skeleton_symmetries
 from crystal_gym.crystals.validity import RULES, rule_description
 from crystal_gym.episode import EpisodeTable
-from crystal_gym.errors import CrystalGymError, SymmetryError, SymmetryWarning
+from crystal_gym.errors import CrystalGymError, SymmetryWarning
 from crystal_gym.masks import Mask, resolve_mask
 from crystal_gym.utils.progress import progress_bar
 
@@ -88,6 +87,8 @@ def evaluate(
     Raises:
         CrystalGymError: If the vocabulary or the number of sites of a policy does not fit, the
             split is empty, ``n_start_sites`` is below 1, or ``seed`` is below 0.
+        DamagedFileError: If cached symmetries are damaged.
+        StorageError: If the cache folder of the symmetries cannot be written.
     """
     crystals = collection.in_split(split)
     if not len(crystals):
@@ -100,8 +101,9 @@ def evaluate(
     all_starts = list(batch_by_size(table, crystals, n_start_sites, seed))
     one_start = list(batch_by_size(table, crystals, 1, seed))
     train = collection.in_split("train")
-    symmetries, n_failures = skeleton_symmetries(collection, crystals, progress)
-    evaluator = RowEvaluator(table, train, symmetries)
+    symmetries = skeleton_symmetries(collection, crystals, progress=progress)
+    _warn_of_failures(collection, symmetries.failures, len(crystals))
+    evaluator = RowEvaluator(table, train, symmetries.permutations)
     scorers: dict[str, list[Scorer]] = {
         name: [PolicyScorer(policy, table) for policy in group] for name, group in policies.items()
     }
@@ -126,48 +128,23 @@ def evaluate(
         n_crystals=len(crystals),
         n_start_sites=n_start_sites,
         rows=rows,
-        n_symmetry_failures=n_failures,
+        n_symmetry_failures=len(symmetries.failures),
     )
 
 
-def skeleton_symmetries(
-    collection: CrystalCollection, crystals: np.ndarray, progress: bool = False
-) -> tuple[dict[int, np.ndarray], int]:
-    """Compute the permutations of each crystal's sites under its skeleton's space group.
-
-    The identity is the only permutation of a skeleton without a space group.
-
-    Args:
-        collection: The crystals.
-        crystals: Rows of the collection, (S,).
-        progress: Show a progress bar.
-
-    Returns:
-        Permutations (P, n) by row, and the number of skeletons without a space group.
-
-    Warns:
-        SymmetryWarning: If there are such skeletons, with their number and the reason for the
-            first.
-    """
-    lattices = lattice_matrix(collection.parameters[crystals])
-    symmetries, failures = {}, []
-    with progress_bar("Symmetry of the skeletons", len(crystals), shown=progress) as advance:
-        for row, lattice in zip(crystals.tolist(), lattices, strict=True):
-            sites = collection.frac_coords[row, : collection.n_sites[row]]
-            try:
-                symmetries[row] = site_permutations(lattice, sites)
-            except SymmetryError as error:
-                symmetries[row] = np.arange(len(sites))[None]
-                failures.append(f"{str(collection.ids[row])!r}: {error}")
-            advance(1)
+def _warn_of_failures(
+    collection: CrystalCollection, failures: Mapping[int, str], n_crystals: int
+) -> None:
+    """Warn of skeletons without a space group; ``failures`` are their reasons by row."""
     if failures:
+        row, reason = next(iter(failures.items()))
         warnings.warn(
-            f"{len(failures)} of {len(crystals)} skeletons count as asymmetric in the "
-            f"symmetry-equivalent accuracy. The first is crystal {failures[0]}",
+            f"{len(failures)} of {n_crystals} skeletons count as asymmetric in the "
+            f"symmetry-equivalent accuracy. The first is crystal {str(collection.ids[row])!r}: "
+            f"{reason}",
             SymmetryWarning,
             stacklevel=3,
         )
-    return symmetries, len(failures)
 
 
 def _baseline_scorers(table: EpisodeTable, train: np.ndarray, seed: int) -> dict[str, Scorer]:

@@ -1,6 +1,5 @@
 """Reports of the evaluation: their rows, metrics and intervals."""
 
-import sys
 from functools import partial
 from importlib.metadata import version
 
@@ -14,6 +13,7 @@ from crystal_agents.evaluation.metrics import METRICS
 from crystal_agents.policies.ensemble import EnsembleScorer
 from crystal_agents.policies.policy import PolicyScorer
 from crystal_agents.rollouts.rollout import batch_by_size, roll_out
+from crystal_gym.collections import symmetries
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.episode import EpisodeTable, start
 from crystal_gym.errors import CrystalGymError, SymmetryError, SymmetryWarning
@@ -160,15 +160,14 @@ def test_evaluate_rejects_an_empty_split(toy):
 
 
 def test_skeletons_without_a_space_group_are_counted_and_reported(toy, monkeypatch):
-    module = sys.modules[evaluate.__module__]
-    site_permutations = module.site_permutations
+    site_permutations = symmetries.site_permutations
 
     def fail_for_large_cells(lattice, frac_coords):
         if len(frac_coords) > 4:
             raise SymmetryError("spglib finds no space group")
         return site_permutations(lattice, frac_coords)
 
-    monkeypatch.setattr(module, "site_permutations", fail_for_large_cells)
+    monkeypatch.setattr(symmetries, "site_permutations", fail_for_large_cells)
     with pytest.warns(SymmetryWarning, match="4 of 12 skeletons.*spglib finds no space group"):
         report = evaluate({}, toy, "all")
     assert report.n_symmetry_failures == 4

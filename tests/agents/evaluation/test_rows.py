@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from small_policies import expert_scorer
 
-from crystal_agents.evaluation.evaluate import skeleton_symmetries
 from crystal_agents.evaluation.rows import RowEvaluator
 from crystal_agents.evaluation.statistics import MeanWithCI
 from crystal_agents.rollouts.rollout import batch_by_size, roll_out
+from crystal_gym.collections.symmetries import skeleton_symmetries
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.episode import EpisodeTable
 
@@ -33,7 +33,7 @@ def test_calibration_and_top5_by_site_agree_with_plain_counting(toy):
         return logits[state.crystal, state.focus, (state.elements > 0).sum(1)]
 
     batches = list(batch_by_size(table, rows))
-    evaluator = RowEvaluator(table, rows, skeleton_symmetries(toy, rows)[0])
+    evaluator = RowEvaluator(table, rows, skeleton_symmetries(toy, rows).permutations)
     row = evaluator.policy_row([score], batches, lambda _: None)
     choices = []  # site, correct, among the five most probable, confidence, start sites, sites
     for batch in batches:
@@ -63,7 +63,7 @@ def test_calibration_and_top5_by_site_agree_with_plain_counting(toy):
 def test_calibration_error_of_certain_undecided_and_nan_scores(toy):
     table = EpisodeTable(toy)
     rows = np.arange(len(toy))
-    evaluator = RowEvaluator(table, rows, skeleton_symmetries(toy, rows)[0])
+    evaluator = RowEvaluator(table, rows, skeleton_symmetries(toy, rows).permutations)
     batches = list(batch_by_size(table, rows))
 
     def scaled(factor):
