@@ -17,7 +17,7 @@ import common
 import numpy as np
 
 from crystal_gym import load_collection
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeTable, finished
 from crystal_gym.rewards.energy.chgnet import load_chgnet
 from crystal_gym.rewards.energy.formation_energy import FormationEnergyReward
 
@@ -83,7 +83,7 @@ def measure(args: Args) -> dict[str, Any]:
         for name in (NEW, CACHED):
             duration, (_, components) = cpu_seconds(
                 lambda crystal=crystal, elements=elements: reward.on_finish(
-                    table, crystal, elements
+                    table, finished(table, crystal, elements)
                 )
             )
             measured[name] = args.crystals / duration

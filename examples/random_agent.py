@@ -11,7 +11,6 @@ observations, infos = env.reset(seed=0)
 matches: list[float] = []
 while len(matches) < 2_000:
     observations, rewards, terminated, truncated, infos = env.step(env.action_space.sample())
-    # `_match` marks the environments whose episode has ended.
-    matches += infos["match"][infos["_match"]].tolist() if "match" in infos else []
+    matches += infos["match"][terminated].tolist()
 elements = env.single_action_space.n
 print(f"{np.mean(matches):.2%} of the sites have the true element; chance is {1 / elements:.2%}.")

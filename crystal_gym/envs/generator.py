@@ -1,4 +1,4 @@
-"""Instance generators: the crystal of an episode and the order in which its sites are filled."""
+"""Instance generators: the crystal of an episode, its kept sites, its site order and its target."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,9 @@ import numpy as np
 from crystal_gym.collections import COLLECTIONS, canonical_origin, load_collection
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.crystals.elements import Vocabulary
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.envs.kept_sites import KeptSites, kept_first, scale
+from crystal_gym.envs.targets import TargetDraw, TargetLike
+from crystal_gym.episode import EpisodeTable, Instance
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 from crystal_gym.utils.identity import require_same_crystals
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from crystal_gym.collections.registry import CollectionLike
 
 TRAVERSALS = ("breadth-first", "index", "random")
-RESET_OPTIONS = ("crystal", "start_site")
+RESET_OPTIONS = ("crystal", "start_site", "keep", "target")
 
 
 class InstanceKeywords(TypedDict, total=False):
@@ -31,6 +33,10 @@ class InstanceKeywords(TypedDict, total=False):
     traversal: str
     start_site: int | None
     max_sites: int | None
+    start: str
+    keep: float | Sequence[int] | None
+    target: TargetLike
+    target_from: str
     on_error: str
     collection_sha256: str | None
 
@@ -51,13 +57,24 @@ class InstanceGenerator:
         start_site: First site of every episode (default: drawn).
         max_sites: N, the number of sites in an observation (default: the number in the largest
             cell of the collection).
+        start: ``empty``: all sites are empty; ``partial``: the kept sites have their true elements
+            from the start.
+        keep: The kept sites of a partial start. A number from 0 to 1, the fraction of the n sites
+            that are kept: round(fraction n) of them, at most n - 1, are drawn for each episode
+            (default: 0.5). Or site numbers, which are kept in every episode.
+        target: Labels of the collection that observations contain as ``target``: their names, whose
+            values are drawn, or a mapping to fixed values (default: none).
+        target_from: Origin of drawn targets. ``own``: the labels of the crystal itself; ``split``:
+            the labels of another crystal, drawn from the split. Only crystals whose labels are
+            known are drawn.
         on_error: ``raise`` or ``skip``, see ``crystal_gym.load_collection``.
         collection_sha256: Expected ``CrystalCollection.fingerprint()`` of the collection, as in the
             environment of a dataset (default: any).
 
     Attributes:
         table: The crystals, as arrays of the observation's types.
-        rows: Rows of the table that are in the split, int64, ascending.
+        rows: Rows of the table that are drawn, int64, ascending: those in the split, and if their
+            own labels are targets, those whose labels are known.
 
     Raises:
         CollectionMismatchError: If the collection has another fingerprint than the expected one.
@@ -74,6 +91,10 @@ class InstanceGenerator:
         traversal: str = "breadth-first",
         start_site: int | None = None,
         max_sites: int | None = None,
+        start: str = "empty",
+        keep: float | Sequence[int] | None = None,
+        target: TargetLike = None,
+        target_from: str = "own",
         on_error: str = "raise",
         collection_sha256: str | None = None,
     ) -> None:
@@ -81,8 +102,14 @@ class InstanceGenerator:
             raise UnknownNameError("traversal", traversal, TRAVERSALS)
         if max_sites is not None and not isinstance(max_sites, int | np.integer):
             raise CrystalGymError(f"Expected max_sites to be an integer, got {max_sites!r}.")
+        self._target_draw = TargetDraw(target, target_from)
         self.table = _make_table(
-            collection, split_by, on_error, _as_vocabulary(vocabulary), max_sites
+            collection,
+            split_by,
+            on_error,
+            vocabulary=_as_vocabulary(vocabulary),
+            max_sites=max_sites,
+            target=self._target_draw.names,
         )
         if collection_sha256 is not None:
             _require_fingerprint(self.table.collection, collection, collection_sha256)
@@ -95,17 +122,27 @@ class InstanceGenerator:
                 f"Split {split!r} of {self.table.collection.name!r} is empty. "
                 "Choose another split, or 'all'."
             )
+        self._target_rows = self._target_draw.select_rows(self.table, self.rows)
+        if target_from == "own":
+            self.rows = self._target_rows
+        self._kept_sites = KeptSites(start, keep)
+        n_sites = self.table.max_sites
+        self._n_keys = (
+            n_sites if traversal == "random" else 0,
+            n_sites if self._kept_sites.drawn else 0,
+        )
         if start_site is not None:
             if not isinstance(start_site, int | np.integer):
                 raise CrystalGymError(
                     f"Expected start_site to be a site number, got {start_site!r}."
                 )
             self._check_start_sites(np.asarray(start_site), self.rows)
+        self._kept_sites.check(self.table, self.rows, start_site)
 
     def draw(
         self, rng: np.random.Generator, size: int | None = None, options: Mapping | None = None
-    ) -> tuple[Any, np.ndarray]:
-        """Draw the crystal and the order of its sites, for one episode or for a batch.
+    ) -> Instance:
+        """Draw the crystal, the order of its sites, the kept sites and the target.
 
         A batch of B consumes the same random numbers as B single draws in sequence. The options do
         not change how many random numbers are consumed.
@@ -114,34 +151,47 @@ class InstanceGenerator:
             rng: Random number generator.
             size: B, or ``None`` for a single episode.
             options: Fixed values in place of drawn ones: ``crystal`` (an id as str or a row as int,
-                of any split) and ``start_site``. For a batch, give one value or B values.
+                of any split), ``start_site``, ``keep`` (site numbers, the same for all episodes)
+                and ``target`` (T values, or a mapping from their names). For a batch, give one
+                value of ``crystal`` and ``start_site`` or B values, and T or (B, T) target values.
 
         Returns:
-            Rows of the table, an int or int64 (B,), and sites in the order of filling, int64 (N,)
-            or (B, N), padded with -1. The first site is the start site.
+            The instance or the B instances.
 
         Raises:
             CrystalGymError: If an option is invalid, or a crystal or a site does not exist.
         """
-        # One number for the crystal, one for the start site, and one for each site of a random
-        # order.
-        n_keys = self.table.max_sites if self.traversal == "random" else 0
-        if size is None:
-            first, second = rng.random(), rng.random()
-            keys = rng.random(n_keys) if n_keys else None
-        else:
-            uniform = rng.random((size, 2 + n_keys))
-            first, second = uniform[:, 0], uniform[:, 1]
-            keys = uniform[:, 2:] if n_keys else None
-        crystal = self.rows[_scale(first, len(self.rows))]
+        # Random numbers for the crystal, the start site and the target of another crystal, for each
+        # site of a random order, and for each site of a random choice of the kept sites.
+        n_order, n_keep = self._n_keys
+        n_target = int(self._target_draw.drawn_from_split)
+        width = 2 + n_target + n_order + n_keep
+        uniform = rng.random(width if size is None else (size, width))
+        columns = uniform.T
+        crystal = self.rows[scale(columns[0], len(self.rows))]
         start_site = (
             None if self.start_site is None else np.broadcast_to(self.start_site, crystal.shape)
         )
+        options = options or {}
         if options:
             crystal, start_site = self._apply_options(crystal, start_site, options)
+        kept_sites = self._kept_sites
+        if options.get("keep") is not None:
+            kept_sites = KeptSites("partial", options["keep"])
+        if options:
+            kept_sites.check(self.table, np.atleast_1d(crystal), start_site)
         if start_site is None:
-            start_site = _scale(second, self.table.n_sites[crystal])
-        return crystal, self._order_sites(crystal, start_site, keys)
+            start_site = kept_sites.draw_start_site(self.table, crystal, columns[1])
+        keys = uniform[..., 2 + n_target :]
+        order = self._order_sites(crystal, start_site, keys[..., :n_order] if n_order else None)
+        n_kept = None
+        if kept_sites.any:
+            kept = kept_sites.draw(self.table, crystal, start_site, keys[..., n_order:])
+            order, n_kept = kept_first(order, kept)
+        target = self._target_draw.draw(
+            self.table, self._target_rows, crystal, columns[1 + n_target], options.get("target")
+        )
+        return Instance(crystal, order, n_kept, target)
 
     def _order_sites(self, crystal: Any, start_site: Any, keys: np.ndarray | None) -> np.ndarray:
         if self.traversal == "breadth-first":
@@ -209,13 +259,6 @@ class InstanceGenerator:
             )
 
 
-def _scale(uniform: Any, count: Any) -> Any:
-    """Map numbers in [0, 1) to integers from 0 to ``count`` - 1."""
-    if isinstance(uniform, np.ndarray):
-        return (uniform * count).astype(np.int64)
-    return int(uniform * int(count))
-
-
 def _as_vocabulary(vocabulary: Vocabulary | Sequence[str] | None) -> Vocabulary | None:
     if vocabulary is None or isinstance(vocabulary, Vocabulary):
         return vocabulary
@@ -243,18 +286,24 @@ def _make_table(
     collection: Any,
     split_by: str,
     on_error: str,
+    *,
     vocabulary: Vocabulary | None,
     max_sites: int | None,
+    target: tuple[str, ...],
 ) -> EpisodeTable:
     if isinstance(collection, str) and collection in COLLECTIONS:
-        return _cached_table(collection, split_by, vocabulary, max_sites)
+        return _cached_table(collection, split_by, vocabulary, max_sites, target)
     crystals = load_collection(collection, split_by=split_by, on_error=on_error)
-    return EpisodeTable(crystals, vocabulary, max_sites)
+    return EpisodeTable(crystals, vocabulary, max_sites, target)
 
 
 # All environments of a process share the arrays of a named collection.
 @functools.lru_cache(maxsize=4)
 def _cached_table(
-    name: str, split_by: str, vocabulary: Vocabulary | None, max_sites: int | None
+    name: str,
+    split_by: str,
+    vocabulary: Vocabulary | None,
+    max_sites: int | None,
+    target: tuple[str, ...],
 ) -> EpisodeTable:
-    return EpisodeTable(load_collection(name, split_by=split_by), vocabulary, max_sites)
+    return EpisodeTable(load_collection(name, split_by=split_by), vocabulary, max_sites, target)

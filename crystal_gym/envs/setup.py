@@ -9,7 +9,7 @@ from crystal_gym.envs.generator import InstanceGenerator, InstanceKeywords
 from crystal_gym.episode import EpisodeState, EpisodeTable, observation_space
 from crystal_gym.errors import CrystalGymError, ResetNeededError, UnknownNameError
 from crystal_gym.masks import Mask, resolve_mask
-from crystal_gym.rewards import Reward, resolve_reward
+from crystal_gym.rewards import Reward, component_names, resolve_reward
 
 if TYPE_CHECKING:
     from crystal_gym.envs.rendering import Scene
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 # Arguments of the environments besides those of the instance generator.
 _ARGUMENTS = ("generator", "reward", "mask", "render_mode")
+# Value before the end of the entries of `info` that only a finished crystal has. NaN differs from
+# itself, so that Gymnasium's `check_env` would take the infos of equal steps for different ones.
+UNDEFINED = np.float64(-1.0)
 _GYMNASIUM_ARGUMENTS = {
     "max_episode_steps": "Pass it to gym.make or gym.make_vec, which limit the episodes.",
     "autoreset_mode": "With vectorization_mode 'sync' or 'async', pass it to gym.make_vec in "
@@ -42,6 +45,7 @@ class SkeletonEnvSetup:
     mask: Mask
     render_mode: str | None
     _state: EpisodeState | None
+    _components: tuple[str, ...]
 
     def _set_up(
         self,
@@ -76,9 +80,11 @@ class SkeletonEnvSetup:
         self.render_mode = render_mode
         self._state = None
         self.reward.prepare(self.table)
+        self._components = component_names(self.reward)
         table = self.table
+        n_targets = len(table.target_names)
         return (
-            observation_space(table.max_sites, table.max_edges, table.n_elements),
+            observation_space(table.max_sites, table.max_edges, table.n_elements, n_targets),
             spaces.Discrete(table.n_elements),
         )
 

@@ -7,8 +7,8 @@ import gymnasium as gym
 import numpy as np
 
 from crystal_gym.envs.generator import InstanceGenerator, InstanceKeywords
-from crystal_gym.envs.setup import SkeletonEnvSetup
-from crystal_gym.episode import EpisodeState, fill, observe, start
+from crystal_gym.envs.setup import UNDEFINED, SkeletonEnvSetup
+from crystal_gym.episode import EpisodeState, as_batch, fill, observe, start
 from crystal_gym.errors import InvalidActionError, ResetNeededError
 from crystal_gym.masks import Mask
 from crystal_gym.rewards import finish
@@ -47,14 +47,17 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
     | `lattice`     | (6,) float32   | lengths a, b, c in Å; angles α, β, γ in degrees    |
     | `edges`       | (E, 5) int32   | source, target, its image (i, j, k); -1 on padding |
     | `focus`       | () int64       | site to fill next; at the end, the one filled last |
+    | `target`      | (T,) float32   | requested labels; only with the argument `target`  |
+
+    `crystal_gym.envs.flat_observation.FlatObservation` turns an observation into one float32 `Box`.
 
     ## Rewards
 
     A reward is given by name, as a mapping, as a function, or as a `crystal_gym.rewards.Reward`.
     The names are:
 
-    - `match` (default): 1/n for each of the n sites that gets its true element. The return is the
-      accuracy of the paper.
+    - `match` (default): 1/n for each of the n sites to fill that gets its true element. The return
+      is the accuracy of the paper.
     - `validity`: 1 at the end if the composition is valid by SMACT (the measure of the paper),
       else 0. `validity-strict` also rejects single elements and compositions of metals alone;
       `validity-icsd24` uses another set of oxidation states. `env.unwrapped.reward.definition` has
@@ -65,6 +68,8 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
       eV/atom, at the end; for collection `perov-5`.
     - `perov5-gap`: similarity of the DFT band gap to a target, from 0 to 1, at the end; for
       collection `perov-5`.
+    - `target`: minus the distance between the labels of the finished crystal and the target, in
+      standard deviations, at the end; for the argument `target` and collection `perov-5`.
 
     A mapping sets weights or parameters: `{"match": 1, "validity-strict": 0.5}` is a weighted sum,
     `{"perov5-gap": {"target": 1.5}}` sets the target, and
@@ -73,18 +78,26 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
 
     ## Starting State
 
-    All sites are empty. The crystal is drawn from the split, and the start site, where the
-    traversal begins, from the sites of the crystal.
-    `reset(options={"crystal": …, "start_site": …})` fixes them: the crystal by its id (str) or row
-    (int), from any split, and the start site by its number.
+    All sites are empty, or with `start="partial"`, some are kept: they have their true elements
+    from the start, as in doping and substitution. `keep=0.5` keeps this fraction of the sites,
+    drawn for each episode, and `keep=[0, 3]` these sites. The crystal is drawn from the split, and
+    the start site, where the traversal begins, from the sites to fill.
+
+    With `target=["dir_gap"]`, observations contain the requested value of this label of the
+    collection: that of the crystal itself, with `target_from="split"` that of another crystal drawn
+    from the split, and with `target={"dir_gap": 1.5}` the same in every episode.
+
+    `reset(options={"crystal": …, "start_site": …, "keep": …, "target": …})` fixes them: the crystal
+    by its id (str) or row (int), from any split; the start site by its number; the kept sites by
+    their numbers; and the target by its values.
 
     ## Episode End
 
-    The episode terminates when all n sites are filled, after n steps. It is truncated only if
-    `max_episode_steps` is given to `gymnasium.make` or `gymnasium.make_vec`. A truncated episode
-    has no reward at the end: only complete crystals have one. Its last info has no entries of the
-    kind "end". If the last site is filled in the step that reaches the limit, the episode is both
-    terminated and truncated, as with every environment of Gymnasium.
+    The episode terminates when all sites are filled, after one step for each site to fill. It is
+    truncated only if `max_episode_steps` is given to `gymnasium.make` or `gymnasium.make_vec`. A
+    truncated episode has no reward at the end: only complete crystals have one. In its last info,
+    the entries of the kind "end" are -1. If the last site is filled in the step that reaches the
+    limit, the episode is both terminated and truncated, as with every environment of Gymnasium.
 
     ## Arguments
 
@@ -99,32 +112,44 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
     | `traversal`         | `"breadth-first"` | or `index`, or `random`                            |
     | `start_site`        | `None`            | first site of every episode; `None`: drawn         |
     | `max_sites`         | `None`            | N; `None`: the largest cell in the collection      |
+    | `start`             | `"empty"`         | or `partial`: the kept sites are filled            |
+    | `keep`              | `None`            | fraction (0.5) or site numbers of a partial start  |
+    | `target`            | `None`            | names of labels, or a mapping to fixed values      |
+    | `target_from`       | `"own"`           | or `split`: origin of drawn targets                |
     | `on_error`          | `"raise"`         | or `skip`: leave out crystals that cannot be read  |
     | `collection_sha256` | `None`            | expected fingerprint of the collection             |
     | `reward`            | `"match"`         | name, mapping, function, or `Reward`; see Rewards  |
-    | `mask`              | `"none"`          | or `charge-neutral`, or function of (table, state) |
+    | `mask`              | `"none"`          | name or function of (table, state); see below      |
     | `render_mode`       | `None`            | `ansi`, `rgb_array` or `human`                     |
 
-    A `generator` (`crystal_gym.envs.generator.InstanceGenerator`) can replace the first nine.
+    A `generator` (`crystal_gym.envs.generator.InstanceGenerator`) can replace the first
+    thirteen.
+
+    The mask `charge-neutral` allows the elements from which a composition that is valid under the
+    rule `strict` can be reached. `composition` allows the elements that the crystal still has to
+    place, so that only their assignment to sites is open.
 
     ## Info
 
-    | Key                | Shape, type | When   | Meaning                                         |
-    |--------------------|-------------|--------|-------------------------------------------------|
-    | `action_mask`      | (V,) int8   | always | 1 for each element that the mask allows         |
-    | `crystal`          | () int      | always | row of the crystal in the collection            |
-    | `start_site`       | () int      | always | first site of the episode                       |
-    | `match`            | () float    | end    | fraction of sites with their true element       |
-    | `validity`         | () float    | end    | `validity…`: 1 if valid, else 0                 |
-    | `formation_energy` | () float    | end    | `formation-energy`: eV/atom or NaN              |
-    | `heat`             | () float    | end    | `perov5-dft`: heat of formation, eV/atom or NaN |
-    | `strain`           | () float    | end    | `perov5-dft`: strain energy, eV/atom or NaN     |
-    | `gap`              | () float    | end    | `perov5-gap`: band gap, eV or NaN               |
-    | `labeled`         | () float    | end    | `perov5-…`: 1 if the label is known, else 0     |
-    | `regret`           | () float    | end    | `perov5-…`: best known reward minus this one    |
-    | `score`            | () float    | end    | function: its value                             |
-    | `failed`           | () float    | end    | function, energy: 1 if NaN or infinite, else 0  |
-    | `failures`         | () float    | end    | function, energy: number of failures so far     |
+    The entries are the same in every step. Those of the kind "end" are -1 before the end.
+
+    | Key                | Shape, type  | When   | Meaning                                         |
+    |--------------------|--------------|--------|-------------------------------------------------|
+    | `action_mask`      | (V,) int8    | always | 1 for each element that the mask allows         |
+    | `crystal`          | () int64     | always | row of the crystal in the collection            |
+    | `start_site`       | () int64     | always | first site of the episode                       |
+    | `match`            | () float64   | end    | fraction of filled sites with the true element  |
+    | `validity`         | () float64   | end    | `validity…`: 1 if valid, else 0                 |
+    | `formation_energy` | () float64   | end    | `formation-energy`: eV/atom or NaN              |
+    | `heat`             | () float64   | end    | `perov5-dft`: heat of formation, eV/atom or NaN |
+    | `strain`           | () float64   | end    | `perov5-dft`: strain energy, eV/atom or NaN     |
+    | `gap`              | () float64   | end    | `perov5-gap`: band gap, eV or NaN               |
+    | `distance`         | () float64   | end    | `target`: minus the reward, or NaN              |
+    | `labeled`          | () float64   | end    | `perov5-…`, `target`: 1 if labels known, else 0 |
+    | `regret`           | () float64   | end    | `perov5-…`: best known reward minus this one    |
+    | `score`            | () float64   | end    | function: its value                             |
+    | `failed`           | () float64   | end    | function, energy: 1 if NaN or infinite, else 0  |
+    | `failures`         | () float64   | end    | function, energy: number of failures so far     |
 
     In a weighted sum, each key of a reward is prefixed with the name of the reward, as in
     `perov5-dft/regret`.
@@ -196,14 +221,13 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
         if state.step == state.n_sites:
             raise ResetNeededError("The episode is over: all sites are filled. Call reset().")
         choice = self._validate_action(action)
-        reward = float(self.reward.on_fill(self.table, state.crystal, state.focus, choice + 1))
+        reward = float(self.reward.on_fill(self.table, state, choice + 1))
         full = bool(fill(state, choice))  # type: ignore[arg-type] - a scalar state takes an int
         info = self._info(state)
         if full:
-            crystal = np.array([state.crystal])
-            last, components = finish(self.reward, self.table, crystal, state.elements[None])
+            last, components = finish(self.reward, self.table, as_batch(state))
             reward += float(last[0])
-            info.update({name: values[0].item() for name, values in components.items()})
+            info.update({name: np.float64(values[0]) for name, values in components.items()})
         if self.render_mode == "human":
             self.render()
         return observe(self.table, state), reward, full, False, info
@@ -271,6 +295,7 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
     def _info(self, state: EpisodeState) -> dict[str, Any]:
         return {
             "action_mask": self.mask(self.table, state).view(np.int8),
-            "crystal": state.crystal,
-            "start_site": int(state.order[0]),
+            "crystal": np.int64(state.crystal),
+            "start_site": state.start_site,
+            **dict.fromkeys(self._components, UNDEFINED),
         }

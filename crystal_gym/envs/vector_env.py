@@ -7,16 +7,21 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from crystal_gym.envs.generator import InstanceGenerator, InstanceKeywords
-from crystal_gym.envs.setup import SkeletonEnvSetup
+from crystal_gym.envs.setup import UNDEFINED, SkeletonEnvSetup
 from crystal_gym.episode import EpisodeState, fill, observe, restart, start
-from crystal_gym.errors import CrystalGymError, InvalidActionError, UnknownNameError
+from crystal_gym.errors import (
+    CrystalGymError,
+    InvalidActionError,
+    ResetNeededError,
+    UnknownNameError,
+)
 from crystal_gym.masks import Mask
 from crystal_gym.rewards import finish
 
 if TYPE_CHECKING:
     from crystal_gym.rewards.registry import RewardLike
 
-AUTORESET_MODES = (AutoresetMode.NEXT_STEP.value, AutoresetMode.SAME_STEP.value)
+AUTORESET_MODES = tuple(mode.value for mode in AutoresetMode)
 
 
 class CrystalSkeletonVectorEnv(
@@ -26,11 +31,13 @@ class CrystalSkeletonVectorEnv(
 
     Spaces, rewards, arguments and infos are those of
     ``crystal_gym.envs.skeleton_env.CrystalSkeletonEnv``, with a leading axis B. In infos, each
-    ``key`` is an array, and ``_key``, bool (B,), marks the environments for which it holds. All
-    environments share one random number generator. A vector of one environment plays the same
+    ``key`` is an array, and ``_key``, bool (B,), marks the environments for which it is defined.
+    Components of the reward are -1 except in the last step of an episode. All environments share
+    one random number generator. A vector of one environment plays the same
     episodes as the single environment with the same seed.
 
-    ``reset(options=…)`` takes one ``crystal`` and ``start_site`` for all environments, or B each.
+    ``reset(options=…)`` takes one ``crystal``, ``start_site`` and ``target`` for all environments,
+    or B each. ``reset_mask``, bool (B,), starts new episodes in the marked environments only.
 
     Args:
         num_envs: B.
@@ -38,6 +45,8 @@ class CrystalSkeletonVectorEnv(
             starts the next episode with reward 0. ``SameStep``: the last step of an episode returns
             the first observation of the next one; ``infos["final_obs"]`` and
             ``infos["final_info"]`` contain the last observation and info of the finished one.
+            ``Disabled``: after the end of an episode, ``reset(options={"reset_mask": mask})`` must
+            start the next one.
         max_episode_steps: Truncate episodes after this number of steps, as Gymnasium's
             ``TimeLimit`` does (default and -1: never). The reward at the end and its components
             are computed for complete crystals only; a truncated episode has neither.
@@ -49,6 +58,9 @@ class CrystalSkeletonVectorEnv(
 
     Raises:
         CrystalGymError: If an argument is invalid.
+
+    Attributes:
+        autoreset_mode: The mode, an ``AutoresetMode``, also in ``metadata``.
     """
 
     metadata = {  # noqa: RUF012 - as Gymnasium declares it
@@ -75,33 +87,37 @@ class CrystalSkeletonVectorEnv(
         if num_envs < 1:
             raise CrystalGymError(f"Expected num_envs to be at least 1, got {num_envs}.")
         self.num_envs = num_envs
-        self.metadata = {**self.metadata, "autoreset_mode": AutoresetMode(mode)}
+        self.autoreset_mode = AutoresetMode(mode)
+        self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space, self.single_action_space = self._set_up(
             generator, instances, reward, mask, render_mode
         )
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._max_episode_steps = _validate_limit(max_episode_steps)
-        self._same_step = mode == AutoresetMode.SAME_STEP.value
-        # Episodes that ended at the last step and restart at the next one.
+        # Episodes that ended at the last step and have not been restarted.
         self._ended = np.zeros(num_envs, bool)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Start an episode in every environment.
+        """Start an episode in every environment, or in those of a mask.
 
         Args:
             seed: Seed of the random number generator (default: it continues).
-            options: ``crystal`` and ``start_site``, one value for all environments or B values.
+            options: ``crystal``, ``start_site`` and ``target``, one value for all environments or B
+                values; ``keep``, site numbers for all environments; and ``reset_mask``, bool (B,).
 
         Returns:
             Observations and infos.
 
         Raises:
             CrystalGymError: If an option is invalid, or a crystal or a site does not exist.
+            ResetNeededError: If a mask is given and no episodes have been started.
         """
         super().reset(seed=seed)
+        if options and "reset_mask" in options:
+            return self._reset_some(dict(options))
         draw = self.generator.draw(self.np_random, self.num_envs, options)
         self._state = start(self.table, *draw)
         self._ended = np.zeros(self.num_envs, bool)
@@ -120,36 +136,38 @@ class CrystalSkeletonVectorEnv(
 
         Raises:
             InvalidActionError: If the actions are not B integers from 0 to V - 1.
-            ResetNeededError: If ``reset`` has not been called.
+            ResetNeededError: If ``reset`` has not been called, or in mode ``Disabled`` not since an
+                episode ended.
         """
         state = self._current_state()
         actions = self._validate_actions(actions)
-        site = state.focus
-        full = fill(state, actions)
+        if self.autoreset_mode == AutoresetMode.DISABLED and self._ended.any():
+            raise ResetNeededError(
+                f"The episodes of the environments {np.flatnonzero(self._ended).tolist()} are "
+                'over. Call reset(options={"reset_mask": terminations | truncations}).'
+            )
         rewards = np.empty(self.num_envs)
-        rewards[:] = self.reward.on_fill(self.table, state.crystal, site, actions + 1)
+        rewards[:] = self.reward.on_fill(self.table, state, actions + 1)
+        full = fill(state, actions)
         terminations = full & ~self._ended
-        truncations = (state.step >= self._max_episode_steps) & ~self._ended
+        n_steps = state.step - state.n_kept
+        truncations = (n_steps >= self._max_episode_steps) & ~self._ended
         ended = terminations | truncations
         if self._ended.any():
             rewards[self._ended] = 0.0
             self._restart(state, self._ended)
         components: dict[str, np.ndarray] = {}
         if terminations.any():
-            last, components = finish(
-                self.reward,
-                self.table,
-                state.crystal[terminations],
-                state.elements[terminations],
-            )
+            last, components = finish(self.reward, self.table, state.select(terminations))
             rewards[terminations] += last
-        infos = self._scatter(components, terminations)
-        if self._same_step:
-            final = self._final_infos(state, ended, infos) if ended.any() else {}
+        if self.autoreset_mode != AutoresetMode.SAME_STEP:
+            self._ended = ended
+            infos = self._infos(state, components, terminations)
+        elif ended.any():
+            final = self._final_infos(state, ended, components, terminations)
             infos = self._infos(state) | final
         else:
-            infos = self._infos(state) | infos
-            self._ended = ended
+            infos = self._infos(state)
         return observe(self.table, state), rewards, terminations, truncations, infos
 
     def action_masks(self) -> np.ndarray:
@@ -195,39 +213,77 @@ class CrystalSkeletonVectorEnv(
             )
         return actions.astype(np.int64, copy=False)
 
-    def _restart(self, state: EpisodeState, ended: np.ndarray) -> None:
-        indices = np.flatnonzero(ended)
-        draw = self.generator.draw(self.np_random, len(indices))
-        restart(self.table, state, indices, *draw)
+    def _reset_some(self, options: dict[str, Any]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Start an episode in the environments of ``options["reset_mask"]``."""
+        mask = np.asarray(options.pop("reset_mask"))
+        if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
+            raise CrystalGymError(
+                f"Expected reset option 'reset_mask' to be a bool array of shape "
+                f"({self.num_envs},) with at least one True, got {mask!r}."
+            )
+        state = self._current_state()
+        for name, values in options.items():
+            # One value for each environment; those of the mask are used.
+            n_axes = {"crystal": 1, "start_site": 1, "target": 2}.get(name)
+            if np.ndim(values) == n_axes:
+                options[name] = self._one_each(name, values)[mask]
+        self._restart(state, mask, options)
+        self._ended[mask] = False
+        infos = self._infos(state)
+        return observe(self.table, state), {
+            name: mask.copy() if name.startswith("_") else values for name, values in infos.items()
+        }
 
-    def _infos(self, state: EpisodeState) -> dict[str, Any]:
+    def _one_each(self, name: str, values: Any) -> np.ndarray:
+        array = np.asarray(values)
+        if len(array) != self.num_envs:
+            raise CrystalGymError(
+                f"Expected one value or {self.num_envs} values of reset option {name!r}, got "
+                f"{len(array)}."
+            )
+        return array
+
+    def _restart(
+        self, state: EpisodeState, ended: np.ndarray, options: dict[str, Any] | None = None
+    ) -> None:
+        indices = np.flatnonzero(ended)
+        draw = self.generator.draw(self.np_random, len(indices), options)
+        restart(self.table, state, indices, draw)
+
+    def _infos(
+        self,
+        state: EpisodeState,
+        components: dict[str, np.ndarray] | None = None,
+        complete: np.ndarray | None = None,
+    ) -> dict[str, Any]:
+        """Return the infos of all environments.
+
+        Args:
+            state: The episodes.
+            components: Components of the reward of k complete crystals by name, each (k,).
+            complete: The environments of these crystals, bool (B,).
+        """
         infos = {
             "action_mask": self.mask(self.table, state).view(np.int8),
             "crystal": state.crystal.copy(),
-            "start_site": state.order[:, 0].copy(),
+            "start_site": state.start_site,
         }
+        for name in self._components:
+            infos[name] = np.full(self.num_envs, UNDEFINED)
+            if components:
+                infos[name][complete] = components[name]
         return infos | {f"_{name}": np.ones(self.num_envs, bool) for name in infos}
 
-    def _scatter(self, components: dict[str, np.ndarray], ended: np.ndarray) -> dict[str, Any]:
-        """Spread the components of k complete crystals over arrays (B,), and add ``_key`` masks.
-
-        Args:
-            components: Components by name, each (k,).
-            ended: The episodes that terminated, bool (B,).
-        """
-        infos = {}
-        for name, values in components.items():
-            infos[name] = np.zeros(self.num_envs, np.asarray(values).dtype)
-            infos[name][ended] = values
-            infos[f"_{name}"] = ended.copy()
-        return infos
-
     def _final_infos(
-        self, state: EpisodeState, ended: np.ndarray, components: dict[str, Any]
+        self,
+        state: EpisodeState,
+        ended: np.ndarray,
+        components: dict[str, np.ndarray],
+        complete: np.ndarray,
     ) -> dict[str, Any]:
         """Return Gymnasium's ``final_obs`` and ``final_info``, and restart the ended episodes."""
         last = observe(self.table, state)
-        info = self._infos(state)
+        info = self._infos(state, components, complete)
         for name in [name for name in info if name.startswith("_")]:
             info[name] = ended.copy()
         observations = np.full(self.num_envs, None, object)
@@ -238,7 +294,7 @@ class CrystalSkeletonVectorEnv(
         return {
             "final_obs": observations,
             "_final_obs": ended.copy(),
-            "final_info": info | components,
+            "final_info": info,
             "_final_info": ended.copy(),
         }
 

@@ -29,7 +29,7 @@ class GraphObservation(
         env: A ``CrystalSkeletonEnv``, wrapped or not.
 
     Raises:
-        CrystalGymError: If ``env`` is another environment.
+        CrystalGymError: If ``env`` is another environment, or has targets.
     """
 
     def __init__(self, env: gym.Env[dict[str, Any], int | np.int64]) -> None:
@@ -37,6 +37,11 @@ class GraphObservation(
         super().__init__(env)
         if not isinstance(env.unwrapped, CrystalSkeletonEnv):
             raise CrystalGymError(f"Expected a CrystalSkeletonEnv to wrap, got {env}.")
+        if env.unwrapped.table.target_names:
+            raise CrystalGymError(
+                "Expected an environment without targets, which a graph cannot hold, got one with "
+                f"{list(env.unwrapped.table.target_names)}. Use FlatObservation."
+            )
         n_elements = env.unwrapped.table.n_elements
         high = np.array([n_elements, 1, 1, 1, 1], np.float32)
         self.observation_space = spaces.Graph(

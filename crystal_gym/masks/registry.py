@@ -5,9 +5,14 @@ import numpy as np
 from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 from crystal_gym.masks.charge_neutral import charge_neutral
+from crystal_gym.masks.composition import composition
 from crystal_gym.masks.mask import Mask, no_mask
 
-MASKS: dict[str, Mask] = {"charge-neutral": charge_neutral, "none": no_mask}
+MASKS: dict[str, Mask] = {
+    "charge-neutral": charge_neutral,
+    "composition": composition,
+    "none": no_mask,
+}
 
 
 def resolve_mask(mask: str | Mask) -> Mask:

@@ -2,7 +2,7 @@
 
 from crystal_gym.errors import RewardError
 from crystal_gym.rewards.energy.formation_energy import FormationEnergyReward
-from crystal_gym.rewards.episode_end import finish
+from crystal_gym.rewards.episode_end import component_names, finish
 from crystal_gym.rewards.failure_handling import FailureHandler
 from crystal_gym.rewards.function import FunctionReward
 from crystal_gym.rewards.match import MatchReward, fraction_matched
@@ -10,6 +10,7 @@ from crystal_gym.rewards.perov5_dft import Perov5DftReward
 from crystal_gym.rewards.perov5_gap import Perov5GapReward
 from crystal_gym.rewards.registry import REWARDS, resolve_reward
 from crystal_gym.rewards.reward import Reward
+from crystal_gym.rewards.target import TargetReward
 from crystal_gym.rewards.validity import ValidityReward
 from crystal_gym.rewards.weighted_sum import WeightedSum
 
@@ -23,8 +24,10 @@ __all__ = [
     "Perov5GapReward",
     "Reward",
     "RewardError",
+    "TargetReward",
     "ValidityReward",
     "WeightedSum",
+    "component_names",
     "finish",
     "fraction_matched",
     "resolve_reward",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from crystal_gym.collections.collection import formula
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.errors import CrystalGymError, RewardError
 from crystal_gym.rewards.validation import require_finite
 
@@ -32,24 +32,26 @@ class FailureHandler:
 
     Attributes:
         count: Number of failures so far.
+        components: Names of the components of ``replace_failures``.
 
     Raises:
         CrystalGymError: If the fallback is not a finite number.
     """
+
+    components = ("failed", FAILURE_COUNT)
 
     def __init__(self, fallback: float) -> None:
         self.fallback = require_finite(fallback, "fallback")
         self.count = 0
 
     def replace_failures(
-        self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray, values: np.ndarray
+        self, table: EpisodeTable, state: EpisodeState, values: np.ndarray
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Replace NaN and infinities by the fallback.
 
         Args:
             table: The crystals, to name the first failure.
-            crystal: Rows of the table, (k,).
-            elements: Codes of the elements, int32 (k, N), padded with -1.
+            state: A batch of k finished episodes.
             values: The computed rewards, (k,).
 
         Returns:
@@ -62,7 +64,7 @@ class FailureHandler:
             _log.warning(
                 "The reward of %s is %s, so the fallback %s is used. Later failures are counted in "
                 "the info keys `failed` and `failures` without a message.",
-                describe_crystal(table, crystal[first], elements[first]),
+                describe_crystal(table, state.crystal[first], state.elements[first]),
                 values[first],
                 self.fallback,
             )

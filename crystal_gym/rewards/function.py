@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.errors import RewardError
 from crystal_gym.rewards.failure_handling import (
     FailureHandler,
@@ -32,19 +32,20 @@ class FunctionReward(Reward):
         CrystalGymError: If the fallback is not a finite number.
     """
 
+    components = ("score", *FailureHandler.components)
+
     def __init__(self, function: "Callable[[Structure], float]", fallback: float = 0.0) -> None:
         self.function = function
         self.failures = FailureHandler(fallback)
 
     def on_finish(
-        self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
+        self, table: EpisodeTable, state: EpisodeState
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Evaluate the function on each crystal.
 
         Args:
             table: The crystals.
-            crystal: Rows of the table, (k,).
-            elements: Codes of the elements, int32 (k, N), padded with -1.
+            state: A batch of k finished episodes.
 
         Returns:
             The rewards, float64 (k,), and the components.
@@ -52,9 +53,9 @@ class FunctionReward(Reward):
         Raises:
             RewardError: If the function raises or does not return a number.
         """
-        pairs = zip(crystal.tolist(), elements, strict=True)
+        pairs = zip(state.crystal.tolist(), state.elements, strict=True)
         values = np.array([self._evaluate(table, row, codes) for row, codes in pairs], np.float64)
-        rewards, components = self.failures.replace_failures(table, crystal, elements, values)
+        rewards, components = self.failures.replace_failures(table, state, values)
         return rewards, {"score": values, **components}
 
     def _evaluate(self, table: EpisodeTable, row: int, elements: np.ndarray) -> float:

@@ -6,7 +6,7 @@ import logging
 import numpy as np
 
 from crystal_gym.collections.collection import CrystalCollection
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.errors import CrystalGymError, MissingDataError, RewardError, UnknownNameError
 from crystal_gym.rewards.failure_handling import describe_crystal
 from crystal_gym.rewards.reward import Reward
@@ -91,6 +91,9 @@ class LabelReward(Reward):
     is known, else 0; and ``regret``, the best reward of any labeled crystal on this skeleton minus
     the reward.
 
+    Attributes:
+        scores: Names of the components that ``score`` returns.
+
     Args:
         label: Name of the label in ``collection.labels``.
         missing: The reward where the label is unknown, or where no crystal of the collection has
@@ -101,7 +104,10 @@ class LabelReward(Reward):
         UnknownNameError: If the policy for missing labels does not exist.
     """
 
+    scores: tuple[str, ...] = ()
+
     def __init__(self, label: str, missing: str) -> None:
+        self.components = (*self.scores, "labeled", "regret")
         if missing not in MISSING:
             raise UnknownNameError("policy for missing labels", missing, MISSING)
         self.label = label
@@ -160,14 +166,13 @@ class LabelReward(Reward):
         return self.best_rewards(label_table(table, self.label))[crystal]
 
     def on_finish(
-        self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
+        self, table: EpisodeTable, state: EpisodeState
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Look up the labels and compute the rewards.
 
         Args:
             table: The crystals.
-            crystal: Rows of the table, (k,).
-            elements: Codes of the elements, int32 (k, N), padded with -1.
+            state: A batch of k finished episodes.
 
         Returns:
             The rewards, (k,), and the components, each (k,).
@@ -176,6 +181,7 @@ class LabelReward(Reward):
             RewardError: If a label is missing and the policy is ``error``.
         """
         labels = label_table(table, self.label)
+        crystal, elements = state.crystal, state.elements
         found = labels.find(elements)
         values, components = self.score(labels, crystal, found)
         values = np.where(found < 0, np.nan, values)

@@ -4,40 +4,40 @@ from typing import Any
 
 import numpy as np
 
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.rewards.reward import Reward
 
 
 class MatchReward(Reward):
-    """1/n for each of the n sites that gets its true element.
+    """1/n for each of the n sites to fill that gets its true element.
 
-    The undiscounted return is the accuracy of "Behavioral Cloning for Crystal Design".
+    The undiscounted return is the accuracy of "Behavioral Cloning for Crystal Design". Kept sites,
+    which have their elements from the start, do not count.
     """
 
-    def on_fill(self, table: EpisodeTable, crystal: Any, site: Any, element: Any) -> Any:
+    def on_fill(self, table: EpisodeTable, state: EpisodeState, element: Any) -> Any:
         """Return 1/n where the element is the true one, else 0.
 
         Args:
             table: The crystals.
-            crystal: Rows of the table, an int or (B,).
-            site: The filled sites, an int or (B,).
+            state: One episode or a batch of B, before the site in focus is filled.
             element: Codes of the assigned elements, an int or (B,).
 
         Returns:
             The rewards, a float or float64 (B,).
         """
-        # This order of the factors uses NumPy's fast path for scalars.
-        return table.site_share[crystal] * (table.true_elements[crystal, site] == element)
+        matched = table.true_elements[state.crystal, state.focus] == element
+        return matched / (state.n_sites - state.n_kept)
 
 
-def fraction_matched(table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray) -> np.ndarray:
-    """Return the fraction of sites with their true element, float64 (k,).
+def fraction_matched(table: EpisodeTable, state: EpisodeState) -> np.ndarray:
+    """Return the fraction of the sites that the agent filled with their true element, float64 (k,).
 
     Args:
         table: The crystals.
-        crystal: Rows of the table, (k,).
-        elements: Codes of the elements, (k, N), padded with -1.
+        state: A batch of k finished episodes.
     """
-    equal = (table.true_elements.take(crystal, axis=0) == elements).sum(axis=1)
-    padding = table.max_sites - table.n_sites[crystal]  # counted as equal
-    return (equal - padding) / table.n_sites[crystal]
+    equal = (table.true_elements.take(state.crystal, axis=0) == state.elements).sum(axis=1)
+    # Padding and kept sites are equal in both.
+    not_filled = table.max_sites - state.n_sites + state.n_kept
+    return (equal - not_filled) / (state.n_sites - state.n_kept)

@@ -38,6 +38,8 @@ class Perov5DftReward(LabelReward):
         UnknownNameError: If the policy for missing labels does not exist.
     """
 
+    scores = ("heat", "strain")
+
     def __init__(self, bulk_modulus: float = 160.0, missing: str = "worst") -> None:
         super().__init__("heat_all", missing)
         self.bulk_modulus = require_finite(bulk_modulus, "bulk_modulus (GPa)", minimum=0)

@@ -29,6 +29,8 @@ class Perov5GapReward(LabelReward):
         UnknownNameError: If the gap or the policy for missing labels does not exist.
     """
 
+    scores = ("gap",)
+
     def __init__(self, target: float = 1.12, gap: str = "indirect", missing: str = "worst") -> None:
         if not isinstance(gap, str) or gap not in GAPS:
             raise UnknownNameError("band gap", gap, GAPS)

@@ -12,6 +12,7 @@ from crystal_gym.rewards.match import MatchReward
 from crystal_gym.rewards.perov5_dft import Perov5DftReward
 from crystal_gym.rewards.perov5_gap import Perov5GapReward
 from crystal_gym.rewards.reward import Reward
+from crystal_gym.rewards.target import TargetReward
 from crystal_gym.rewards.validity import ValidityReward
 from crystal_gym.rewards.weighted_sum import WeightedSum
 
@@ -27,6 +28,7 @@ REWARDS: dict[str, Callable[..., Reward]] = {
     "match": MatchReward,
     "perov5-dft": Perov5DftReward,
     "perov5-gap": Perov5GapReward,
+    "target": TargetReward,
     "validity": ValidityReward,
     "validity-icsd24": functools.partial(ValidityReward, "icsd24"),
     "validity-strict": functools.partial(ValidityReward, "strict"),

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeState, EpisodeTable
 
 
 class Reward:
@@ -15,12 +15,15 @@ class Reward:
     single and the vector environment.
 
     Attributes:
+        components: Names of the components that ``on_finish`` returns. They are entries of ``info``
+            at every step, -1 before the end.
         labels: Names of the collection's labels on which the reward depends.
         definition: The details that the name of the reward leaves open, in one line, such as the
             validity rule and the version of SMACT; ``None`` if there are none. Tables and dataset
             cards print it.
     """
 
+    components: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     definition: str | None = None
 
@@ -37,33 +40,32 @@ class Reward:
             CrystalGymError: If the reward is not defined for these crystals.
         """
 
-    def on_fill(self, table: EpisodeTable, crystal: Any, site: Any, element: Any) -> Any:
-        """Return the reward for assigning an element to a site, elementwise.
+    def on_fill(self, table: EpisodeTable, state: EpisodeState, element: Any) -> Any:
+        """Return the reward for assigning an element to the site in focus.
 
         Args:
             table: The crystals, their true elements and the vocabulary.
-            crystal: Rows of the table, an int or (B,).
-            site: The filled sites, an int or (B,).
+            state: One episode or a batch of B, before the site ``state.focus`` is filled.
             element: Codes (1 to V) of the assigned elements, an int or (B,).
 
         Returns:
             A float for all, or float64 (B,). The vector environment also passes crystals that were
             already full and ignores their values.
         """
-        return np.zeros(np.shape(crystal))
+        return np.zeros(np.shape(state.crystal))
 
     def on_finish(
-        self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
+        self, table: EpisodeTable, state: EpisodeState
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the reward at the end of episodes, in addition to ``on_fill`` for the last site.
 
         Args:
             table: The crystals, their true elements and the vocabulary.
-            crystal: Rows of the table, (k,).
-            elements: Codes of the elements on all sites, int32 (k, N), padded with -1;
-                ``table.vocabulary.decode`` converts them to atomic numbers.
+            state: A batch of k finished episodes. ``state.elements`` are the codes of the elements
+                on all sites, int32 (k, N), padded with -1; ``table.vocabulary.decode`` converts
+                them to atomic numbers.
 
         Returns:
-            The rewards, (k,), and components by name, each (k,), which are added to ``info``.
+            The rewards, (k,), and the ``components`` by name, each (k,).
         """
-        return np.zeros(len(crystal)), {}
+        return np.zeros(len(state.crystal)), {}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from crystal_gym.crystals.validity import is_valid, rule_description
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.rewards.reward import Reward
 
 
@@ -25,22 +25,23 @@ class ValidityReward(Reward):
         UnknownNameError: If the rule does not exist.
     """
 
+    components = ("validity",)
+
     def __init__(self, rule: str = "smact14") -> None:
         self.definition = f"validity: rule {rule_description(rule)}"
         self.rule = rule
 
     def on_finish(
-        self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
+        self, table: EpisodeTable, state: EpisodeState
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Check the compositions.
 
         Args:
             table: The crystals.
-            crystal: Rows of the table, (k,).
-            elements: Codes of the elements, int32 (k, N), padded with -1.
+            state: A batch of k finished episodes.
 
         Returns:
             The rewards, float64 (k,), and the component ``validity``.
         """
-        valid = is_valid(table.vocabulary.decode(elements), self.rule).astype(np.float64)
+        valid = is_valid(table.vocabulary.decode(state.elements), self.rule).astype(np.float64)
         return valid, {"validity": valid}

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.errors import CrystalGymError
 from crystal_gym.rewards.reward import Reward
 from crystal_gym.rewards.validation import require_finite
@@ -38,6 +38,11 @@ class WeightedSum(Reward):
             self.parts[name] = require_finite(weight, f"the weight of reward {name!r}"), reward
         labels = {label for _, reward in self.parts.values() for label in reward.labels}
         self.labels = tuple(sorted(labels))
+        self.components = tuple(
+            f"{name}/{component}"
+            for name, (_, reward) in self.parts.items()
+            for component in reward.components
+        )
         definitions = {reward.definition: None for _, reward in self.parts.values()}
         self.definition = "; ".join(filter(None, definitions)) or None
 
@@ -53,21 +58,21 @@ class WeightedSum(Reward):
         for _, reward in self.parts.values():
             reward.prepare(table)
 
-    def on_fill(self, table: EpisodeTable, crystal: Any, site: Any, element: Any) -> Any:
+    def on_fill(self, table: EpisodeTable, state: EpisodeState, element: Any) -> Any:
         """Return the weighted sum of the parts' rewards for a step; see ``Reward.on_fill``."""
-        total = np.zeros(np.shape(crystal))
+        total = np.zeros(np.shape(state.crystal))
         for weight, reward in self.parts.values():
             if weight:
-                total = total + weight * reward.on_fill(table, crystal, site, element)
+                total = total + weight * reward.on_fill(table, state, element)
         return total
 
     def on_finish(
-        self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
+        self, table: EpisodeTable, state: EpisodeState
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Return the weighted sum of the parts' rewards at the end; see ``Reward.on_finish``."""
-        total, components = np.zeros(len(crystal)), {}
+        total, components = np.zeros(len(state.crystal)), {}
         for name, (weight, reward) in self.parts.items():
-            last, own = reward.on_finish(table, crystal, elements)
+            last, own = reward.on_finish(table, state)
             if weight:
                 total = total + weight * last
             components |= {f"{name}/{component}": value for component, value in own.items()}

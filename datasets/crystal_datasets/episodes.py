@@ -173,14 +173,14 @@ def roll_out(
 
     def act(state: EpisodeState, step: int) -> np.ndarray:
         action = behavior(table, state, rng)
-        step_reward = reward.on_fill(table, crystal, state.focus, action + 1)
+        step_reward = reward.on_fill(table, state, action + 1)
         step_rewards.append(np.where(step < state.n_sites, step_reward, 0.0))
         return action
 
     order = table.breadth_first(crystal, start_site)
-    episodes, final_elements = _run_episodes(table, crystal, order, act)
+    episodes, final = _run_episodes(table, crystal, order, act)
     rewards = np.stack(step_rewards, axis=1)
-    final_reward, components = reward.on_finish(table, crystal, final_elements)
+    final_reward, components = reward.on_finish(table, final)
     # The fallback value of a failed reward must not be stored in a dataset.
     failed = components.get("failed", np.zeros(len(crystal))) > 0
     rewards[np.arange(len(crystal)), episodes.n_steps - 1] += np.where(failed, np.nan, final_reward)
@@ -212,8 +212,8 @@ def _run_episodes(
     crystal: np.ndarray,
     order: np.ndarray,
     act: Callable[[EpisodeState, int], np.ndarray],
-) -> tuple[Episodes, np.ndarray]:
-    """Return whole episodes with rewards of 0, and the codes of the final elements, (B, N)."""
+) -> tuple[Episodes, EpisodeState]:
+    """Return whole episodes with rewards of 0, and the final state."""
     state = start(table, crystal, order)
     n_steps = state.n_sites
     observations, actions = [observe(table, state)], []
@@ -232,4 +232,4 @@ def _run_episodes(
         actions=np.stack(actions, axis=1),
         rewards=np.zeros((len(crystal), len(actions))),
     )
-    return episodes, state.elements
+    return episodes, state

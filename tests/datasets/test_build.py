@@ -83,9 +83,9 @@ def test_rewards_are_part_of_the_id(toy, folder):
 class SometimesFinite(Reward):
     """NaN for crystals in odd rows, infinite for row 0."""
 
-    def on_finish(self, table, crystal, elements):
-        values = np.where(crystal % 2 == 1, np.nan, 1.0)
-        return np.where(crystal == 0, np.inf, values), {}
+    def on_finish(self, table, state):
+        values = np.where(state.crystal % 2 == 1, np.nan, 1.0)
+        return np.where(state.crystal == 0, np.inf, values), {}
 
 
 def test_episodes_with_a_non_finite_reward_are_dropped_and_counted(toy, folder, episode_metadata):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from crystal_datasets import BEHAVIOR_POLICIES, choose_start_sites, generate_episodes
 from crystal_datasets import episodes as episodes_module
 from crystal_datasets.episodes import roll_out
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeTable, finished
 from crystal_gym.errors import CrystalGymError
 from crystal_gym.rewards import MatchReward, ValidityReward
 
@@ -103,7 +103,7 @@ def test_rewards_equal_those_of_the_reward_object(toy):
     for reward in (MatchReward(), ValidityReward()):
         (episodes,) = generate_episodes(table, start_sites, BEHAVIOR_POLICIES["random"], 3, reward)
         final = episodes.observations["element"][:, -1]
-        final_reward, _ = reward.on_finish(table, episodes.crystal, final)
+        final_reward, _ = reward.on_finish(table, finished(table, episodes.crystal, final))
         n = episodes.n_steps
         if isinstance(reward, ValidityReward):
             assert np.array_equal(episodes.returns, final_reward)

@@ -16,9 +16,14 @@ SHORT = {"n_steps": 12, "batch_size": 48}
 class PartlyLabeled(Reward):
     """Pays 1. The component ``label`` is 3 for even rows and missing for odd ones."""
 
-    def on_finish(self, table, crystal, elements):
-        label = np.where(crystal % 2 == 0, 3.0, np.nan)
-        return np.ones(len(crystal)), {"label": label, "failures": np.full(len(crystal), 7.0)}
+    components = ("label", "failures")
+
+    def on_finish(self, table, state):
+        label = np.where(state.crystal % 2 == 0, 3.0, np.nan)
+        return np.ones(len(state.crystal)), {
+            "label": label,
+            "failures": np.full(len(state.crystal), 7.0),
+        }
 
 
 def policy_for(toy, network="egnn", settings=SETTINGS, *, symbols=None, max_sites=None):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crystal_agents.rollouts.rollout import Scorer, batch_by_size, roll_out_all
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeTable, finished
 from crystal_gym.masks import Mask, no_mask
 from crystal_gym.rewards import Reward, finish
 from crystal_gym.rewards.failure_handling import FAILURE_COUNT
@@ -102,12 +102,15 @@ def episode_returns(
     Returns:
         ``return``, the reward's components and ``match``, each float64 (B,).
     """
-    last, components = finish(reward, table, crystal, elements)
+    state = finished(table, crystal, elements)
+    last, components = finish(reward, table, state)
     total = np.array(last, np.float64)
     for site in range(table.max_sites):
         episodes = np.flatnonzero(table.n_sites[crystal] > site)
-        sites = np.full(len(episodes), site)
-        step = reward.on_fill(table, crystal[episodes], sites, elements[episodes, site])
+        before = state.select(episodes)
+        before.focus = before.step = np.full(len(episodes), site)
+        before.elements[:, site:] = np.minimum(before.elements[:, site:], 0)
+        step = reward.on_fill(table, before, elements[episodes, site])
         total[episodes] = total[episodes] + step
     return {"return": total, **components}
 

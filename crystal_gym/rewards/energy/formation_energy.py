@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.rewards.energy.lru_cache import LRUCache
 from crystal_gym.rewards.energy.models import resolve_energy_model
 from crystal_gym.rewards.energy.references import ReferenceEnergies
@@ -45,6 +45,8 @@ class FormationEnergyReward(Reward):
             invalid.
     """
 
+    components = ("formation_energy", *FailureHandler.components)
+
     def __init__(
         self,
         calculator: "str | BaseCalculator" = "chgnet",
@@ -69,14 +71,13 @@ class FormationEnergyReward(Reward):
         self.references.check_supported(table.vocabulary.atomic_numbers.tolist())
 
     def on_finish(
-        self, table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray
+        self, table: EpisodeTable, state: EpisodeState
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Compute the formation energies.
 
         Args:
             table: The crystals.
-            crystal: Rows of the table, (k,).
-            elements: Codes of the elements, int32 (k, N), padded with -1.
+            state: A batch of k finished episodes.
 
         Returns:
             The rewards in eV/atom, float64 (k,), and the components.
@@ -84,10 +85,10 @@ class FormationEnergyReward(Reward):
         Raises:
             CrystalGymError: If an element has no reference energy and none can be computed.
         """
-        numbers = table.vocabulary.decode(elements)
+        numbers = table.vocabulary.decode(state.elements)
         references = self.references.mean_over_atoms(numbers)
-        formation = self._compute_energies(table, crystal, numbers) - references
-        rewards, components = self.failures.replace_failures(table, crystal, elements, -formation)
+        formation = self._compute_energies(table, state.crystal, numbers) - references
+        rewards, components = self.failures.replace_failures(table, state, -formation)
         return rewards, {"formation_energy": formation, **components}
 
     def _compute_energies(

@@ -22,18 +22,20 @@ from crystal_gym.rewards import Reward, resolve_reward
 class PartlyLabeled(Reward):
     """Pays the site number at each step; the label of odd rows is missing."""
 
+    components = ("label", "failures")
+
     def __init__(self):
         self.prepared = 0
 
     def prepare(self, table):
         self.prepared += 1
 
-    def on_fill(self, table, crystal, site, element):
-        return np.asarray(site, float)
+    def on_fill(self, table, state, element):
+        return np.asarray(state.focus, float)
 
-    def on_finish(self, table, crystal, elements):
-        label = np.where(crystal % 2 == 0, 3.0, np.nan)
-        return label, {"label": label, "failures": np.full(len(crystal), 7.0)}
+    def on_finish(self, table, state):
+        label = np.where(state.crystal % 2 == 0, 3.0, np.nan)
+        return label, {"label": label, "failures": np.full(len(state.crystal), 7.0)}
 
 
 @pytest.mark.parametrize("reward", ["match", "validity"])

@@ -117,8 +117,8 @@ def test_env_method_rejects_a_mask_that_allows_no_element(toy):
 
 def test_step_rejects_a_nan_reward(toy):
     class NaNInEnvironment4(Reward):
-        def on_fill(self, table, crystal, site, element):
-            return np.where(np.arange(len(crystal)) == 4, np.nan, 0.0)
+        def on_fill(self, table, state, element):
+            return np.where(np.arange(len(state.crystal)) == 4, np.nan, 0.0)
 
     envs = SkeletonVecEnv(native(toy, reward=NaNInEnvironment4()))
     envs.reset()

@@ -47,9 +47,9 @@ def random(build_transitions):
 class OxygenFraction(Reward):
     """A reward equal to the fraction of oxygen in the finished crystal."""
 
-    def on_finish(self, table, crystal, elements):
+    def on_finish(self, table, state):
         oxygen = table.vocabulary.symbols.index("O") + 1
-        return (elements == oxygen).sum(1) / table.n_sites[crystal], {}
+        return (state.elements == oxygen).sum(1) / table.n_sites[state.crystal], {}
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The docstring of the environment is its page: its tables agree with the environment."""
 
+import dataclasses
 import inspect
 import json
 import re
@@ -30,18 +31,18 @@ def assert_documented(row, value, sizes):
         sizes.get(part) or int(part) for part in shape.replace(" ", "").split(",") if part
     )
     assert np.shape(value) == expected
-    if isinstance(value, np.ndarray | np.generic):
-        assert value.dtype == kind
-    else:
-        assert type(value).__name__ == kind
+    assert isinstance(value, np.ndarray | np.generic)
+    assert value.dtype == kind
 
 
 @pytest.mark.parametrize(("reward", "extra"), [
     ("match", set()), ("validity", {"validity"}), (len, {"score", "failed", "failures"}),
 ])  # fmt: skip
 def test_docstring_has_the_keys_shapes_and_types(toy, reward, extra):
-    env = CrystalSkeletonEnv(collection=toy, reward=reward)
-    sizes = {"N": toy.max_sites, "E": toy.max_edges, "V": 5}
+    labels = {"gap": np.arange(12.0), "heat": np.arange(12.0)}
+    crystals = dataclasses.replace(toy, labels=labels)
+    env = CrystalSkeletonEnv(collection=crystals, reward=reward, target=["gap", "heat"])
+    sizes = {"N": toy.max_sites, "E": toy.max_edges, "V": 5, "T": 2}
     observations, _, infos = play(env, lambda *_: 1, seed=0)
     for observation in observations:
         rows = documented_rows("Observation Space")
@@ -53,10 +54,12 @@ def test_docstring_has_the_keys_shapes_and_types(toy, reward, extra):
     assert {r["Key"] for r in rows if r["When"] == "end"} >= end_keys
     for step, info in enumerate(infos):
         last = step == len(infos) - 1
-        expected = [r for r in rows if r["When"] == "always" or (last and r["Key"] in end_keys)]
+        expected = [r for r in rows if r["When"] == "always" or r["Key"] in end_keys]
         assert {row["Key"] for row in expected} == set(info)
         for row in expected:
             assert_documented(row, info[row["Key"]], sizes)
+            if row["When"] == "end":
+                assert (info[row["Key"]] != -1) == last
 
 
 def test_docstring_has_the_arguments_and_their_defaults():

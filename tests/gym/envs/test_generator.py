@@ -9,7 +9,7 @@ from crystal_gym.envs.generator import TRAVERSALS, InstanceGenerator
 
 def test_crystals_of_the_split_and_start_sites_are_drawn_uniformly(toy):
     generator = InstanceGenerator(toy, split="train")
-    crystals, orders = generator.draw(np.random.default_rng(0), 8000)
+    crystals, orders, *_ = generator.draw(np.random.default_rng(0), 8000)
     rows, counts = np.unique(crystals, return_counts=True)
     assert rows.tolist() == toy.in_split("train").tolist()
     assert abs(counts - 2000).max() < 200
@@ -22,7 +22,7 @@ def test_crystals_of_the_split_and_start_sites_are_drawn_uniformly(toy):
 @pytest.mark.parametrize("traversal", TRAVERSALS)
 def test_orders_visit_each_site_once(toy, traversal):
     generator = InstanceGenerator(toy, split="all", traversal=traversal, max_sites=9)
-    crystals, orders = generator.draw(np.random.default_rng(0), 300)
+    crystals, orders, *_ = generator.draw(np.random.default_rng(0), 300)
     assert orders.shape == (300, 9)
     for row, order in zip(crystals, orders, strict=True):
         n = toy.n_sites[row]
@@ -37,7 +37,7 @@ def test_orders_visit_each_site_once(toy, traversal):
 
 def test_random_orders_differ_between_episodes(toy):
     generator = InstanceGenerator(toy, traversal="random", start_site=0, split="all")
-    _, orders = generator.draw(
+    _, orders, *_ = generator.draw(
         np.random.default_rng(0), 200, {"crystal": int(np.argmax(toy.n_sites))}
     )
     assert (orders[:, 0] == 0).all()

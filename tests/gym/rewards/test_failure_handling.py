@@ -8,7 +8,7 @@ from env_episodes import play_constant
 
 from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
 from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeTable, finished
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 from crystal_gym.rewards import FailureHandler, FunctionReward, RewardError
 
@@ -86,9 +86,8 @@ def test_handler_replaces_and_counts_failures(toy):
     table = EpisodeTable(toy)
     values = np.array([1.0, np.nan, -np.inf, 2.0])
     handler = FailureHandler(-1)
-    rewards, components = handler.replace_failures(
-        table, np.arange(4), table.true_elements[:4], values
-    )
+    state = finished(table, np.arange(4), table.true_elements[:4])
+    rewards, components = handler.replace_failures(table, state, values)
     assert rewards.tolist() == [1, -1, -1, 2]
     assert components["failed"].tolist() == [0, 1, 1, 0]
     assert handler.count == 2

@@ -19,7 +19,7 @@ from crystal_gym.collections import perov5 as perov5_files
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
 from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeTable, finished
 from crystal_gym.errors import CrystalGymError, MissingDataError, UnknownNameError
 from crystal_gym.rewards import Perov5DftReward, Perov5GapReward, RewardError, resolve_reward
 from crystal_gym.rewards.perov5_dft import strain_energy
@@ -79,7 +79,9 @@ def test_strain_energy_of_strontium_titanate_at_one_percent():
 def test_rewards_regrets_and_components_agree_with_a_loop_over_pairs(crystals, table):
     reward = Perov5DftReward(bulk_modulus=90.0)
     pairs = np.array(list(itertools.product(range(60), range(60))))
-    rewards, info = reward.on_finish(table, *assign_elements(table, pairs[:, 0], pairs[:, 1]))
+    rewards, info = reward.on_finish(
+        table, finished(table, *assign_elements(table, pairs[:, 0], pairs[:, 1]))
+    )
     energy = np.array([energy_of_pair(crystals, *pair, 90.0) for pair in pairs.tolist()])
     known = ~np.isnan(energy)
     assert known.sum() == 60 * 54
@@ -104,16 +106,18 @@ def test_most_stable_crystal_is_best_everywhere_without_stiffness(crystals, tabl
 def test_missing_labels_follow_the_policy(crystals, table):
     crystal, elements = assign_elements(table, [3, 3], [1, 10])
     worst = -np.nanmax(crystals.labels["heat_all"])
-    rewards, info = Perov5DftReward().on_finish(table, crystal, elements)
+    rewards, info = Perov5DftReward().on_finish(table, finished(table, crystal, elements))
     assert info["labeled"].tolist() == [1, 0]
     assert rewards[1] == worst
     assert info["regret"][1] == Perov5DftReward().best(table, crystal)[1] - worst
-    rewards, info = Perov5DftReward(missing="nan").on_finish(table, crystal, elements)
+    rewards, info = Perov5DftReward(missing="nan").on_finish(
+        table, finished(table, crystal, elements)
+    )
     assert np.isnan(rewards).tolist() == np.isnan(info["regret"]).tolist() == [False, True]
     formula, identifier = crystals.formula(10), crystals.ids[3]
     message = f"'heat_all' of {formula} on skeleton '{identifier}' is unknown.*perov_5_train.csv"
     with pytest.raises(RewardError, match=message):
-        Perov5DftReward(missing="error").on_finish(table, crystal, elements)
+        Perov5DftReward(missing="error").on_finish(table, finished(table, crystal, elements))
     with pytest.raises(UnknownNameError, match=r"missing labels 'wurst'\. Did you mean 'worst'"):
         Perov5DftReward(missing="wurst")
 
@@ -126,7 +130,7 @@ def test_labels_depend_on_the_order_of_elements_on_the_sites(crystals):
     table = EpisodeTable(collection)
     orders = np.array(sorted(set(itertools.permutations(numbers[1].tolist()))))
     rewards, info = Perov5DftReward(missing="nan").on_finish(
-        table, np.ones(len(orders), int), table.vocabulary.encode(orders)
+        table, finished(table, np.ones(len(orders), int), table.vocabulary.encode(orders))
     )
     known = (orders == numbers[1]).all(axis=1)
     assert len(orders) == 60
@@ -135,7 +139,7 @@ def test_labels_depend_on_the_order_of_elements_on_the_sites(crystals):
     assert np.isnan(info["strain"][~known]).all()
     with pytest.raises(RewardError, match=r"labeled contains no crystal .* Use the policy"):
         Perov5DftReward(missing="error").on_finish(
-            table, np.array([1]), table.vocabulary.encode(orders[~known][:1])
+            table, finished(table, np.array([1]), table.vocabulary.encode(orders[~known][:1]))
         )
 
 
@@ -143,7 +147,7 @@ def test_gap_reward_is_a_gaussian_around_the_target(crystals, table):
     gap = crystals.labels["ind_gap"]
     rows = np.arange(60)
     rewards, info = Perov5GapReward(target=2.0).on_finish(
-        table, *assign_elements(table, rows[::-1], rows)
+        table, finished(table, *assign_elements(table, rows[::-1], rows))
     )
     known = np.isfinite(gap)
     similarity = np.exp(-((gap - 2.0) ** 2))
@@ -153,7 +157,7 @@ def test_gap_reward_is_a_gaussian_around_the_target(crystals, table):
     assert np.allclose(info["regret"], np.nanmax(similarity) - rewards)
     assert info["regret"].min() == 0
     direct, info = Perov5GapReward(target=2.0, gap="direct").on_finish(
-        table, *assign_elements(table, rows, rows)
+        table, finished(table, *assign_elements(table, rows, rows))
     )
     assert np.allclose(info["gap"][known], gap[known] + 0.5)
     assert not np.allclose(direct, rewards)
@@ -182,7 +186,7 @@ def test_incomplete_coverage_is_logged_once(crystals, caplog):
         reward = Perov5DftReward()
         reward.prepare(table)
         reward.prepare(table)
-        Perov5DftReward().on_finish(table, *assign_elements(table, [0], [1]))
+        Perov5DftReward().on_finish(table, finished(table, *assign_elements(table, [0], [1])))
     assert reward.coverage(table) == 0.9
     (record,) = caplog.records
     assert "heat_all is known for 54 of 60 crystals (90 %)" in record.getMessage()
@@ -260,7 +264,9 @@ def test_labeled_crystal_is_preferred_among_those_with_equal_elements(crystals):
     collection.labels["heat_all"][:] = [heat[1], np.nan, 0.5, heat[2]]
     collection = dataclasses.replace(collection, ids=np.array(list("abcd")))
     table = EpisodeTable(collection)
-    rewards, info = Perov5DftReward().on_finish(table, np.array([2]), table.true_elements[[1]])
+    rewards, info = Perov5DftReward().on_finish(
+        table, finished(table, np.array([2]), table.true_elements[[1]])
+    )
     assert rewards == [-0.5]
     assert info["labeled"] == [1]
     collection.labels["heat_all"][1] = 0.7
@@ -308,7 +314,9 @@ def test_real_crystals_without_their_file_are_unlabeled_and_gaps_are_consistent(
 ):
     table = EpisodeTable(labeled_perov5)
     train = np.arange(200)
-    rewards, info = Perov5DftReward().on_finish(table, train, table.true_elements[train])
+    rewards, info = Perov5DftReward().on_finish(
+        table, finished(table, train, table.true_elements[train])
+    )
     assert not info["labeled"].any()
     assert (rewards == -np.nanmax(labeled_perov5.labels["heat_all"])).all()
     assert Perov5DftReward().coverage(table) == pytest.approx(2 / 3)

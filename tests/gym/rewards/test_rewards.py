@@ -8,7 +8,7 @@ from env_episodes import play_constant
 
 from crystal_gym.crystals.validity import is_valid, rule_description
 from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeTable, finished, start
 from crystal_gym.rewards import MatchReward, Reward, ValidityReward, finish, fraction_matched
 
 
@@ -18,10 +18,11 @@ def test_match_of_a_batch_equals_match_of_single_crystals(toy):
     crystal = rng.integers(0, 12, 200)
     site = (rng.random(200) * table.n_sites[crystal]).astype(int)
     element = rng.integers(1, 6, 200)
-    batch = reward.on_fill(table, crystal, site, element)
+    orders = table.breadth_first(crystal, site)
+    batch = reward.on_fill(table, start(table, crystal, orders), element)
     single = [
-        reward.on_fill(table, *arguments)
-        for arguments in zip(crystal.tolist(), site.tolist(), element.tolist(), strict=True)
+        reward.on_fill(table, start(table, row, order), code)
+        for row, order, code in zip(crystal.tolist(), orders, element.tolist(), strict=True)
     ]
     assert batch.tolist() == single
     matched = table.true_elements[crystal, site] == element
@@ -31,12 +32,14 @@ def test_match_of_a_batch_equals_match_of_single_crystals(toy):
 
 def test_fraction_matched_ignores_padding(toy):
     table = EpisodeTable(toy, max_sites=9)
-    crystal = np.arange(12)
-    assert np.allclose(fraction_matched(table, crystal, table.true_elements), 1)
-    assert np.allclose(fraction_matched(table, crystal, table.blank), 0)
+    state = finished(table, np.arange(12), table.true_elements)
+    assert np.allclose(fraction_matched(table, state), 1)
+    state.elements = table.blank
+    assert np.allclose(fraction_matched(table, state), 0)
     one_error = table.true_elements.copy()
     one_error[:, 0] = one_error[:, 0] % 5 + 1
-    assert np.allclose(fraction_matched(table, crystal, one_error), 1 - 1 / table.n_sites)
+    state.elements = one_error
+    assert np.allclose(fraction_matched(table, state), 1 - 1 / table.n_sites)
 
 
 @pytest.mark.parametrize("n", [1, 3, 49, 107])
@@ -45,16 +48,23 @@ def test_fraction_matched_is_exactly_one_for_the_true_elements(n):
         max_sites=n,
         n_sites=np.array([n]),
         true_elements=np.ones((1, n), int),
-        site_share=np.array([1 / n]),
     )
-    assert fraction_matched(table, np.array([0]), table.true_elements).tolist() == [1.0]
+    state = SimpleNamespace(
+        crystal=np.zeros(1, int),
+        elements=table.true_elements,
+        n_sites=table.n_sites,
+        n_kept=np.zeros(1, int),
+    )
+    assert fraction_matched(table, state).tolist() == [1.0]
 
 
 def test_validity_reward_agrees_with_is_valid(toy):
     table = EpisodeTable(toy)
     for rule in ("smact14", "strict"):
         assert ValidityReward(rule).definition == f"validity: rule {rule_description(rule)}"
-        last, components = finish(ValidityReward(rule), table, np.arange(12), table.true_elements)
+        last, components = finish(
+            ValidityReward(rule), table, finished(table, np.arange(12), table.true_elements)
+        )
         assert np.array_equal(last, is_valid(toy.atomic_numbers, rule))
         assert np.array_equal(components["validity"], last)
         assert np.allclose(components["match"], 1)
@@ -86,11 +96,13 @@ def test_function_reward_gets_the_finished_structure(toy):
 
 def test_rewards_of_steps_and_of_the_end_are_added(toy):
     class StepAndEndReward(Reward):
-        def on_fill(self, table, crystal, site, element):
+        components = ("bonus",)
+
+        def on_fill(self, table, state, element):
             return 0.25
 
-        def on_finish(self, table, crystal, elements):
-            return np.full(len(crystal), 10.0), {"bonus": np.full(len(crystal), 10.0)}
+        def on_finish(self, table, state):
+            return np.full(len(state.crystal), 10.0), {"bonus": np.full(len(state.crystal), 10.0)}
 
     env = CrystalSkeletonEnv(collection=toy, reward=StepAndEndReward())
     total, info = play_constant(env, 0, crystal=5)
@@ -111,7 +123,7 @@ def test_validity_of_real_crystals_agrees_with_smact(perov5):
 
     table = EpisodeTable(perov5)
     rows = perov5.in_split("test")[:60]
-    last, _ = finish(ValidityReward(), table, rows, table.true_elements[rows])
+    last, _ = finish(ValidityReward(), table, finished(table, rows, table.true_elements[rows]))
     direct = [
         smact_validity(
             perov5.structure(int(row)).composition,

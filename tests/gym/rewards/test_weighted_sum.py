@@ -7,7 +7,7 @@ from env_episodes import play_constant
 from crystal_gym.crystals.validity import is_valid
 from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
 from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeTable, finished, start
 from crystal_gym.errors import CrystalGymError
 from crystal_gym.rewards import (
     FunctionReward,
@@ -28,9 +28,10 @@ def test_sum_weighs_the_rewards_of_steps_and_ends(toy):
     assert isinstance(total, WeightedSum)
     filled = np.where(table.true_elements > 0, 1 + table.true_elements % 5, -1)
     site = table.n_sites - 1
-    arguments = table, rows, site, filled[rows, site]
+    before = start(table, rows, table.breadth_first(rows, site))
+    arguments = table, before, filled[rows, site]
     assert np.array_equal(total.on_fill(*arguments), 2.0 * MatchReward().on_fill(*arguments))
-    last, components = finish(total, table, rows, table.true_elements)
+    last, components = finish(total, table, finished(table, rows, table.true_elements))
     strict, default = is_valid(toy.atomic_numbers, "strict"), is_valid(toy.atomic_numbers)
     assert np.array_equal(last, -0.5 * strict)
     assert np.array_equal(components["validity-strict/validity"], strict)
@@ -49,7 +50,8 @@ def test_definition_joins_those_of_the_parts():
 def test_step_rewards_of_the_parts_are_added(toy):
     table, rows = EpisodeTable(toy), np.arange(12)
     reward = WeightedSum({"a": (2.0, MatchReward()), "b": (-0.5, MatchReward())})
-    arguments = table, rows, np.zeros(12, int), table.true_elements[:, 0]
+    before = start(table, rows, table.breadth_first(rows, 0))
+    arguments = table, before, table.true_elements[:, 0]
     assert np.allclose(reward.on_fill(*arguments), 1.5 / table.n_sites)
 
 
@@ -69,11 +71,13 @@ def test_single_and_vector_environment_return_the_same_sum(toy):
 
 def test_part_of_weight_zero_adds_nothing_even_if_it_is_nan(toy):
     class NanReward(Reward):
-        def on_fill(self, table, crystal, site, element):
+        components = ("nan",)
+
+        def on_fill(self, table, state, element):
             return np.nan
 
-        def on_finish(self, table, crystal, elements):
-            return np.full(len(crystal), np.nan), {"nan": np.ones(len(crystal))}
+        def on_finish(self, table, state):
+            return np.full(len(state.crystal), np.nan), {"nan": np.ones(len(state.crystal))}
 
     reward = WeightedSum({"a": (0.0, NanReward()), "b": (1.0, MatchReward())})
     total, info = play_constant(CrystalSkeletonEnv(collection=toy, reward=reward), 0)

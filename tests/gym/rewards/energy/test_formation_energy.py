@@ -11,7 +11,7 @@ from pymatgen.core import Lattice, Structure
 from solids import ALLOY, FCC, SOLIDS, formation_energies, make_solid
 
 from crystal_gym import load_collection
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeTable, finished
 from crystal_gym.errors import CrystalGymError
 from crystal_gym.rewards import FormationEnergyReward
 from crystal_gym.rewards.energy.lru_cache import LRUCache
@@ -42,7 +42,7 @@ def test_formation_energies_agree_with_experiment_within_the_error_of_the_model(
 def test_reward_is_minus_the_formation_energy(chgnet, toy):
     table = EpisodeTable(toy)
     rows = np.arange(len(toy))
-    rewards, components = chgnet.on_finish(table, rows, table.true_elements)
+    rewards, components = chgnet.on_finish(table, finished(table, rows, table.true_elements))
     assert np.array_equal(rewards, -components["formation_energy"])
     assert not components["failed"].any()
 
@@ -65,17 +65,21 @@ def test_skeletons_are_converted_once_and_energies_computed_once(toy, monkeypatc
         "forward",
         lambda graphs, task: batch_sizes.append(len(graphs)) or forward(graphs, task=task),
     )
-    first = reward.on_finish(table, rows, elements)[0]
+    first = reward.on_finish(table, finished(table, rows, elements))[0]
     assert first[0] == first[1] == first[3] != first[2]
     assert len(conversions) == 2
     assert sum(batch_sizes) == 2
-    assert np.array_equal(reward.on_finish(table, rows, elements)[0], first)
+    assert np.array_equal(reward.on_finish(table, finished(table, rows, elements))[0], first)
     assert sum(batch_sizes) == 2
     # The same skeleton in another collection is not converted again, whatever its elements.
     other = EpisodeTable(toy.take([7]), toy.vocabulary)
-    repeated = reward.on_finish(other, np.array([0]), np.minimum(other.true_elements, 1))[0]
+    repeated = reward.on_finish(
+        other, finished(other, np.array([0]), np.minimum(other.true_elements, 1))
+    )[0]
     assert repeated == first[2]
-    reward.on_finish(other, np.array([0]), np.where(other.true_elements < 0, -1, 2))
+    reward.on_finish(
+        other, finished(other, np.array([0]), np.where(other.true_elements < 0, -1, 2))
+    )
     assert len(conversions) == 2
 
 
@@ -92,7 +96,9 @@ def test_cache_drops_the_least_recently_used_entry():
 def test_isolated_sites_fail_without_affecting_other_crystals(chgnet):
     isolated = Structure(Lattice.cubic(9.0), ["Na"], FCC)
     table = EpisodeTable(load_collection([make_solid("NaCl"), isolated]))
-    rewards, components = chgnet.on_finish(table, np.arange(2), table.true_elements)
+    rewards, components = chgnet.on_finish(
+        table, finished(table, np.arange(2), table.true_elements)
+    )
     assert components["failed"].tolist() == [0, 1]
     assert rewards[1] == -10
     assert rewards[0] == pytest.approx(2.1, abs=0.1)
@@ -122,9 +128,9 @@ def test_reward_can_be_pickled(toy):
     reward = FormationEnergyReward()
     table = EpisodeTable(toy)
     row = np.array([5])
-    before = reward.on_finish(table, row, table.true_elements[row])[0]
+    before = reward.on_finish(table, finished(table, row, table.true_elements[row]))[0]
     copy = pickle.loads(pickle.dumps(reward))  # noqa: S301 - made in this test
-    assert copy.on_finish(table, row, table.true_elements[row])[0] == before
+    assert copy.on_finish(table, finished(table, row, table.true_elements[row]))[0] == before
 
 
 class FailingCalculator(Calculator):

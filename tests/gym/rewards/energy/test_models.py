@@ -9,7 +9,7 @@ import pytest
 from ase.calculators.emt import EMT
 from solids import ALLOY, formation_energies
 
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeTable, finished
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 from crystal_gym.rewards import FormationEnergyReward, resolve_reward
 from crystal_gym.rewards.energy.chgnet import ChgnetEnergy
@@ -26,7 +26,7 @@ def test_batched_energies_equal_those_of_single_structures(toy):
     codes[table.blank[rows] < 0] = -1
     numbers = table.vocabulary.decode(codes)
     reward = FormationEnergyReward()
-    formation = reward.on_finish(table, rows, codes)[1]["formation_energy"]
+    formation = reward.on_finish(table, finished(table, rows, codes))[1]["formation_energy"]
     energies = formation + reward.references.mean_over_atoms(numbers)
     for row, sites, energy in zip(rows[:8], numbers, energies, strict=False):
         structure = toy.skeleton(int(row)).fill(sites[: toy.n_sites[row]])

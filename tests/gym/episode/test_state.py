@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from crystal_gym import episode
-from crystal_gym.episode import EpisodeTable, fill, observe, restart, start
+from crystal_gym.episode import EpisodeTable, Instance, fill, observe, restart, start
+from crystal_gym.episode import table as table_module
 from crystal_gym.errors import CrystalGymError
 
 
@@ -40,12 +40,12 @@ def test_observations_contain_the_geometry_of_the_crystals_before_and_after_a_re
     toy, monkeypatch, limit
 ):
     """Edges are taken from a padded table or, above a limit, from the edges of each crystal."""
-    monkeypatch.setattr(episode, "_EDGE_TABLE_BYTES", limit)
+    monkeypatch.setattr(table_module, "_EDGE_TABLE_BYTES", limit)
     table = EpisodeTable(toy, max_sites=7)
     state = start(table, np.array([1, 5, 3]), table.breadth_first(np.array([1, 5, 3]), 0))
     observe(table, state)
     others = np.array([11, 0])
-    restart(table, state, np.array([0, 2]), others, table.breadth_first(others, 0))
+    restart(table, state, np.array([0, 2]), Instance(others, table.breadth_first(others, 0)))
     seen = observe(table, state)
     for row, crystal in enumerate([11, 5, 0]):
         single = observe(table, start(table, crystal, table.breadth_first(crystal, 0)))
@@ -66,7 +66,7 @@ def test_table_of_a_skeleton_has_the_arrays_of_its_row_in_a_collection(toy, row)
     n, m = int(toy.n_sites[row]), len(toy.skeleton(row).edges)
     table = EpisodeTable.from_skeleton(toy.skeleton(row), toy.vocabulary)
     assert (table.max_sites, table.max_edges, table.n_elements) == (n, m, len(toy.vocabulary))
-    for name in ("n_sites", "site_share", "lattice"):
+    for name in ("n_sites", "lattice"):
         assert np.array_equal(getattr(table, name), getattr(expected, name))
         assert getattr(table, name).dtype == getattr(expected, name).dtype
     for name, size in (("blank", n), ("frac_coords", n), ("edges", m)):

@@ -1,11 +1,6 @@
-"""The state of an episode and the functions that change it: start, restart, observe, fill.
+"""The crystals on which episodes run, as arrays, and the space of observations."""
 
-The environment, the vector environment, the generation of datasets and the roll-outs of policies
-all use these functions. They accept one episode (scalars and one-dimensional arrays) or a batch of
-B episodes (a leading axis).
-"""
-
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -15,7 +10,7 @@ from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.crystals.breadth_first import BreadthFirstOrders
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.crystals.skeleton import Skeleton
-from crystal_gym.errors import BadCrystalError, CrystalGymError
+from crystal_gym.errors import BadCrystalError, CrystalGymError, UnknownNameError
 from crystal_gym.utils import ragged
 
 # Up to this size, an array of all padded edges is kept, from which batches are taken faster.
@@ -33,19 +28,22 @@ class EpisodeTable:
         collection: The crystals.
         vocabulary: The elements of the action space (default: those of the collection).
         max_sites: N, at least the number of sites of the largest cell (default: that number).
+        target: Names of T labels of the collection, which observations contain as ``target``.
 
     Attributes:
         vocabulary: The elements of the action space.
         n_elements: V.
         n_sites: int64 (C,).
-        site_share: 1 / n_sites, float64 (C,).
         blank: Codes of an unfilled crystal, int32 (C, N): 0 on sites, -1 on padding.
         frac_coords: Fractional coordinates, float32 (C, N, 3), padded with 0.
         lattice: Lengths in Å and angles in degrees, float32 (C, 6).
         max_edges: E.
+        target_names: Names of the labels in ``targets``.
+        targets: The labels of each crystal, float32 (C, T), NaN if unknown.
 
     Raises:
         BadCrystalError: If a cell has more than ``max_sites`` sites.
+        UnknownNameError: If the collection has no label of this name.
         CrystalGymError: If the vocabulary lacks an element of a crystal.
     """
 
@@ -54,6 +52,7 @@ class EpisodeTable:
         collection: CrystalCollection,
         vocabulary: Vocabulary | None = None,
         max_sites: int | None = None,
+        target: Sequence[str] = (),
     ) -> None:
         vocabulary = vocabulary or collection.vocabulary
         extra = 0 if max_sites is None else max_sites - collection.max_sites
@@ -74,6 +73,8 @@ class EpisodeTable:
             n_edges=collection.n_edges,
             max_edges=collection.max_edges,
         )
+        self.target_names = tuple(target)
+        self.targets = _label_columns(collection, self.target_names)
 
     @classmethod
     def from_skeleton(cls, skeleton: Skeleton, vocabulary: Vocabulary) -> "EpisodeTable":
@@ -98,6 +99,8 @@ class EpisodeTable:
             n_edges=np.array([len(skeleton.edges)]),
             max_edges=len(skeleton.edges),
         )
+        table.target_names = ()
+        table.targets = np.zeros((1, 0), np.float32)
         return table
 
     def _set(
@@ -119,7 +122,6 @@ class EpisodeTable:
         self.vocabulary = vocabulary
         self.n_elements = len(vocabulary)
         self.n_sites = n_sites.astype(np.int64)
-        self.site_share = 1 / self.n_sites
         is_site = np.arange(frac_coords.shape[1]) < self.n_sites[:, None]
         self.blank = np.where(is_site, 0, -1).astype(np.int32)
         self.frac_coords = frac_coords.astype(np.float32)
@@ -224,130 +226,20 @@ def _padded(values: np.ndarray, extra: tuple[int, ...], fill_value: float) -> np
     return np.pad(values, [(0, width) for width in extra], constant_values=fill_value)
 
 
-@dataclass(slots=True)
-class EpisodeState:
-    """The state of one episode (without the axis B) or of a batch of B episodes.
-
-    Attributes:
-        crystal: Rows of the table, (B,).
-        order: Sites in the order of filling, (B, N), padded with -1.
-        elements: Codes, int32 (B, N): -1 for padding, 0 for an empty site, 1 to V for an element.
-        n_sites: Number of sites, (B,).
-        step: Number of filled sites, (B,).
-        focus: The site in focus, which is filled next; after the last step, the site that was
-            filled last, (B,).
-        rows: The leading index: ``()`` for one episode, ``(arange(B),)`` for a batch.
-        geometry: The parts of the observation that do not change, from the first observation on.
-    """
-
-    crystal: np.ndarray
-    order: np.ndarray
-    elements: np.ndarray
-    n_sites: np.ndarray
-    step: np.ndarray
-    focus: np.ndarray
-    rows: tuple[np.ndarray, ...]
-    geometry: dict[str, np.ndarray] | None = None
+def _label_columns(collection: CrystalCollection, names: Sequence[str]) -> np.ndarray:
+    """Return labels as columns, float32 (C, T)."""
+    for name in names:
+        if name not in collection.labels:
+            raise UnknownNameError(f"label of {collection.name!r}:", name, collection.labels)
+    columns = [collection.labels[name] for name in names]
+    if not columns:
+        return np.zeros((len(collection), 0), np.float32)
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
-def start(table: EpisodeTable, crystal: np.ndarray, order: np.ndarray) -> EpisodeState:
-    """Return the initial state, in which every site is empty.
-
-    Args:
-        table: The crystals.
-        crystal: Rows of the table, an int or (B,).
-        order: Sites in the order of filling, (N,) or (B, N), padded with -1. Breadth-first orders
-            are ``table.breadth_first(crystal, start_site)``.
-    """
-    if isinstance(crystal, np.ndarray):
-        return EpisodeState(
-            crystal=crystal.copy(),
-            order=order.copy(),
-            elements=table.blank.take(crystal, axis=0),
-            n_sites=table.n_sites.take(crystal),
-            step=np.zeros(len(crystal), np.int64),
-            focus=order[:, 0].copy(),
-            rows=(np.arange(len(crystal)),),
-        )
-    # Python integers make the steps of a single episode several times faster.
-    return EpisodeState(
-        crystal=int(crystal),  # type: ignore[arg-type]
-        order=order.copy(),
-        elements=table.blank[crystal].copy(),
-        n_sites=int(table.n_sites[crystal]),  # type: ignore[arg-type]
-        step=0,  # type: ignore[arg-type]
-        focus=order[0],
-        rows=(),
-    )
-
-
-def restart(
-    table: EpisodeTable,
-    state: EpisodeState,
-    indices: np.ndarray,
-    crystal: np.ndarray,
-    order: np.ndarray,
-) -> None:
-    """Start new episodes at some indices of a batch, in place.
-
-    Args:
-        table: The crystals.
-        state: A batch of B episodes.
-        indices: Indices in the batch, (k,).
-        crystal: Rows of the table, (k,).
-        order: Sites in the order of filling, (k, N), padded with -1.
-    """
-    initial = start(table, crystal, order)
-    for name in ("crystal", "order", "elements", "n_sites", "step", "focus"):
-        getattr(state, name)[indices] = getattr(initial, name)
-    if state.geometry is not None:
-        for name, values in table.geometry(crystal).items():
-            state.geometry[name][indices] = values
-
-
-def observe(table: EpisodeTable, state: EpisodeState) -> dict[str, np.ndarray]:
-    """Return new arrays with the observation, as described in ``observation_space``."""
-    if state.geometry is None:
-        state.geometry = table.geometry(state.crystal)
-    geometry = state.geometry
-    return {
-        "element": state.elements.copy(),
-        "frac_coords": geometry["frac_coords"].copy(),
-        "lattice": geometry["lattice"].copy(),
-        "edges": geometry["edges"].copy(),
-        "focus": state.focus.copy() if state.rows else state.focus,
-    }
-
-
-def fill(state: EpisodeState, action: np.ndarray) -> np.ndarray:
-    """Assign an element to the site in focus and move the focus to the next site, in place.
-
-    Finished episodes do not change.
-
-    Args:
-        state: One episode or a batch of B episodes.
-        action: Index of the element in the vocabulary, 0 to V - 1, an int or (B,).
-
-    Returns:
-        Whether all sites of each episode are filled, bool (B,).
-    """
-    if not state.rows:
-        step, n_sites = state.step, state.n_sites
-        if step < n_sites:
-            state.elements[state.focus] = action + 1
-            state.step = step = step + 1
-            if step < n_sites:
-                state.focus = state.order[step]
-        return step >= n_sites
-    focus = (*state.rows, state.focus)
-    code = np.where(state.step < state.n_sites, action + 1, state.elements[focus])
-    state.elements[focus] = code
-    state.step = np.minimum(state.step + 1, state.n_sites)
-    state.focus = state.order[(*state.rows, np.minimum(state.step, state.n_sites - 1))]
-    return state.step >= state.n_sites
-
-
-def observation_space(max_sites: int, max_edges: int, n_elements: int) -> spaces.Dict:
+def observation_space(
+    max_sites: int, max_edges: int, n_elements: int, n_targets: int = 0
+) -> spaces.Dict:
     """Return the space of observations of cells with up to N sites and E edges over V elements.
 
     - ``element``: codes, int32 (N,): -1 for padding, 0 for an empty site, 1 to V for an element of
@@ -356,19 +248,23 @@ def observation_space(max_sites: int, max_edges: int, n_elements: int) -> spaces
     - ``lattice``: lengths in Å and angles in degrees, float32 (6,).
     - ``edges``: ``(source, target, i, j, k)``, int32 (E, 5), padded with -1.
     - ``focus``: the site in focus, which is filled next.
+    - ``target``: the requested values of T labels, float32 (T,), only if T is at least 1.
 
     Args:
         max_sites: N.
         max_edges: E.
         n_elements: V.
+        n_targets: T.
     """
     low, high = np.iinfo(np.int16).min, np.iinfo(np.int16).max
-    return spaces.Dict(
-        {
-            "element": spaces.Box(-1, n_elements, (max_sites,), np.int32),
-            "frac_coords": spaces.Box(0.0, 1.0, (max_sites, 3), np.float32),
-            "lattice": spaces.Box(0.0, np.finfo(np.float32).max, (6,), np.float32),
-            "edges": spaces.Box(low, high, (max_edges, 5), np.int32),
-            "focus": spaces.Discrete(max_sites),
-        }
-    )
+    parts: dict[str, spaces.Space] = {
+        "element": spaces.Box(-1, n_elements, (max_sites,), np.int32),
+        "frac_coords": spaces.Box(0.0, 1.0, (max_sites, 3), np.float32),
+        "lattice": spaces.Box(0.0, np.finfo(np.float32).max, (6,), np.float32),
+        "edges": spaces.Box(low, high, (max_edges, 5), np.int32),
+        "focus": spaces.Discrete(max_sites),
+    }
+    if n_targets:
+        largest = np.finfo(np.float32).max
+        parts["target"] = spaces.Box(-largest, largest, (n_targets,), np.float32)
+    return spaces.Dict(parts)
