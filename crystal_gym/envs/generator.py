@@ -180,7 +180,9 @@ class InstanceGenerator:
             kept_sites = KeptSites("partial", options["keep"])
         if options:
             kept_sites.check(self.table, np.atleast_1d(crystal), start_site)
-        if start_site is None:
+        if start_site is None and not kept_sites.any:
+            start_site = scale(columns[1], self.table.n_sites[crystal])
+        elif start_site is None:
             start_site = kept_sites.draw_start_site(self.table, crystal, columns[1])
         keys = uniform[..., 2 + n_target :]
         order = self._order_sites(crystal, start_site, keys[..., :n_order] if n_order else None)
@@ -188,9 +190,11 @@ class InstanceGenerator:
         if kept_sites.any:
             kept = kept_sites.draw(self.table, crystal, start_site, keys[..., n_order:])
             order, n_kept = kept_first(order, kept)
-        target = self._target_draw.draw(
-            self.table, self._target_rows, crystal, columns[1 + n_target], options.get("target")
-        )
+        target = None
+        if self._target_draw.names or "target" in options:
+            target = self._target_draw.draw(
+                self.table, self._target_rows, crystal, columns[1 + n_target], options.get("target")
+            )
         return Instance(crystal, order, n_kept, target)
 
     def _order_sites(self, crystal: Any, start_site: Any, keys: np.ndarray | None) -> np.ndarray:

@@ -24,6 +24,7 @@ class KeptSites:
     Attributes:
         fraction: The fraction of the sites that are kept, or ``None``.
         sites: Numbers of the sites that are kept in every episode, ascending, int64 (K,).
+        any: Whether an episode can have kept sites.
 
     Raises:
         CrystalGymError: If ``keep`` is invalid, or given for an empty start.
@@ -43,11 +44,7 @@ class KeptSites:
             self.fraction = _DEFAULT_FRACTION if keep is None else _check_fraction(float(keep))
         elif keep is not None:
             self.sites = _check_sites(keep)
-
-    @property
-    def any(self) -> bool:
-        """Whether an episode can have kept sites."""
-        return self.fraction is not None or self.sites.size > 0
+        self.any = self.fraction is not None or self.sites.size > 0
 
     @property
     def drawn(self) -> bool:

@@ -46,6 +46,7 @@ class SkeletonEnvSetup:
     render_mode: str | None
     _state: EpisodeState | None
     _components: tuple[str, ...]
+    _undefined: dict[str, np.float64]
 
     def _set_up(
         self,
@@ -81,6 +82,7 @@ class SkeletonEnvSetup:
         self._state = None
         self.reward.prepare(self.table)
         self._components = component_names(self.reward)
+        self._undefined = dict.fromkeys(self._components, UNDEFINED)
         table = self.table
         n_targets = len(table.target_names)
         return (

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 
 from crystal_gym.envs.generator import InstanceGenerator, InstanceKeywords
-from crystal_gym.envs.setup import UNDEFINED, SkeletonEnvSetup
+from crystal_gym.envs.setup import SkeletonEnvSetup
 from crystal_gym.episode import EpisodeState, as_batch, fill, observe, start
 from crystal_gym.errors import InvalidActionError, ResetNeededError
 from crystal_gym.masks import Mask
@@ -297,5 +297,5 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
             "action_mask": self.mask(self.table, state).view(np.int8),
             "crystal": np.int64(state.crystal),
             "start_site": state.start_site,
-            **dict.fromkeys(self._components, UNDEFINED),
+            **self._undefined,
         }
