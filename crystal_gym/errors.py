@@ -23,10 +23,28 @@ class UnknownNameError(CrystalGymError):
     """Raised when a name is not in its registry."""
 
     def __init__(self, kind: str, name: object, known: Iterable[str]) -> None:
-        known = sorted(known)
-        close = difflib.get_close_matches(str(name), known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        super().__init__(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(known)}.")
+        super().__init__(f"Unknown {kind} {name!r}.{_suggest(name, known)}")
+
+
+class UnknownArgumentError(CrystalGymError, TypeError):
+    """Raised when an environment receives an unknown keyword argument.
+
+    It is a ``TypeError``, as for every Python function: TorchRL tries an argument of its own and
+    leaves it out after this error.
+    """
+
+    def __init__(self, function: str, name: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"{function} got an unexpected keyword argument {name!r}.{_suggest(name, known)}"
+        )
+
+
+def _suggest(name: object, known: Iterable[str]) -> str:
+    """Return the known names, the nearest one first, as sentences that follow another."""
+    known = sorted(known)
+    close = difflib.get_close_matches(str(name), known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{hint} Known: {', '.join(known)}."
 
 
 class UnknownCrystalError(CrystalGymError):

@@ -7,7 +7,7 @@ from gymnasium import logger, spaces
 
 from crystal_gym.envs.generator import InstanceGenerator, InstanceKeywords
 from crystal_gym.episode import EpisodeState, EpisodeTable, observation_space
-from crystal_gym.errors import CrystalGymError, ResetNeededError, UnknownNameError
+from crystal_gym.errors import CrystalGymError, ResetNeededError, UnknownArgumentError, UnknownNameError
 from crystal_gym.masks import Mask, resolve_mask
 from crystal_gym.rewards import Reward, component_names, resolve_reward
 
@@ -124,7 +124,8 @@ def _resolve_generator(
                 f"Expected arguments of a skeleton environment, got {name!r}. "
                 f"{_GYMNASIUM_ARGUMENTS[name]}"
             )
-        raise UnknownNameError("argument", name, (*InstanceKeywords.__annotations__, *_ARGUMENTS))
+        known = (*InstanceKeywords.__annotations__, *_ARGUMENTS)
+        raise UnknownArgumentError("The environment", name, known)
     if generator is None:
         return InstanceGenerator(**instances)
     if instances:

@@ -142,9 +142,15 @@ def test_invalid_limits_are_rejected(toy, limit):
     [
         ({"max_episode_steps": 3}, "Pass it to gym.make or gym.make_vec"),
         ({"autoreset_mode": "SameStep"}, "pass it to gym.make_vec in vector_kwargs"),
-        ({"colection": "perov-5"}, "Unknown argument 'colection'. Did you mean 'collection'"),
+        ({"colection": "perov-5"}, "unexpected keyword argument 'colection'. Did you mean 'collection'"),
     ],
 )
 def test_unknown_arguments_are_rejected(settings, message):
     with pytest.raises(crystal_gym.CrystalGymError, match=message):
         CrystalSkeletonEnv(**settings)
+
+
+def test_unknown_arguments_raise_a_type_error_as_python_does(toy):
+    for make in (CrystalSkeletonEnv, CrystalSkeletonVectorEnv):
+        with pytest.raises(TypeError, match="got an unexpected keyword argument 'frameskip'"):
+            make(collection=toy, frameskip=1)
