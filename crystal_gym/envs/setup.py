@@ -7,7 +7,12 @@ from gymnasium import logger, spaces
 
 from crystal_gym.envs.generator import InstanceGenerator, InstanceKeywords
 from crystal_gym.episode import EpisodeState, EpisodeTable, observation_space
-from crystal_gym.errors import CrystalGymError, ResetNeededError, UnknownArgumentError, UnknownNameError
+from crystal_gym.errors import (
+    CrystalGymError,
+    ResetNeededError,
+    UnknownArgumentError,
+    UnknownNameError,
+)
 from crystal_gym.masks import Mask, resolve_mask
 from crystal_gym.rewards import Reward, component_names, resolve_reward
 

@@ -142,7 +142,7 @@ def test_invalid_limits_are_rejected(toy, limit):
     [
         ({"max_episode_steps": 3}, "Pass it to gym.make or gym.make_vec"),
         ({"autoreset_mode": "SameStep"}, "pass it to gym.make_vec in vector_kwargs"),
-        ({"colection": "perov-5"}, "unexpected keyword argument 'colection'. Did you mean 'collection'"),
+        ({"colection": "perov-5"}, "argument 'colection'. Did you mean 'collection'"),
     ],
 )
 def test_unknown_arguments_are_rejected(settings, message):
