@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from crystal_datasets.build import build_dataset
     from crystal_datasets.episodes import Episodes, choose_start_sites, generate_episodes
+    from crystal_datasets.flat import flat_arrays
     from crystal_datasets.minari_writer import dataset_id
     from crystal_datasets.replay import EpisodeRecorder, RecordEpisodes, write_replay
     from crystal_datasets.transitions import Transitions, best_episodes, load_transitions
@@ -34,6 +35,7 @@ _MODULES = {
     "build_dataset": "crystal_datasets.build",
     "choose_start_sites": "crystal_datasets.episodes",
     "dataset_id": "crystal_datasets.minari_writer",
+    "flat_arrays": "crystal_datasets.flat",
     "generate_episodes": "crystal_datasets.episodes",
     "load_transitions": "crystal_datasets.transitions",
     "mixed": "crystal_datasets.behaviors",
@@ -53,6 +55,7 @@ __all__ = [
     "build_dataset",
     "choose_start_sites",
     "dataset_id",
+    "flat_arrays",
     "generate_episodes",
     "load_transitions",
     "mixed",

@@ -7,6 +7,7 @@ import numpy as np
 
 from crystal_datasets.behaviors import PolicyMixture, get_behavior_policy
 from crystal_datasets.episodes import choose_start_sites, generate_episodes
+from crystal_datasets.flat import flat_layout
 from crystal_datasets.minari_writer import (
     DatasetSpec,
     dataset_id,
@@ -39,6 +40,7 @@ def build_dataset(
     split_by: str = "origin",
     on_error: str = "raise",
     vocabulary: Vocabulary | None = None,
+    observations: str = "dict",
     trajectories: int = 5,
     seed: int = 0,
     overwrite: bool = False,
@@ -62,6 +64,9 @@ def build_dataset(
         on_error: ``raise`` an error for crystals that cannot be read, or ``skip`` them; the dataset
             card reports how many.
         vocabulary: The elements of the action space (default: those of the collection).
+        observations: ``dict``, as the environment returns them; ``flat``, float32 vectors for
+            libraries that require a ``Box``, see ``crystal_gym.envs.flat_layout.FlatLayout``; or
+            ``flat-pairs``, with pair features of the neighbor graph.
         trajectories: Number of episodes for each crystal, each from a different start site. A
             crystal with fewer sites has one episode from each site.
         seed: Seed of the start sites and of the behavior policy.
@@ -72,11 +77,12 @@ def build_dataset(
         The dataset's id, for ``minari.load_dataset`` and ``load_transitions``.
 
     Raises:
-        UnknownNameError: If the collection, split, behavior policy, reward or ``split_by`` is
-            unknown.
+        UnknownNameError: If the collection, split, behavior policy, reward, ``split_by`` or
+            ``observations`` is unknown.
         CrystalGymError: If the dataset exists and ``overwrite`` is false, the split is empty, a
-            crystal has an element outside the vocabulary, ``trajectories`` is below 1, ``seed`` is
-            below 0, or no episode has a finite reward.
+            crystal has an element outside the vocabulary, a lattice is outside the bounds of flat
+            observations, ``trajectories`` is below 1, ``seed`` is below 0, or no episode has a
+            finite reward.
         StorageError: If the folder of Minari datasets cannot be written or the disk is full.
     """
     mixture = behavior if isinstance(behavior, PolicyMixture) else None
@@ -91,12 +97,13 @@ def build_dataset(
             "Choose another split."
         )
     table = EpisodeTable(crystals, vocabulary)
+    layout = flat_layout(table, observations)
     resolved_reward.prepare(table)
     # Drawn for the whole collection, so that a crystal's start sites do not depend on the split.
     start_sites = choose_start_sites(crystals.n_sites, trajectories, seed)
     start_sites[np.isin(np.arange(len(crystals)), rows, invert=True)] = -1
     spec = DatasetSpec(
-        dataset_id=dataset_id(crystals.name, split, behavior_name, reward_name),
+        dataset_id=dataset_id(crystals.name, split, behavior_name, reward_name, observations),
         table=table,
         split=split,
         behavior=behavior_name,
@@ -104,8 +111,11 @@ def build_dataset(
         reward=reward_name,
         labels=resolved_reward.labels,
         origin=origin_of(collection),
-        environment=environment_spec(collection, split, split_by, table, reward, on_error=on_error),
+        environment=environment_spec(
+            collection, split, split_by, table, reward, on_error=on_error, layout=layout
+        ),
         reward_definition=resolved_reward.definition,
+        layout=layout,
         settings={
             "split_by": split_by,
             "crystals": len(rows),

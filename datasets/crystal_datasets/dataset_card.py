@@ -74,15 +74,13 @@ def dataset_card(metadata: Mapping[str, Any], collection: CrystalCollection) -> 
 
 ## Contents
 
-Observations are those of `CrystalSkeleton-v0`: `element` (-1 no site, 0 empty, 1 to
-{len(vocabulary)} the elements above in their order), `frac_coords`, `lattice` (lengths in Å,
-angles in degrees), `edges` (source, target and periodic image) and `focus`, the site to fill.
+{_observations(settings)}
 Action `a` assigns the element with code `a + 1` to the site in focus.
 {_reward(settings["reward"], settings["reward_definition"])}
 
 Episode metadata: `crystal` (its id in the collection), `row` (its row in the collection), `split`
 and `start_site` (the site filled first). The HDF5 file stores the arrays that all episodes of a
-crystal share (geometry, terminations, truncations) once, with hard links.
+crystal share ({_shared(settings)}) once, with hard links.
 
 ## Usage
 
@@ -96,17 +94,48 @@ metadata = next(iter(dataset.storage.get_episode_metadata([0])))
 {_recovery("env_spec" in metadata)}
 ```
 
-Flat arrays for training, with one trajectory for each crystal:
+{_training(metadata)}
+## Origin and license
+
+{_license(settings)}
+"""
+
+
+def _observations(settings: Mapping[str, Any]) -> str:
+    """Describe the observations: the keys of dicts, or the blocks of vectors."""
+    codes = f"1 to\n{len(settings['vocabulary'])} the elements above in their order"
+    if "flat_blocks" not in settings:
+        return (
+            "Observations are those of `CrystalSkeleton-v0`: `element` (-1 no site, 0 empty, "
+            f"{codes}), `frac_coords`, `lattice` (lengths in Å,\nangles in degrees), `edges` "
+            "(source, target and periodic image) and `focus`, the site to fill."
+        )
+    blocks = settings["flat_blocks"].items()
+    listed = ", ".join(f"`{name}` from {start} to {stop - 1}" for name, (start, stop) in blocks)
+    return (
+        "Observations are those of `CrystalSkeletonFlat-v0`: float32 vectors of the blocks "
+        f"{listed}.\nThe block `element` has the one-hot code of each site (0 empty, {codes}), "
+        "`focus` the one-hot site to fill.\n`crystal_gym.envs.flat_layout.FlatLayout` describes "
+        "all blocks."
+    )
+
+
+def _shared(settings: Mapping[str, Any]) -> str:
+    geometry = "" if "flat_blocks" in settings else "geometry, "
+    return f"{geometry}terminations, truncations"
+
+
+def _training(metadata: Mapping[str, Any]) -> str:
+    """Return how to load flat arrays, which datasets with flat observations do not support."""
+    if "flat_blocks" in metadata["crystal_gym"]:
+        return ""
+    return f"""Flat arrays for training, with one trajectory for each crystal:
 
 ```python
 from crystal_datasets import load_transitions
 
 transitions = load_transitions("{metadata["dataset_id"]}", trajectories=1)
 ```
-
-## Origin and license
-
-{_license(settings)}
 """
 
 

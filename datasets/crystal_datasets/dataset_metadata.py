@@ -20,6 +20,7 @@ from crystal_gym.utils.identity import describe_crystals
 
 # Name of the environment whose episodes the datasets contain.
 ENVIRONMENT = "CrystalSkeleton-v0"
+FLAT_ENVIRONMENT = "CrystalSkeletonFlat-v0"
 DATA_FILE = "main_data.hdf5"
 
 
@@ -115,6 +116,16 @@ def identify(dataset_id: str, metadata: Mapping[str, Any]) -> DatasetIdentity:
     )
 
 
+def require_dict_observations(dataset_id: str, metadata: Mapping[str, Any]) -> None:
+    """Raise a ``CrystalGymError`` if the observations of a dataset are flat."""
+    if json.loads(metadata.get("observation_space", "{}")).get("type") == "Box":
+        raise CrystalGymError(
+            f"Expected a dataset with Dict observations, got {dataset_id!r} with flat ones. Build "
+            'the dataset with observations="dict"; crystal_datasets.flat_arrays makes its '
+            "transitions flat."
+        )
+
+
 def identify_existing(dataset_id: str) -> DatasetIdentity | None:
     """Return the identity of a dataset; ``None`` if it does not exist or cannot be identified."""
     try:
@@ -201,4 +212,4 @@ def _environment_settings(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of the environment in a dataset's metadata, empty without one."""
     text = metadata.get("env_spec")
     spec = json.loads(text) if isinstance(text, str) else {}
-    return spec.get("kwargs", {}) if spec.get("id") == ENVIRONMENT else {}
+    return spec.get("kwargs", {}) if spec.get("id") in {ENVIRONMENT, FLAT_ENVIRONMENT} else {}

@@ -1,9 +1,10 @@
 """The HDF5 file of a Minari dataset, ``main_data.hdf5``, written and read episode by episode.
 
 Each group ``episode_<i>`` has the episode's metadata as attributes and contains
-``observations/<key>``, ``actions``, ``rewards``, ``terminations``, ``truncations`` and an empty
-group ``infos``. Arrays that all episodes of a crystal share are stored once and hard-linked. This
-module uses the low-level interface of h5py, which is several times faster for many small arrays.
+``observations/<key>`` (``observations`` if they are flat), ``actions``, ``rewards``,
+``terminations``, ``truncations`` and an empty group ``infos``. Arrays that all episodes of a
+crystal share are stored once and hard-linked. This module uses the low-level interface of h5py,
+which is several times faster for many small arrays.
 """
 
 import functools
@@ -18,18 +19,19 @@ from h5py import h5a, h5d, h5g, h5p, h5s, h5t  # pyright: ignore - compiled, wit
 
 from crystal_datasets.episodes import Episodes
 from crystal_gym.collections.collection import CrystalCollection
+from crystal_gym.envs.flat_layout import FlatLayout
 from crystal_gym.errors import CrystalGymError
 
 # Stored once for each crystal and hard-linked by its other episodes.
 SHARED_OBSERVATIONS = ("frac_coords", "lattice", "edges")
-_SHARED_ARRAYS = (
-    *(b"observations/" + key.encode() for key in SHARED_OBSERVATIONS),
-    *(b"terminations", b"truncations"),
-)
+_SHARED_ENDS = (b"terminations", b"truncations")
+_SHARED_ARRAYS = (*(b"observations/" + key.encode() for key in SHARED_OBSERVATIONS), *_SHARED_ENDS)
 
 # HDF5 stores up to 64 kB in an object's header (compact layout); larger arrays are chunked and
 # compressed.
 COMPACT_LIMIT = 60_000
+# Flat observations, mostly zeros, are compressed above this size: a fifth of the size on disk.
+FLAT_COMPACT_LIMIT = 2_000
 
 
 class EpisodeWriter:
@@ -37,16 +39,21 @@ class EpisodeWriter:
 
     Args:
         path: The file to create.
-        observation_space: The observation space, which sets the types of the observations.
+        observation_space: The Dict observation space, which sets the types of the observations.
+        layout: The layout of flat observations (default: the observations are dicts).
 
     Attributes:
         total_episodes: The number of episodes written so far.
         total_steps: The number of steps written so far.
     """
 
-    def __init__(self, path: Path, observation_space: spaces.Dict) -> None:
+    def __init__(
+        self, path: Path, observation_space: spaces.Dict, layout: FlatLayout | None = None
+    ) -> None:
         self._file = h5py.File(path, "w", libver="latest", track_order=True)
         self._observation_space = observation_space
+        self._layout = layout
+        self._shared_arrays = _SHARED_ARRAYS if layout is None else _SHARED_ENDS
         self.total_episodes = 0
         self.total_steps = 0
         # First episode of each crystal row, which holds the shared arrays.
@@ -70,10 +77,13 @@ class EpisodeWriter:
             episodes: B episodes.
             collection: The crystals of the episodes, for their ids and splits.
         """
-        observations = {
-            key: np.ascontiguousarray(values, self._observation_space[key].dtype)
-            for key, values in episodes.observations.items()
-        }
+        if self._layout is None:
+            observations = {
+                key: np.ascontiguousarray(values, self._observation_space[key].dtype)
+                for key, values in episodes.observations.items()
+            }
+        else:
+            observations = _flatten(self._layout, episodes.observations)
         for index in range(len(episodes)):
             self._write_episode(index, episodes, observations, collection)
         # The flush updates the file's modification time, which shows that the build is running.
@@ -83,7 +93,7 @@ class EpisodeWriter:
         self,
         index: int,
         episodes: Episodes,
-        observations: dict[str, np.ndarray],
+        observations: dict[str, np.ndarray] | np.ndarray,
         collection: CrystalCollection,
     ) -> None:
         row, n = int(episodes.crystal[index]), int(episodes.n_steps[index])
@@ -96,28 +106,37 @@ class EpisodeWriter:
         self._write_attribute(group, b"start_site", int(episodes.start_site[index]))
         if episodes.behavior is not None:
             self._write_attribute(group, b"behavior", str(episodes.behavior[index]))
-        observation_group = h5g.create(group, b"observations")
-        for key, values in observations.items():
-            if key not in SHARED_OBSERVATIONS:
-                self._write_array(observation_group, key.encode(), values[index, : n + 1])
+        if isinstance(observations, np.ndarray):
+            values = observations[index, : n + 1]
+            self._write_array(group, b"observations", values, FLAT_COMPACT_LIMIT)
+        else:
+            self._write_observations(
+                group, index, n, observations, shared=row in self._first_episode
+            )
         self._write_array(group, b"actions", episodes.actions[index, :n])
         self._write_array(group, b"rewards", episodes.rewards[index, :n])
         if row in self._first_episode:
             self._link_shared_arrays(group, self._first_episode[row])
         else:
             self._first_episode[row] = self.total_episodes
-            for key in SHARED_OBSERVATIONS:
-                values = observations[key][index, : n + 1]
-                self._write_array(observation_group, key.encode(), values)
             self._write_array(group, b"terminations", np.arange(1, n + 1) == n)
             self._write_array(group, b"truncations", np.zeros(n, bool))
         h5g.create(group, b"infos")
         self.total_episodes += 1
         self.total_steps += n
 
+    def _write_observations(
+        self, group: Any, index: int, n: int, observations: dict[str, np.ndarray], *, shared: bool
+    ) -> None:
+        """Write the arrays of an episode; if ``shared``, without those that are linked later."""
+        observation_group = h5g.create(group, b"observations")
+        for key, values in observations.items():
+            if not (shared and key in SHARED_OBSERVATIONS):
+                self._write_array(observation_group, key.encode(), values[index, : n + 1])
+
     def _link_shared_arrays(self, group: Any, episode: int) -> None:
         first = h5g.open(self._file.id, b"episode_%d" % episode)
-        for name in _SHARED_ARRAYS:
+        for name in self._shared_arrays:
             group.links.create_hard(name, first, name)
 
     def _write_attribute(self, group: Any, name: bytes, value: str | int) -> None:
@@ -125,10 +144,19 @@ class EpisodeWriter:
         content = np.array(value, object if isinstance(value, str) else np.int64)
         h5a.create(group, name, kind, self._scalar).write(content)
 
-    def _write_array(self, group: Any, name: bytes, values: np.ndarray) -> None:
+    def _write_array(
+        self, group: Any, name: bytes, values: np.ndarray, compact_limit: int | None = None
+    ) -> None:
         kind, shape = _type_of(values.dtype), _dataspace_of(values.shape)
-        layout = self._compact if values.nbytes <= COMPACT_LIMIT else _compressed(values.shape)
+        limit = COMPACT_LIMIT if compact_limit is None else compact_limit
+        layout = self._compact if values.nbytes <= limit else _compressed(values.shape)
         h5d.create(group, name, kind, shape, layout).write(h5s.ALL, h5s.ALL, values, kind)
+
+
+def _flatten(layout: FlatLayout, observations: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the observations of B episodes, arrays (B, N + 1, …), as vectors (B, N + 1, D)."""
+    first = {key: observations[key][:, :1] for key in layout.geometry_keys}
+    return layout.flatten(observations, layout.geometry(first))
 
 
 class EpisodeReader:

@@ -25,6 +25,7 @@ from crystal_datasets.dataset_folder import create_namespaces, staged_folder
 from crystal_datasets.dataset_metadata import (
     DATA_FILE,
     ENVIRONMENT,
+    FLAT_ENVIRONMENT,
     identify_existing,
     require_collection,
 )
@@ -32,6 +33,7 @@ from crystal_datasets.episodes import Episodes
 from crystal_datasets.hdf5_file import EpisodeWriter
 from crystal_gym.collections import canonical_origin
 from crystal_gym.collections.collection import CrystalCollection
+from crystal_gym.envs.flat_layout import FlatLayout
 from crystal_gym.episode import EpisodeTable, observation_space
 from crystal_gym.errors import CollectionMismatchWarning, CrystalGymError
 from crystal_gym.rewards import REWARDS, Reward, resolve_reward
@@ -55,10 +57,17 @@ RENAME_OR_OVERWRITE = (
 CONTACT = "the issue tracker of crystal-gym"
 
 
-def dataset_id(collection: str, split: str, behavior: str = "expert", reward: str = "match") -> str:
+def dataset_id(
+    collection: str,
+    split: str,
+    behavior: str = "expert",
+    reward: str = "match",
+    observations: str = "dict",
+) -> str:
     """Return the Minari id of a dataset: ``crystal-gym/<collection>/<behavior>-<split>-v0``.
 
-    A reward other than ``match`` is part of the id: ``…/<behavior>-<split>-<reward>-v0``.
+    A reward other than ``match`` is part of the id: ``…/<behavior>-<split>-<reward>-v0``. Flat
+    observations come first: ``…/flat-<behavior>-<split>-v0``.
 
     Args:
         collection: The collection's name. Characters that an id does not allow become ``-``; such
@@ -66,9 +75,12 @@ def dataset_id(collection: str, split: str, behavior: str = "expert", reward: st
         split: ``train``, ``val``, ``test`` or ``all``.
         behavior: ``expert``, ``random``, ``mixed`` or ``replay``.
         reward: The reward's name, changed in the same way.
+        observations: ``dict``, ``flat`` or ``flat-pairs``.
     """
+    prefix = "" if observations == "dict" else f"{observations}-"
     suffix = "" if reward == "match" else f"-{safe_name(reward, 'reward')}"
-    return f"{NAMESPACE}/{safe_name(collection, 'crystals')}/{behavior}-{split}{suffix}-v0"
+    name = f"{prefix}{behavior}-{split}{suffix}-v0"
+    return f"{NAMESPACE}/{safe_name(collection, 'crystals')}/{name}"
 
 
 def resolve_named_reward(reward: "NamedReward") -> tuple[str, Reward]:
@@ -105,6 +117,7 @@ def environment_spec(
     reward: "NamedReward",
     *,
     on_error: str = "raise",
+    layout: FlatLayout | None = None,
 ) -> EnvSpec | None:
     """Return the specification of a dataset's environment.
 
@@ -115,6 +128,7 @@ def environment_spec(
         table: The crystals and the vocabulary.
         reward: The reward of the dataset.
         on_error: ``raise`` or ``skip``, see ``crystal_gym.load_collection``.
+        layout: The layout of flat observations (default: the observations are dicts).
 
     Returns:
         The specification, or ``None`` if JSON cannot represent the collection or the reward.
@@ -123,7 +137,7 @@ def environment_spec(
     origin = origin_of(collection)
     if origin is None or not isinstance(reward_argument, str | Mapping):
         return None
-    spec = copy.deepcopy(gymnasium.spec(ENVIRONMENT))
+    spec = copy.deepcopy(gymnasium.spec(ENVIRONMENT if layout is None else FLAT_ENVIRONMENT))
     spec.kwargs |= {
         "collection": origin,
         "split": split,
@@ -131,6 +145,10 @@ def environment_spec(
         "vocabulary": list(table.vocabulary.symbols),
         "collection_sha256": table.collection.fingerprint(),
     }
+    if layout is not None:
+        # d3rlpy requires a limit; no episode reaches this one.
+        spec.max_episode_steps = table.max_sites + 1
+        spec.kwargs["pairs"] = layout.pairs
     if on_error != "raise":
         spec.kwargs["on_error"] = on_error
     if table.max_sites > table.collection.max_sites:
@@ -156,6 +174,7 @@ class DatasetSpec:
         environment: The environment of the episodes, or ``None`` if JSON cannot represent it.
         settings: Further entries for the section ``crystal_gym`` of the metadata.
         reward_definition: ``Reward.definition`` of the reward.
+        layout: The layout of flat observations, or ``None`` if the observations are dicts.
     """
 
     dataset_id: str
@@ -169,6 +188,7 @@ class DatasetSpec:
     environment: EnvSpec | None
     settings: dict[str, Any]
     reward_definition: str | None = None
+    layout: FlatLayout | None = None
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata required by Minari and ``load_transitions``."""
@@ -187,6 +207,7 @@ class DatasetSpec:
                 "collection_sha256": collection.fingerprint(),
                 "labels_sha256": collection.labels_fingerprint(self.labels),
                 "vocabulary": list(vocabulary.symbols),
+                **self._flat_blocks(),
                 **self.settings,
             },
         }
@@ -199,11 +220,19 @@ class DatasetSpec:
             }
         return metadata
 
+    def _flat_blocks(self) -> dict[str, Any]:
+        """Return the start and stop of each block of flat observations, in ``flat_blocks``."""
+        if self.layout is None:
+            return {}
+        blocks = self.layout.blocks.items()
+        return {"flat_blocks": {name: [place.start, place.stop] for name, place in blocks}}
+
     def _provenance(self) -> dict[str, Any]:
         """Return Minari's entries on the author, the algorithm and the requirements."""
         version = importlib.metadata.version("crystal-gym")
         collection = self.table.collection
         reward = "" if self.reward == "match" else f" Reward: {self.reward}."
+        environment = ENVIRONMENT if self.layout is None else FLAT_ENVIRONMENT
         provenance = {
             "minari_version": importlib.metadata.version("minari"),
             "algorithm_name": self.algorithm,
@@ -212,7 +241,7 @@ class DatasetSpec:
             "code_permalink": f"crystal-gym {version}, crystal_datasets",
             "requirements": [f"crystal-gym>={version}"],
             "description": (
-                f"Episodes of {ENVIRONMENT} on the split {self.split!r} of {collection.name!r}. "
+                f"Episodes of {environment} on the split {self.split!r} of {collection.name!r}. "
                 "Each step assigns an element to one site of a crystal skeleton. Behavior policy: "
                 f"{self.algorithm}.{reward} {collection.description}"
             ),
@@ -255,12 +284,12 @@ def write_dataset(
         observations = observation_space(table.max_sites, table.max_edges, table.n_elements)
         storage = MinariStorage.new(
             folder / "data",
-            observation_space=observations,
+            observation_space=observations if spec.layout is None else spec.layout.space(),
             action_space=spaces.Discrete(table.n_elements),
             env_spec=spec.environment,
         )
         with (
-            EpisodeWriter(folder / "data" / DATA_FILE, observations) as file,
+            EpisodeWriter(folder / "data" / DATA_FILE, observations, spec.layout) as file,
             progress_bar(f"Writing {spec.dataset_id}", total, shown=progress) as advance,
         ):
             returns, behaviors = _write_episodes(file, episodes, crystals, advance)

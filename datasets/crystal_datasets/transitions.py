@@ -19,6 +19,7 @@ from crystal_datasets.dataset_metadata import (
     data_folder,
     identify,
     read_metadata,
+    require_dict_observations,
 )
 from crystal_datasets.episodes import choose_start_sites, make_generator
 from crystal_datasets.hdf5_file import EpisodeReader
@@ -144,13 +145,14 @@ def load_transitions(
     Raises:
         MissingDataError: If there is no such dataset.
         DamagedFileError: If the dataset's files or the cached arrays are damaged.
-        CrystalGymError: If the dataset was written by other software or an earlier version,
-            Minari combined datasets with different vocabularies, ``trajectories`` is below 1, or
-            ``seed`` is below 0.
+        CrystalGymError: If the dataset was written by other software or an earlier version, its
+            observations are flat, Minari combined datasets with different vocabularies,
+            ``trajectories`` is below 1, or ``seed`` is below 0.
         StorageError: If the cache folder cannot be written.
     """
     metadata = read_metadata(dataset_id)
     identity = identify(dataset_id, metadata)
+    require_dict_observations(dataset_id, metadata)
     cache = _cache_path(dataset_id, metadata)
     if not cache.is_file():
         arrays = _read_episodes(identity, metadata, progress)

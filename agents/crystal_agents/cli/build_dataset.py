@@ -57,6 +57,10 @@ class BuildDataset(Command):
     temperature: float | None = None
     """For mixed: temperature at which the policy's actions are sampled (default: 1)."""
 
+    observations: Literal["dict", "flat", "flat-pairs"] = "dict"
+    """Observations as dicts, or as float32 vectors for libraries that require them, without or with
+    pair features of the neighbor graph. Flat ones are part of the dataset's name."""
+
     trajectories: int = 5
     """Episodes for each crystal, each from a different start site."""
 
@@ -97,7 +101,7 @@ class BuildDataset(Command):
         if empty:
             out.print(f"{collection.name} has no crystals in {', '.join(empty)}: skipped.")
         for split in sizes:
-            name = dataset_id(collection.name, split, self.behavior, self.reward)
+            name = dataset_id(collection.name, split, self.behavior, self.reward, self.observations)
             if split in empty:
                 continue
             if not self.overwrite and self._is_built(name, collection, settings, out):
@@ -110,6 +114,7 @@ class BuildDataset(Command):
                 reward=self.reward,
                 split_by=self.split_by,
                 on_error=self.on_error,
+                observations=self.observations,
                 trajectories=self.trajectories,
                 seed=self.seed,
                 overwrite=self.overwrite,
