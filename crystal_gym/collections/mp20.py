@@ -1,7 +1,7 @@
 """MP-20: crystals of the Materials Project with up to 20 sites, selected and split by CDVAE.
 
-Jain et al., APL Materials 1, 011002 (2013); Xie et al., ICLR 2022. Downloads are verified by the ids
-of the files in CDVAE's repository. Local copies with the same crystals, in which some ids and
+Jain et al., APL Materials 1, 011002 (2013); Xie et al., ICLR 2022. Downloads are verified by the
+ids of the files in CDVAE's repository. Local copies with the same crystals, in which some ids and
 energies of train are missing, are accepted by their SHA-256.
 """
 

@@ -89,7 +89,7 @@ def points_within(
     Returns:
         Positions in Å, (p, 3), and their sites and images, int64 (p, 4). The centers come first.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     # Images farther from the centers than the radius in the direction of an axis are left out.
     margin = radius * np.linalg.norm(np.linalg.inv(lattice), axis=0)
@@ -102,7 +102,7 @@ def points_within(
     positions = images[:, None] + frac_coords
     image, site = np.nonzero(((positions >= low) & (positions <= high)).all(axis=2))
     coords = positions[image, site] @ lattice
-    tree = cKDTree(frac_coords[centers] @ lattice)
+    tree = KDTree(frac_coords[centers] @ lattice)
     distance, _ = tree.query(coords, distance_upper_bound=radius)
     within = np.isfinite(distance)
     rows = np.column_stack([site, images[image]])[within]

@@ -168,8 +168,6 @@ def _download(file: RemoteFile, cached: Path, progress: bool) -> None:
                 downloader=pooch.HTTPDownloader(progressbar=progress, timeout=30),  # type: ignore[arg-type]
             )
             temporary.with_name(temporary.name + ".download").replace(temporary)
-            if file.contents:
-                read_verified(temporary, file.contents)
         except RequestException as error:
             raise DownloadError(
                 f"Expected a local copy of {file.name} or access to {file.url}, got neither "
@@ -182,6 +180,8 @@ def _download(file: RemoteFile, cached: Path, progress: bool) -> None:
                 "other content. Download it again. If the error persists, the publisher changed "
                 f"the file; set {settings.DATA_VARIABLE} to a folder with the original file."
             ) from error
+        if file.contents:
+            read_verified(temporary, file.contents)
 
 
 def _verify_copy(path: Path, file: RemoteFile) -> None:
