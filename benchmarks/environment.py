@@ -12,14 +12,19 @@ import gymnasium as gym
 from gymnasium.utils.performance import benchmark_step, benchmark_vector_step
 
 import crystal_gym
+from crystal_gym import FlatObservation, FlatVectorObservation
 
 MASKED = "vector, charge-neutral"
+FLAT, FLAT_PAIRS = "vector, flat", "vector, flat with pairs"
 # Way, reference, and the lowest ratio that the project accepts.
 REQUIREMENTS = (
     ("single", "CartPole", 0.8),
     ("vector", "CartPole vector", 0.25),
     ("vector", "single", 20.0),
     (MASKED, "vector", 0.5),
+    (FLAT, "vector", 0.4),
+    (FLAT_PAIRS, "vector", 0.4),
+    ("vector, flat, same-step", "vector, same-step", 0.4),
 )
 
 
@@ -42,12 +47,19 @@ def measure(args: Args) -> dict[str, Any]:
     collection = crystal_gym.load_collection(args.collection)
     skeletons = partial(gym.make, "CrystalSkeleton-v0", collection=collection)
     vectors = partial(gym.make_vec, "CrystalSkeleton-v0", args.num_envs, collection=collection)
-    singles = {"CartPole": gym.make("CartPole-v1"), "single": skeletons()}
+    singles = {
+        "CartPole": gym.make("CartPole-v1"),
+        "single": skeletons(),
+        "single, flat": FlatObservation(skeletons()),
+    }
     vectorized = {
         "CartPole vector": gym.make_vec("CartPole-v1", args.num_envs),
         "vector": vectors(),
         "vector, same-step": vectors(autoreset_mode="SameStep"),
         MASKED: vectors(mask="charge-neutral"),
+        FLAT: FlatVectorObservation(vectors()),
+        FLAT_PAIRS: FlatVectorObservation(vectors(), pairs=True),
+        "vector, flat, same-step": FlatVectorObservation(vectors(autoreset_mode="SameStep")),
     }
     rates = common.in_turns(
         {

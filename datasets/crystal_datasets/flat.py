@@ -4,7 +4,7 @@ import numpy as np
 
 from crystal_datasets.transitions import Transitions
 from crystal_gym.envs.flat_layout import FlatLayout
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeTable, observation_space
 from crystal_gym.errors import UnknownNameError
 
 # Kinds of observations of a dataset, and whether flat ones have pair features.
@@ -22,7 +22,12 @@ def flat_layout(table: EpisodeTable, observations: str) -> FlatLayout | None:
         raise UnknownNameError("kind of observations", observations, OBSERVATIONS)
     if observations == "dict":
         return None
-    layout = FlatLayout(table.max_sites, table.n_elements, OBSERVATIONS[observations])
+    layout = FlatLayout.from_space(
+        observation_space(
+            table.max_sites, table.max_edges, table.n_elements, len(table.target_names)
+        ),
+        pairs=OBSERVATIONS[observations],
+    )
     layout.check_lattice(table.lattice)
     return layout
 

@@ -1,5 +1,7 @@
 """Flat observations of the single and the vector environment."""
 
+import dataclasses
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -11,6 +13,12 @@ from crystal_gym.envs.flat_layout import FlatLayout
 from crystal_gym.errors import CrystalGymError
 
 MODES = ("NextStep", "SameStep", "Disabled")
+
+
+@pytest.fixture(scope="module")
+def labeled(toy):
+    """Return the toy crystals with two labels."""
+    return dataclasses.replace(toy, labels={"gap": np.arange(12) / 4, "heat": -np.arange(12.0)})
 
 
 def make(collection, **arguments):
@@ -77,6 +85,20 @@ def test_episodes_are_those_of_the_dict_environment(collection, pairs, toy):
             assert all(result[1:3] == (reward, ended) for result in results)
 
 
+@pytest.mark.parametrize("arguments", [
+    {"start": "partial", "keep": 0.5}, {"target": ["gap", "heat"]}, {"target": {"gap": 2.5}},
+])  # fmt: skip
+def test_partial_starts_and_targets_are_flat(labeled, arguments):
+    env = make(labeled, **arguments)
+    flat_env = gym.make("CrystalSkeletonFlat-v0", collection=labeled, split="all", **arguments)
+    layout = flat_env.unwrapped.layout
+    for seed in range(5):
+        observation, flat = env.reset(seed=seed)[0], flat_env.reset(seed=seed)[0]
+        assert flat in flat_env.observation_space
+        assert_equal(layout.unflatten(flat, observation["edges"]), observation)
+    check_env(flat_env.unwrapped, skip_render_check=True)
+
+
 def test_spec_remakes_the_wrapped_environment():
     wrapped = FlatObservation(gym.make("CrystalSkeleton-v0"), pairs=True)
     remade = gym.make(gym.envs.registration.EnvSpec.from_json(wrapped.spec.to_json()))
@@ -93,10 +115,19 @@ def test_environment_with_flat_observations_is_remade_from_its_spec():
 
 @pytest.mark.parametrize("pairs", [False, True])
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("limit", [None, 3])
-def test_vector_observations_are_the_flat_ones_of_the_dict_vector(toy, mode, pairs, limit):
-    plain = make_vector(toy, mode, max_episode_steps=limit)
-    flat = FlatVectorObservation(make_vector(toy, mode, max_episode_steps=limit), pairs)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"max_episode_steps": 3},
+        {"start": "partial", "keep": 0.5},
+        {"target": ["gap", "heat"], "target_from": "split"},
+    ],
+    ids=["whole episodes", "step limit", "partial start", "target"],
+)
+def test_vector_observations_are_the_flat_ones_of_the_dict_vector(labeled, mode, pairs, arguments):
+    plain = make_vector(labeled, mode, **arguments)
+    flat = FlatVectorObservation(make_vector(labeled, mode, **arguments), pairs)
     layout = flat.layout
     assert flat.single_observation_space == layout.space()
     assert flat.autoreset_mode == flat.metadata["autoreset_mode"]
