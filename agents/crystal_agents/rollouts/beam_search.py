@@ -112,9 +112,7 @@ def beam_search(
     )
 
 
-def _perturb(
-    extended: np.ndarray, perturbed: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def _perturb(extended: np.ndarray, perturbed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw Gumbel-perturbed log-probabilities of children whose maximum is that of their parent.
 
     Args:
