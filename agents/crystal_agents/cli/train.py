@@ -28,15 +28,16 @@ class Train(Command):
     """The network and its training settings: egnn, egnn-indexed, egnn-augmented,
     egnn-indexed-augmented, egnn-paper, gcn or dimenet."""
 
-    split_by: Literal["origin", "composition"] = "origin"
-    """The splits of the collection's origin, or splits by composition, as in `build-dataset`."""
+    split_by: Literal["origin", "composition", "prototype"] = "origin"
+    """The splits of the collection's origin, or splits by composition or prototype, as in
+    `build-dataset`."""
 
     on_error: Literal["raise", "skip"] = "raise"
     """Stop at crystals that cannot be read, or leave them out with a warning."""
 
     run_folder: Path | None = None
     """Folder of checkpoint, history and policy (default: runs/NAME-RECIPE-seed-SEED, with
-    NAME-by-composition for splits by composition)."""
+    NAME-by-composition or NAME-by-prototype for such splits)."""
 
     trajectories: int = 5
     """Expert trajectories for each crystal."""
