@@ -291,6 +291,46 @@ class FillingLayer(nn.Module):
         )
         return sites + self.update(self.dropout(change))
 
+    def at_sites(
+        self,
+        sites: Tensor,
+        crystals: Tensor,
+        near: Neighbors,
+        batch: SkeletonBatch,
+        chosen: Tensor,
+    ) -> Tensor:
+        """Update one site of each skeleton, from the messages to this site alone.
+
+        Args:
+            sites: (K, s, H).
+            crystals: (K, S, G).
+            near: The pairs.
+            batch: The skeletons.
+            chosen: The site of each skeleton, numbered within the batch, int64 (K, S).
+
+        Returns:
+            (K, S, H).
+        """
+        n_fillings, n_sites, hidden = sites.shape
+        normed = self.norm(sites)
+        index = chosen[..., None].expand(-1, -1, hidden)
+        normed_here = normed.gather(1, index)
+        is_chosen = torch.zeros(n_fillings, n_sites, dtype=torch.bool, device=sites.device)
+        is_chosen.scatter_(1, chosen, True)
+        filling, edge = is_chosen.index_select(1, near.source).nonzero(as_tuple=True)
+        # The place of the crystal of each message in the flat axes (K, S).
+        receiver = filling * chosen.shape[1] + batch.owner[near.source[edge]]
+        sender = filling * n_sites + near.target[edge]
+        message = F.silu(
+            self.here(normed_here).flatten(0, 1).index_select(0, receiver)
+            + self.there(normed).flatten(0, 1).index_select(0, sender)
+            + self.pair(near.scalars).index_select(0, edge % len(near.scalars))
+        )
+        message = message * near.fade[edge].to(message.dtype)
+        gathered = sum_at(message, receiver, chosen.numel(), 0).unflatten(0, chosen.shape)
+        change = F.silu(self.own(normed_here) + self.gathered(gathered) + self.whole(crystals))
+        return sites.gather(1, index) + self.update(self.dropout(change))
+
 
 class CrystalLayer(nn.Module):
     r"""An update of the embedding of the whole crystal from its filled sites.

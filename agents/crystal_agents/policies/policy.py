@@ -92,6 +92,9 @@ class SkeletonPolicy(nn.Module):
         Raises:
             CrystalGymError: If the network needs the focus, but it is omitted.
         """
+        if focus is not None and not self.needs_focus:
+            sites = batch.flat_focus(focus)
+            return self.readout.every_site(self.encoder.at_sites(batch, elements, sites, geometry))
         embedding = self.encoder(batch, elements, geometry)
         if focus is None:
             return self.readout.every_site(embedding)
