@@ -279,11 +279,11 @@ class FillingLayer(nn.Module):
         self, sites: Tensor, crystals: Tensor, near: Neighbors, batch: SkeletonBatch
     ) -> Tensor:
         normed = self.norm(sites)
-        message = F.silu(
-            self.here(normed).index_select(1, near.source)
-            + self.there(normed).index_select(1, near.target)
-            + self.pair(near.scalars).repeat(2, 1)
-        )
+        # In place, because the arrays of messages are the largest of the network.
+        message = self.here(normed).index_select(1, near.source)
+        message += self.there(normed).index_select(1, near.target)
+        message += self.pair(near.scalars).repeat(2, 1)
+        message = F.silu(message)
         change = F.silu(
             self.own(normed)
             + self.gathered(near.gather(message, sites.shape[1]))
@@ -321,12 +321,10 @@ class FillingLayer(nn.Module):
         # The place of the crystal of each message in the flat axes (K, S).
         receiver = filling * chosen.shape[1] + batch.owner[near.source[edge]]
         sender = filling * n_sites + near.target[edge]
-        message = F.silu(
-            self.here(normed_here).flatten(0, 1).index_select(0, receiver)
-            + self.there(normed).flatten(0, 1).index_select(0, sender)
-            + self.pair(near.scalars).index_select(0, edge % len(near.scalars))
-        )
-        message = message * near.fade[edge].to(message.dtype)
+        message = self.here(normed_here).flatten(0, 1).index_select(0, receiver)
+        message += self.there(normed).flatten(0, 1).index_select(0, sender)
+        message += self.pair(near.scalars).index_select(0, edge % len(near.scalars))
+        message = F.silu(message) * near.fade[edge].to(message.dtype)
         gathered = sum_at(message, receiver, chosen.numel(), 0).unflatten(0, chosen.shape)
         change = F.silu(self.own(normed_here) + self.gathered(gathered) + self.whole(crystals))
         return sites.gather(1, index) + self.update(self.dropout(change))
