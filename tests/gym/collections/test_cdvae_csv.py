@@ -277,10 +277,10 @@ def test_local_copies_of_mp20_are_those_that_are_accepted(split):
 
 @pytest.mark.real
 def test_original_cdvae_files_are_read_with_their_labels(tmp_path):
-    from crystal_gym.collections.perov5 import LABELS, _verified_csv
+    from crystal_gym.collections.perov5_labels import CSV_FILES, verified_csv
     from crystal_gym.utils.files import find_local
 
-    text = _verified_csv(find_local(LABELS["val"], "perov_5"))
+    text = verified_csv(find_local(CSV_FILES["val"], "perov_5")).decode()
     rows = list(csv.DictReader(io.StringIO(text)))[:20]
     with (tmp_path / "val.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])
