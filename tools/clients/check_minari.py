@@ -26,7 +26,9 @@ def collect() -> str:
         first, last = (
             {name: values[i] for name, values in episode.observations.items()} for i in (0, -1)
         )
-        plain.compare(episode.actions, episode.rewards, first, last)
+        # Minari draws a seed for each episode.
+        options = {name: int(episode.infos[name][0]) for name in ("crystal", "start_site")}
+        plain.compare(episode.actions, episode.rewards, first, last, **options)
         expect((episode.infos["match"][:-1] == -1).all(), "a match before the end")
         np.testing.assert_allclose(episode.infos["match"][-1], episode.rewards.sum(), atol=1e-6)
     return f"{dataset.total_episodes} random episodes, infos included, equal the plain environment"
