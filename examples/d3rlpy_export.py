@@ -13,8 +13,7 @@ import gymnasium as gym
 import minari
 import numpy as np
 
-from crystal_datasets import build_dataset, dataset_id, load_transitions
-from crystal_datasets.flat import flat_arrays
+from crystal_datasets import build_dataset, dataset_id, flat_arrays, load_transitions
 
 name = dataset_id("goldschmidt", "val")
 if name not in minari.list_local_datasets():

@@ -31,7 +31,9 @@ def test_table_separates_what_works_from_what_does_not():
         check("infos", error="KeyError: x"),
         check("loader", defect=True, note="reproduced"),
     ]
-    table = check_clients.table({"d3rlpy": {"requires": "==1.0.0", "checks": checks}})
+    record = {"versions": {"numpy": "2.4.6"}, "d3rlpy": {"requires": "==1.0.0", "checks": checks}}
+    table = check_clients.table(record)
+    assert "All with numpy 2.4.6." in table
     assert (
         "| d3rlpy | 2.8.1 | training | vectors (flat observations) | "
         "loader<br>infos: KeyError: x |" in table

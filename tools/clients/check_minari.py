@@ -84,7 +84,7 @@ def clone() -> str:
     expect(isinstance(env.observation_space, gym.spaces.Box), "observations are not a Box")
     network = _Network(int(np.prod(env.observation_space.shape)), int(env.action_space.n))
     optimizer = torch.optim.Adam(network.parameters())
-    for _ in range(8):
+    for _ in range(5):
         for batch in loader:
             logits = network(batch["observations"][:, :-1])
             target = torch.nn.functional.one_hot(batch["actions"], env.action_space.n)
@@ -102,8 +102,8 @@ def clone() -> str:
             observation, reward, ended, _, _ = env.step(action.numpy())
             total += reward
         returns.append(total)
-    expect(np.mean(returns) > 0.3, f"mean return {np.mean(returns):.2f}")
-    return f"mean return {np.mean(returns):.2f} after 8 epochs (random: 0.02)"
+    expect(np.mean(returns) > 0.25, f"mean return {np.mean(returns):.2f}")
+    return f"mean return {np.mean(returns):.2f} after 5 epochs (random: 0.02)"
 
 
 run(
@@ -111,6 +111,6 @@ run(
     [
         Check("`DataCollector(record_infos=True)`, `create_dataset`", collect, "`minari[create]`"),
         Check("`load_dataset`, `recover_environment`", replay),
-        Check("the tutorial on behavioral cloning", clone, "a flat dataset"),
+        Check("the tutorial on behavioral cloning", clone, "a flat dataset, two lines"),
     ],
 )
