@@ -4,7 +4,7 @@ Its embeddings are invariant to rotations, reflections, translations and the cho
 and equivariant to permutations of the sites.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -210,8 +210,8 @@ class EGNN(Encoder):
         """Embed one site of each skeleton; the last layer is computed for these sites only."""
         geometry = geometry or self.geometry(batch)
         every_site, crystals = self._before_last(batch, elements, geometry)
-        last = self.body[-1].at_sites(every_site, crystals, geometry.near, batch, sites)
-        return self.final(last)
+        last_layer = cast(FillingLayer, self.body[-1])
+        return self.final(last_layer.at_sites(every_site, crystals, geometry.near, batch, sites))
 
     def _before_last(
         self, batch: SkeletonBatch, elements: Tensor, geometry: Geometry
