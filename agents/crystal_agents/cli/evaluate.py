@@ -14,6 +14,7 @@ import tyro
 
 from crystal_agents.cli.command import Command, console
 from crystal_agents.cli.policy_collection import PolicyCollection
+from crystal_agents.cli.target_values import parse_targets
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -87,6 +88,13 @@ class Evaluate(Command):
     mask: str = "none"
     """Also evaluate each policy under this action mask, in a row of its own: `charge-neutral`."""
 
+    target: tuple[str, ...] = ()
+    """Requested values of conditional policies, such as heat_all=-0.2; see also
+    `evaluate-targets`."""
+
+    guidance: float = 0.0
+    """Strength w of the guidance by the target: logits = (1 + w) conditional - w unconditional."""
+
     seed: int = 0
     """Seed of the start sites, where a crystal has more than are used, and of the uniform
     baseline."""
@@ -126,6 +134,8 @@ class Evaluate(Command):
             self.split,
             rules=self._rules(runs, chosen, collection),
             mask=self.mask,
+            target=parse_targets(self.target),
+            guidance=self.guidance,
             n_start_sites=self.start_sites,
             baselines=self.baselines,
             seed=self.seed,

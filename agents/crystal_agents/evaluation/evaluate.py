@@ -14,6 +14,7 @@ from crystal_agents.evaluation.baselines import (
 )
 from crystal_agents.evaluation.rows import EvaluationRow, RowEvaluator
 from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
+from crystal_agents.policies.targets import TargetValues
 from crystal_agents.rollouts.rollout import Scorer, batch_by_size
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.collections.symmetries import skeleton_symmetries
@@ -62,6 +63,8 @@ def evaluate(
     *,
     rules: Mapping[str, Callable[[EpisodeTable], Scorer]] | None = None,
     mask: str | Mask = "none",
+    target: TargetValues | None = None,
+    guidance: float = 0.0,
     n_start_sites: int = 5,
     baselines: bool = True,
     seed: int = 0,
@@ -76,6 +79,8 @@ def evaluate(
         rules: Functions that create other scorers from the table of the crystals, by name. Scores
             are log-probabilities. Each scorer has a row of its own.
         mask: An action mask. Unless it is ``none``, each policy and rule has another row with it.
+        target: Requested labels of conditional policies by name (default: no request).
+        guidance: Strength of the guidance by the target, see ``SkeletonPolicy.forward``.
         n_start_sites: Start sites per crystal.
         baselines: Also evaluate baselines that use no chemistry, and the ground truth.
         seed: Seed of the start sites and the uniform baseline.
@@ -86,7 +91,8 @@ def evaluate(
 
     Raises:
         CrystalGymError: If the vocabulary or the number of sites of a policy does not fit, the
-            split is empty, ``n_start_sites`` is below 1, or ``seed`` is below 0.
+            split is empty, ``n_start_sites`` is below 1, ``seed`` is below 0, or a target is invalid
+            or given to an unconditional policy.
         DamagedFileError: If cached symmetries are damaged.
         StorageError: If the cache folder of the symmetries cannot be written.
     """
@@ -105,7 +111,8 @@ def evaluate(
     _warn_of_failures(collection, symmetries.failures, len(crystals))
     evaluator = RowEvaluator(table, train, symmetries.permutations)
     scorers: dict[str, list[Scorer]] = {
-        name: [PolicyScorer(policy, table) for policy in group] for name, group in policies.items()
+        name: [PolicyScorer(policy, table, target, guidance) for policy in group]
+        for name, group in policies.items()
     }
     scorers |= {name: [rule(table)] for name, rule in (rules or {}).items()}
     masked = {} if mask == "none" else {f"{name}, masked": group for name, group in scorers.items()}

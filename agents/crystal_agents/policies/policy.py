@@ -17,12 +17,7 @@ from crystal_agents.networks.registry import make_encoder
 from crystal_agents.policies.config import PolicyConfig, read_config
 from crystal_agents.policies.pretrained import pretrained_folder, pretrained_policies
 from crystal_agents.policies.site_numbers import SitePositions
-from crystal_agents.policies.targets import (
-    EpisodeTargets,
-    PolicyTargets,
-    TargetValues,
-    observed_target,
-)
+from crystal_agents.policies.targets import EpisodeTargets, PolicyTargets, TargetValues
 from crystal_agents.rollouts.complete_structure import FilledStructure, complete_structure
 from crystal_agents.rollouts.rollout import crystals_of
 from crystal_gym.crystals.elements import Vocabulary
@@ -167,7 +162,7 @@ class SkeletonPolicy(nn.Module):
         focus = arrays["focus"].to(device, torch.int64)
         was_training = self.training
         self.eval()
-        target = observed_target(self.targets, observation, focus)
+        target = None if self.targets is None else self.targets.observed(observation, focus)
         logits = self(batch, elements[None], focus[None], target=target, guidance=guidance)
         probabilities = logits[0].softmax(-1).cpu().numpy()
         self.train(was_training)

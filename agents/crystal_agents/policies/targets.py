@@ -123,6 +123,18 @@ class PolicyTargets:
             )
         return ((values - self.mean) / self.deviation).astype(np.float32)
 
+    def observed(self, observation: Mapping[str, np.ndarray], focus: Tensor) -> Tensor | None:
+        """Return the standardized targets of B observations, (B, T); ``None`` for no request.
+
+        Args:
+            observation: One observation or B of them; those without ``target`` request nothing.
+            focus: Their sites in focus, (B,), which determines the device.
+        """
+        if "target" not in observation:
+            return None
+        values = self.standardize(np.asarray(observation["target"]), clip=True)
+        return torch.as_tensor(values, device=focus.device).view(len(focus), -1)
+
 
 def require_conditional(targets: PolicyTargets | None) -> PolicyTargets:
     """Return the targets of a policy.
@@ -180,19 +192,3 @@ class EpisodeTargets:
         else:
             return None
         return torch.as_tensor(values, device=focus.device).view(*focus.shape, -1)
-
-
-def observed_target(
-    targets: PolicyTargets | None, observation: Mapping[str, np.ndarray], focus: Tensor
-) -> Tensor | None:
-    """Return the standardized targets of B observations, (B, T); ``None`` for no request.
-
-    Args:
-        targets: The labels of the policy; ``None``: it is unconditional.
-        observation: One observation or B of them; those without ``target`` request nothing.
-        focus: Their sites in focus, (B,), which determines the device.
-    """
-    if targets is None or "target" not in observation:
-        return None
-    values = targets.standardize(np.asarray(observation["target"]), clip=True)
-    return torch.as_tensor(values, device=focus.device).view(len(focus), -1)
