@@ -4,14 +4,20 @@ A plain loop plays every episode in a single environment and calls the policy at
 Roll-outs, from one and from five start sites, are compared with roll-outs that encode the geometry
 of their skeletons at every step; both have the same fillings.
 
-    python benchmarks/evaluation.py runs/perov-5-egnn-seed-0
-    python benchmarks/evaluation.py runs/perov-5-egnn-seed-0 --full
+    OMP_NUM_THREADS=1 python benchmarks/evaluation.py runs/perov-5-egnn-seed-0
+    OMP_NUM_THREADS=1 python benchmarks/evaluation.py runs/perov-5-egnn-seed-0 --full
 
-``--full`` evaluates a whole split instead: all metrics of the policy, without baselines.
+``--full`` evaluates a whole split instead: all metrics of the policy, without baselines. The
+symmetries of the skeletons are computed at every evaluation or read from the cache. Roll-outs and
+whole splits are measured per CPU second, which depends little on other processes of the machine.
 """
 
+import time
 from dataclasses import dataclass
+from functools import partial
+from statistics import median
 from typing import Any
+from unittest import mock
 
 import common
 import gymnasium as gym
@@ -23,7 +29,7 @@ import crystal_gym  # noqa: F401 - registers the environment
 from crystal_agents import evaluate, load_policy
 from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
 from crystal_agents.rollouts.rollout import batch_by_size, roll_out
-from crystal_gym.collections import load_collection
+from crystal_gym.collections import load_collection, symmetries
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.episode import EpisodeTable
 
@@ -86,15 +92,46 @@ def measure_geometry(
 
     ways = {"geometry at every step": EveryStepScorer, "geometry once": PolicyScorer}
     require_same_fillings(*map(fill, ways.values()))
+
+    def rate(scorer: type[PolicyScorer]) -> float:
+        start = time.process_time()
+        fill(scorer)
+        return len(crystals) / (time.process_time() - start)
+
     rates = common.in_turns(
-        {
-            name: lambda scorer=scorer: len(crystals) / common.seconds(lambda: fill(scorer))
-            for name, scorer in ways.items()
-        },
-        args.turns,
+        {name: partial(rate, scorer) for name, scorer in ways.items()}, args.turns
     )
-    summary = common.summarize(rates, "crystals per second", "geometry at every step")
+    summary = common.summarize(rates, "crystals per CPU second", "geometry at every step")
     return {f"{start_sites} start sites, {key}": value for key, value in summary.items()}
+
+
+def measure_full(
+    args: Args, policy: SkeletonPolicy, collection: CrystalCollection
+) -> dict[str, Any]:
+    """Compare evaluations of a whole split that compute the symmetries and read them."""
+    crystals = collection.in_split(args.split)
+    # Fill the cache and import all modules.
+    symmetries.skeleton_symmetries(collection, crystals)
+    few = collection.take(crystals[:10])
+    evaluate({"policy": [policy]}, few, args.split, baselines=False, progress=False)
+
+    def run() -> float:
+        start = time.process_time()
+        evaluate({"policy": [policy]}, collection, args.split, baselines=False, progress=False)
+        return len(crystals) / (time.process_time() - start)
+
+    def run_uncached() -> float:
+        with mock.patch.object(symmetries, "UNCACHED_LIMIT", len(crystals)):
+            return run()
+
+    rates = common.in_turns(
+        {"symmetries computed": run_uncached, "symmetries cached": run}, args.turns
+    )
+    return {
+        "sample": {"crystals": len(crystals)},
+        "CPU seconds": {name: len(crystals) / median(values) for name, values in rates.items()},
+        **common.summarize(rates, "crystals per CPU second", "symmetries computed"),
+    }
 
 
 def measure(args: Args) -> dict[str, Any]:
@@ -102,11 +139,7 @@ def measure(args: Args) -> dict[str, Any]:
     policy = load_policy(args.policy)
     collection = load_collection(args.collection)
     if args.full:
-        crystals = collection.in_split(args.split)
-        duration = common.seconds(
-            lambda: evaluate({"policy": [policy]}, collection, args.split, baselines=False)
-        )
-        return {"sample": {"crystals": len(crystals)}, "seconds": duration}
+        return measure_full(args, policy, collection)
     crystals = collection.in_split(args.split)[: args.crystals]
 
     def rate(fill: Any) -> float:
