@@ -1,5 +1,6 @@
 """Requested values of labels on the command line."""
 
+import math
 from collections.abc import Sequence
 
 from crystal_gym.errors import CrystalGymError
@@ -20,8 +21,8 @@ def parse_targets(arguments: Sequence[str]) -> dict[str, float] | None:
         try:
             value = float(text)
         except ValueError:
-            value = float("nan")
-        if not (name and equals) or value != value or name in values:
+            value = math.nan
+        if not (name and equals) or math.isnan(value) or name in values:
             raise CrystalGymError(
                 "Expected each label of --target once, as LABEL=VALUE, such as heat_all=-0.2, got "
                 f"{argument!r}."

@@ -91,8 +91,8 @@ def evaluate(
 
     Raises:
         CrystalGymError: If the vocabulary or the number of sites of a policy does not fit, the
-            split is empty, ``n_start_sites`` is below 1, ``seed`` is below 0, or a target is invalid
-            or given to an unconditional policy.
+            split is empty, ``n_start_sites`` is below 1, ``seed`` is below 0, or a target is
+            invalid or given to an unconditional policy.
         DamagedFileError: If cached symmetries are damaged.
         StorageError: If the cache folder of the symmetries cannot be written.
     """

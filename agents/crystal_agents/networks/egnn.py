@@ -200,6 +200,8 @@ class EGNN(Encoder):
 
     def condition(self, batch: SkeletonBatch, geometry: Geometry, target: Tensor) -> Geometry:
         """Add the embedding of the target to those of sites and crystals."""
+        if not self.n_targets:
+            return super().condition(batch, geometry, target)
         sites, crystals = self.target(target)
         return geometry._replace(
             sites=geometry.sites + sites[..., batch.owner, :],
