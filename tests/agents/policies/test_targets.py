@@ -58,10 +58,10 @@ def test_values_by_name_equal_arrays_in_the_order_of_the_names():
 
 
 def test_values_outside_the_training_labels_are_errors_or_moved_to_the_ends():
-    with pytest.raises(CrystalGymError, match="Expected heat from -3 to 5, .* got 9"):
+    with pytest.raises(CrystalGymError, match=r"Expected heat from -3 to 5, .* got 9"):
         TARGETS.standardize({"heat": 9.0})
     np.testing.assert_array_equal(TARGETS.standardize(np.array([9.0, -1.0]), clip=True), [2, -1])
-    with pytest.raises(CrystalGymError, match="Expected targets among heat, gap, .* got 'mass'"):
+    with pytest.raises(CrystalGymError, match=r"Expected targets among heat, gap, .* got 'mass'"):
         TARGETS.standardize({"mass": 1.0})
     with pytest.raises(CrystalGymError, match="Expected one value for each of heat, gap"):
         TARGETS.standardize(np.zeros(3))
@@ -159,6 +159,7 @@ def test_a_request_needs_a_conditional_policy(labeled):
         PolicyScorer(policy, EpisodeTable(labeled), {"heat": 1.0})
     with pytest.raises(CrystalGymError, match="Expected a conditional policy"):
         policy.fill(labeled.skeleton(5), target={"heat": 1.0})
+    batch = PolicyScorer(policy, EpisodeTable(labeled)).store.batch()
+    geometry = policy.encoder.geometry(batch)
     with pytest.raises(CrystalGymError, match="Expected a conditional network"):
-        batch = PolicyScorer(policy, EpisodeTable(labeled)).store.batch()
-        policy.encoder.condition(batch, policy.encoder.geometry(batch), torch.zeros(12, 1))
+        policy.encoder.condition(batch, geometry, torch.zeros(12, 1))

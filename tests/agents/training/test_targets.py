@@ -50,7 +50,7 @@ def test_targets_are_dropped_with_the_given_probability(targets):
 def test_errors_name_unknown_labels_and_invalid_rates(expert, labeled):
     with pytest.raises(UnknownNameError, match="gap"):
         SkeletonTargets.from_labels(expert, labeled, ["gap"])
-    with pytest.raises(CrystalGymError, match="Expected target_dropout from 0 to 1, got 1.5"):
+    with pytest.raises(CrystalGymError, match=r"Expected target_dropout from 0 to 1, got 1\.5"):
         SkeletonTargets.from_labels(expert, labeled, ["heat"], 1.5)
 
 
