@@ -8,6 +8,10 @@ from crystal_gym.rewards.function import FunctionReward
 from crystal_gym.rewards.match import MatchReward, fraction_matched
 from crystal_gym.rewards.perov5_dft import Perov5DftReward
 from crystal_gym.rewards.perov5_gap import Perov5GapReward
+from crystal_gym.rewards.perov5_water_splitting import (
+    Perov5PhotocorrosionShieldReward,
+    Perov5WaterSplittingReward,
+)
 from crystal_gym.rewards.registry import REWARDS, resolve_reward
 from crystal_gym.rewards.reward import Reward
 from crystal_gym.rewards.target import TargetReward
@@ -22,6 +26,8 @@ __all__ = [
     "MatchReward",
     "Perov5DftReward",
     "Perov5GapReward",
+    "Perov5PhotocorrosionShieldReward",
+    "Perov5WaterSplittingReward",
     "Reward",
     "RewardError",
     "TargetReward",

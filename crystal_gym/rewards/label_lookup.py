@@ -1,7 +1,8 @@
-"""DFT labels of cubic perovskites, looked up by the elements on their sites."""
+"""Labels of cubic perovskites, looked up by the elements on their sites."""
 
 import functools
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,53 +20,62 @@ MISSING = ("error", "nan", "worst")
 
 N_SITES = 5
 
+# Labels by version of the heat of formation.
+HEATS = {"original": "heat_all", "corrected": "heat_all_corrected"}
+
 
 class LabelTable:
-    """One label of all crystals in a collection of cubic ABX3 cells, over all splits.
+    """Labels of all crystals in a collection of cubic ABX3 cells, over all splits.
 
     Args:
         table: The crystals, with sites in the order A, B, X1, X2, X3.
-        label: Name of the label in ``collection.labels``.
+        names: Names of the labels in ``collection.labels``, at least one.
 
     Attributes:
-        values: The label of each crystal, float64 (C,), NaN where it is unknown.
-        labeled: Whether the label is known, bool (C,).
+        columns: The labels of each crystal by name, float64 (C,), NaN where they are unknown.
+        labeled: Whether all these labels are known, bool (C,).
         lattice_constant: Lattice constant in Å, float64 (C,).
-        coverage: Fraction of crystals whose label is known.
+        coverage: Fraction of crystals whose labels are known.
 
     Raises:
         CrystalGymError: If the cells are not cubic with five sites, or two labeled crystals have
             the same elements on the same sites.
-        MissingDataError: If no label is known.
+        MissingDataError: If no crystal has one of the labels.
     """
 
-    def __init__(self, table: EpisodeTable, label: str) -> None:
+    def __init__(self, table: EpisodeTable, *names: str) -> None:
         collection = table.collection
-        _check_cells(collection, label)
-        _check_labels(collection, label)
-        self.values = collection.labels[label]
-        self.labeled = np.isfinite(self.values)
+        described = _describe(names)
+        _check_cells(collection, described)
+        _check_labels(collection, names)
+        self.columns = {name: collection.labels[name] for name in names}
+        self.labeled = np.logical_and.reduce([np.isfinite(v) for v in self.columns.values()])
         self.lattice_constant = collection.parameters[:, 0]
         self.coverage = float(self.labeled.mean())
         # The codes of five elements are the digits of one number.
         self._base = (table.n_elements + 1) ** np.arange(N_SITES)
         keys = self._key(table.true_elements)
-        _check_duplicates(collection, label, np.where(self.labeled, keys, -1))
+        _check_duplicates(collection, described, np.where(self.labeled, keys, -1))
         # Among crystals with the same elements, prefer the labeled one.
         labeled_first = np.argsort(~self.labeled, kind="stable")
         self._keys, first = np.unique(keys[labeled_first], return_index=True)
         self._rows = labeled_first[first]
         if self.coverage < 1:
             _log.warning(
-                "%s: %s is known for %s of %s crystals (%.0f %%). The labels of all others are "
+                "%s: %s known for %s of %s crystals (%.0f %%). The labels of all others are "
                 "missing, and regret is relative to the known labels. %s",
                 collection.name,
-                label,
+                f"{described} {'is' if len(names) == 1 else 'are'}",
                 f"{self.labeled.sum():,}",
                 f"{len(collection):,}",
                 100 * self.coverage,
-                _how_to_get_labels(),
+                _how_to_get_labels(names),
             )
+
+    @property
+    def values(self) -> np.ndarray:
+        """The first label of each crystal, float64 (C,), NaN where it is unknown."""
+        return next(iter(self.columns.values()))
 
     def find(self, elements: np.ndarray) -> np.ndarray:
         """Find the crystals with given elements on their sites.
@@ -85,18 +95,18 @@ class LabelTable:
 
 
 class LabelReward(Reward):
-    """Base class of rewards that look up a label of the finished crystal.
+    """Base class of rewards that look up labels of the finished crystal.
 
-    Components: those of ``score``, NaN where the label is missing; ``labeled``, 1 where the label
-    is known, else 0; and ``regret``, the best reward of any labeled crystal on this skeleton minus
+    Components: those of ``score``, NaN where a label is missing; ``labeled``, 1 where the labels
+    are known, else 0; and ``regret``, the best reward of any labeled crystal on this skeleton minus
     the reward.
 
     Attributes:
         scores: Names of the components that ``score`` returns.
 
     Args:
-        label: Name of the label in ``collection.labels``.
-        missing: The reward where the label is unknown, or where no crystal of the collection has
+        labels: Names of the labels in ``collection.labels``.
+        missing: The reward where a label is unknown, or where no crystal of the collection has
             these elements. ``worst``: the value of ``worst_reward``; ``nan``: NaN; ``error``: raise
             a ``RewardError``.
 
@@ -106,12 +116,11 @@ class LabelReward(Reward):
 
     scores: tuple[str, ...] = ()
 
-    def __init__(self, label: str, missing: str) -> None:
+    def __init__(self, labels: tuple[str, ...], missing: str) -> None:
         self.components = (*self.scores, "labeled", "regret")
         if missing not in MISSING:
             raise UnknownNameError("policy for missing labels", missing, MISSING)
-        self.label = label
-        self.labels = (label,)
+        self.labels = labels
         self.missing = missing
 
     def score(
@@ -147,11 +156,11 @@ class LabelReward(Reward):
         Raises:
             CrystalGymError: If the collection has no such labels or other cells.
         """
-        self.best_rewards(label_table(table, self.label))
+        self.best_rewards(label_table(table, *self.labels))
 
     def coverage(self, table: EpisodeTable) -> float:
-        """Return the fraction of the collection's crystals whose label is known."""
-        return label_table(table, self.label).coverage
+        """Return the fraction of the collection's crystals whose labels are known."""
+        return label_table(table, *self.labels).coverage
 
     def best(self, table: EpisodeTable, crystal: np.ndarray) -> np.ndarray:
         """Return the highest reward of a labeled crystal on given skeletons.
@@ -163,7 +172,7 @@ class LabelReward(Reward):
         Returns:
             Rewards, (k,).
         """
-        return self.best_rewards(label_table(table, self.label))[crystal]
+        return self.best_rewards(label_table(table, *self.labels))[crystal]
 
     def on_finish(
         self, table: EpisodeTable, state: EpisodeState
@@ -180,7 +189,7 @@ class LabelReward(Reward):
         Raises:
             RewardError: If a label is missing and the policy is ``error``.
         """
-        labels = label_table(table, self.label)
+        labels = label_table(table, *self.labels)
         crystal, elements = state.crystal, state.elements
         found = labels.find(elements)
         values, components = self.score(labels, crystal, found)
@@ -192,11 +201,11 @@ class LabelReward(Reward):
         if not labeled.all():
             if self.missing == "error":
                 first = int(np.argmin(labeled))
+                place = describe_crystal(table, crystal[first], elements[first])
                 raise RewardError(
-                    f"The label {self.label!r} of "
-                    f"{describe_crystal(table, crystal[first], elements[first])} is unknown. "
+                    f"Expected labels {_describe(self.labels)} of {place}, got none. "
                     + (
-                        _how_to_get_labels()
+                        _how_to_get_labels(self.labels)
                         if found[first] >= 0
                         else f"{table.collection.name} contains no crystal with these elements on "
                         "these sites. Use the policy 'worst' or 'nan' for missing labels."
@@ -211,13 +220,28 @@ class LabelReward(Reward):
         }
 
 
-@functools.lru_cache(maxsize=4)
-def label_table(table: EpisodeTable, label: str) -> LabelTable:
-    """Return the ``LabelTable`` of the crystals, made once for each table."""
-    return LabelTable(table, label)
+@functools.lru_cache(maxsize=8)
+def label_table(table: EpisodeTable, *names: str) -> LabelTable:
+    """Return the ``LabelTable`` of the crystals, made once for each table and these labels."""
+    return LabelTable(table, *names)
 
 
-def _check_cells(collection: CrystalCollection, label: str) -> None:
+def heat_label(heat: str) -> str:
+    """Return the name of the label of a heat of formation of Perov-5.
+
+    Args:
+        heat: ``original``, the published heats, which are also in CDVAE's files; or ``corrected``,
+            in which the heats of 1,604 oxyfluorides are lower by 0.02 to 0.62 eV/atom.
+
+    Raises:
+        UnknownNameError: If there is no such heat.
+    """
+    if not isinstance(heat, str) or heat not in HEATS:
+        raise UnknownNameError("heat of formation", heat, HEATS)
+    return HEATS[heat]
+
+
+def _check_cells(collection: CrystalCollection, labels: str) -> None:
     lengths, angles = collection.parameters[:, :3], collection.parameters[:, 3:]
     if (
         (collection.n_sites != N_SITES).any()
@@ -225,42 +249,48 @@ def _check_cells(collection: CrystalCollection, label: str) -> None:
         or not np.allclose(angles, 90)
     ):
         raise CrystalGymError(
-            f"Expected cubic cells with the sites A, B, X1, X2, X3 for the label {label!r}, but "
+            f"Expected cubic cells with the sites A, B, X1, X2, X3 for the labels {labels}, but "
             f"{collection.name!r} has other cells. Use collection 'perov-5'."
         )
 
 
-def _check_labels(collection: CrystalCollection, label: str) -> None:
-    """Raise if no crystal has the label."""
-    if np.isfinite(collection.labels.get(label, np.nan)).any():
+def _check_labels(collection: CrystalCollection, names: tuple[str, ...]) -> None:
+    """Raise if one of the labels is unknown for all crystals."""
+    missing = [name for name in names if not np.isfinite(collection.labels.get(name, np.nan)).any()]
+    if not missing:
         return
     hint = (
-        _how_to_get_labels()
+        _how_to_get_labels(missing)
         if collection.name.startswith("perov-5")
         else "Use collection 'perov-5', which has such labels."
     )
     raise MissingDataError(
-        f"The label {label!r} is unknown for all crystals of {collection.name!r}. {hint}"
+        f"Expected the labels {_describe(missing)} of {collection.name!r}, which are unknown for "
+        f"all crystals. {hint}"
     )
 
 
-def _check_duplicates(collection: CrystalCollection, label: str, keys: np.ndarray) -> None:
+def _check_duplicates(collection: CrystalCollection, labels: str, keys: np.ndarray) -> None:
     """Raise if two labels belong to the same elements; keys are (C,), -1 where unlabeled."""
     distinct, counts = np.unique(keys[keys >= 0], return_counts=True)
     if (counts > 1).any():
         first, second, *_ = np.flatnonzero(keys == distinct[np.argmax(counts > 1)])
         raise CrystalGymError(
-            f"Expected one label {label!r} of {collection.formula(int(first))} in "
+            f"Expected one set of labels {labels} of {collection.formula(int(first))} in "
             f"{collection.name!r}, got two, of the crystals {str(collection.ids[first])!r} and "
             f"{str(collection.ids[second])!r}. Keep one of them."
         )
 
 
-def _how_to_get_labels() -> str:
-    from crystal_gym.collections.perov5 import LABELS
+def _describe(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
 
-    files = ", ".join(file.name for file in LABELS.values())
+
+def _how_to_get_labels(names: Sequence[str]) -> str:
+    from crystal_gym.collections.perov5_labels import label_files
+
+    files = ", ".join(dict.fromkeys(file.name for name in names for file in label_files(name)))
     return (
-        f"The labels of Perov-5 are in CDVAE's {files}. Download them with `crystal-gym prepare "
+        f"In Perov-5, these labels are from {files}. Download them with `crystal-gym prepare "
         f"perov-5 --labels`, or set {settings.DATA_VARIABLE} to a folder with copies."
     )

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from crystal_gym.rewards.label_lookup import N_SITES, LabelReward, LabelTable
+from crystal_gym.rewards.label_lookup import N_SITES, LabelReward, LabelTable, heat_label
 from crystal_gym.rewards.validation import require_finite
 
 _GPA_PER_EV_PER_CUBIC_ANGSTROM = 160.21766208
@@ -15,11 +15,11 @@ _BLOCK = 16
 class Perov5DftReward(LabelReward):
     """Minus the DFT energy of the crystal, strained to the lattice of the skeleton, in eV/atom.
 
-    reward = -(heat + strain). ``heat`` is the label ``heat_all``, Castelli's heat of formation
-    relative to the most stable phases in a pool of references; it is negative for crystals that are
-    more stable than these. ``strain`` is the ``strain_energy`` of changing the crystal's own
-    lattice constant to that of the skeleton; shifts of sites along x are ignored. The optimum of
-    each skeleton, and so the regret, is exact if all labels are available.
+    reward = -(heat + strain). ``heat`` is Castelli's heat of formation relative to the most stable
+    phases in a pool of references; it is negative for crystals that are more stable than these.
+    ``strain`` is the ``strain_energy`` of changing the crystal's own lattice constant to that of
+    the skeleton; shifts of sites along x are ignored. The optimum of each skeleton, and so the
+    regret, is exact over all crystals of Perov-5.
 
     A label belongs to the elements on the sites A, B, X1, X2 and X3. Crystals that are not in
     Perov-5 have no label: those with anions on A or B, cations on X, another set of anions, or
@@ -32,16 +32,19 @@ class Perov5DftReward(LabelReward):
         bulk_modulus: Bulk modulus of all crystals, in GPa.
         missing: See ``LabelReward``; ``worst`` is minus the highest heat in the table, without
             strain.
+        heat: ``original``, the label ``heat_all``, or ``corrected``, see ``heat_label``.
 
     Raises:
         CrystalGymError: If the bulk modulus is not a finite number of at least 0.
-        UnknownNameError: If the policy for missing labels does not exist.
+        UnknownNameError: If the heat or the policy for missing labels does not exist.
     """
 
     scores = ("heat", "strain")
 
-    def __init__(self, bulk_modulus: float = 160.0, missing: str = "worst") -> None:
-        super().__init__("heat_all", missing)
+    def __init__(
+        self, bulk_modulus: float = 160.0, missing: str = "worst", heat: str = "original"
+    ) -> None:
+        super().__init__((heat_label(heat),), missing)
         self.bulk_modulus = require_finite(bulk_modulus, "bulk_modulus (GPa)", minimum=0)
 
     def score(

@@ -34,7 +34,7 @@ class Perov5GapReward(LabelReward):
     def __init__(self, target: float = 1.12, gap: str = "indirect", missing: str = "worst") -> None:
         if not isinstance(gap, str) or gap not in GAPS:
             raise UnknownNameError("band gap", gap, GAPS)
-        super().__init__(GAPS[gap], missing)
+        super().__init__((GAPS[gap],), missing)
         self.target = require_finite(target, "target (eV)", minimum=0)
 
     def score(

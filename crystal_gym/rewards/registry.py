@@ -11,6 +11,11 @@ from crystal_gym.rewards.function import FunctionReward
 from crystal_gym.rewards.match import MatchReward
 from crystal_gym.rewards.perov5_dft import Perov5DftReward
 from crystal_gym.rewards.perov5_gap import Perov5GapReward
+from crystal_gym.rewards.perov5_water_splitting import (
+    MARGINS,
+    Perov5PhotocorrosionShieldReward,
+    Perov5WaterSplittingReward,
+)
 from crystal_gym.rewards.reward import Reward
 from crystal_gym.rewards.target import TargetReward
 from crystal_gym.rewards.validity import ValidityReward
@@ -28,6 +33,12 @@ REWARDS: dict[str, Callable[..., Reward]] = {
     "match": MatchReward,
     "perov5-dft": Perov5DftReward,
     "perov5-gap": Perov5GapReward,
+    "perov5-photocorrosion-shield": Perov5PhotocorrosionShieldReward,
+    "perov5-photocorrosion-shield-shaped": functools.partial(
+        Perov5PhotocorrosionShieldReward, margins=MARGINS
+    ),
+    "perov5-water-splitting": Perov5WaterSplittingReward,
+    "perov5-water-splitting-shaped": functools.partial(Perov5WaterSplittingReward, margins=MARGINS),
     "target": TargetReward,
     "validity": ValidityReward,
     "validity-icsd24": functools.partial(ValidityReward, "icsd24"),

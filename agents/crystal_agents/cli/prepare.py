@@ -34,7 +34,7 @@ class Prepare(Command):
     """Stop at crystals that cannot be read, or leave them out with a warning."""
 
     labels: bool = False
-    """Also download the DFT labels (perov-5 only: heats of formation and band gaps)."""
+    """Also download the DFT labels (perov-5 only: heats of formation, band gaps, band edges)."""
 
     def run(self) -> None:
         """Load the collection and print its contents."""

@@ -1,7 +1,7 @@
 """Test the split, site order and labels of Perov-5 on the original files."""
 
 import csv
-import gzip
+import dataclasses
 import io
 
 import numpy as np
@@ -9,7 +9,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystal_gym.collections import perov5 as module
-from crystal_gym.collections.collection import SPLITS, CrystalCollection
+from crystal_gym.collections.collection import SPLITS
+from crystal_gym.collections.perov5_labels import CSV_FILES, LABEL_NAMES, verified_csv
 from crystal_gym.crystals.elements import atomic_number
 from crystal_gym.errors import BadCrystalError, DamagedFileError, MissingDataError
 from crystal_gym.utils import settings
@@ -22,8 +23,8 @@ def raw():
 
 
 def local_csv(split):
-    path = find_local(module.LABELS[split], "perov_5")
-    return list(csv.DictReader(io.StringIO(module._verified_csv(path))))
+    path = find_local(CSV_FILES[split], "perov_5")
+    return list(csv.DictReader(io.StringIO(verified_csv(path).decode())))
 
 
 def sites_of_cif(cif):
@@ -96,35 +97,22 @@ def test_cells_are_cubic_with_displacements_along_x_only(perov5):
 
 
 @pytest.mark.real
-def test_load_finds_the_labels_in_the_data_folder(raw, monkeypatch):
-    n = len(raw)
-    unprepared = CrystalCollection(
-        name="perov-5",
-        ids=np.array([crystal.id for crystal in raw]),
-        splits=np.array([crystal.split for crystal in raw]),
-        n_sites=np.full(n, 5, np.int32),
-        atomic_numbers=np.zeros((n, 5), np.int16),
-        parameters=np.zeros((n, 6)),
-        frac_coords=np.zeros((n, 5, 3)),
-        n_edges=np.zeros(n, np.int32),
-        flat_edges=np.zeros((0, 5), np.int16),
-    )
-    monkeypatch.setattr(module, "prepared_collection", lambda *_, **__: unprepared)
-    labels = module.load(progress=False).labels
-    assert sorted(labels) == sorted(module.LABEL_NAMES)
+def test_load_reads_all_labels_from_the_data_folder(perov5, monkeypatch):
+    monkeypatch.setattr(module, "prepared_collection", lambda *_, **__: perov5_copy(perov5))
+    collection = module.load(progress=False)
+    assert set(collection.labels) == set(LABEL_NAMES)
+    for name in set(LABEL_NAMES) - {"heat_ref"}:
+        assert np.isfinite(collection.labels[name]).all()
     for split in ("val", "test"):
         rows = {row["material_id"]: row for row in local_csv(split)}
-        for row in unprepared.in_split(split):
-            for name in module.LABEL_NAMES:
-                assert labels[name][row] == float(rows[str(unprepared.ids[row])][name])
+        for row in collection.in_split(split):
+            for name in ("heat_all", "heat_ref", "dir_gap", "ind_gap"):
+                expected = float(rows[str(collection.ids[row])][name])
+                assert collection.labels[name][row] == expected
 
 
-@pytest.mark.real
-def test_fetch_labels_accepts_gzipped_local_copies():
-    for split in ("val", "test"):
-        path = find_local(module.LABELS[split], "perov_5")
-        assert path.suffix == ".gz"
-        assert module.fetch_labels(split, progress=False) == path
+def perov5_copy(collection):
+    return dataclasses.replace(collection, labels={})
 
 
 @pytest.mark.real
@@ -136,20 +124,6 @@ def test_damaged_local_copies_raise_an_error(tmp_path, monkeypatch):
         (tmp_path / zipped.name).write_bytes(damaged)
         with pytest.raises(DamagedFileError, match=f"{zipped.name} is damaged .* SHA-256"):
             module.load(progress=False)
-
-
-@pytest.mark.real
-def test_damaged_or_other_label_files_raise_an_error(tmp_path):
-    packed = find_local(module.LABELS["val"], "perov_5").read_bytes()
-    path = tmp_path / "cdvae_val.csv.gz"
-    for content, message in (
-        (packed[:-100], "cannot be read"),
-        (b"", "one of CDVAE's three"),
-        (gzip.compress(b"material_id,cif\n"), "one of CDVAE's three"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(DamagedFileError, match=message):
-            module._verified_csv(path)
 
 
 def test_load_error_without_copy_and_network_gives_file_address_and_setting(cache, monkeypatch):

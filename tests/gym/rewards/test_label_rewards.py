@@ -1,8 +1,6 @@
 """The rewards perov5-dft and perov5-gap: lookup, strain, missing labels and exact regret."""
 
-import csv
 import dataclasses
-import io
 import itertools
 import json
 import logging
@@ -15,15 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crystal_gym.collections import load_collection
-from crystal_gym.collections import perov5 as perov5_files
+from crystal_gym.collections.perov5_labels import read_labels
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
 from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
 from crystal_gym.episode import EpisodeTable, finished
 from crystal_gym.errors import CrystalGymError, MissingDataError, UnknownNameError
 from crystal_gym.rewards import Perov5DftReward, Perov5GapReward, RewardError, resolve_reward
+from crystal_gym.rewards.label_lookup import HEATS, label_table
 from crystal_gym.rewards.perov5_dft import strain_energy
-from crystal_gym.utils.files import find_local
 
 GPA_PER_EV_PER_CUBIC_ANGSTROM = 160.21766208
 
@@ -115,7 +113,7 @@ def test_missing_labels_follow_the_policy(crystals, table):
     )
     assert np.isnan(rewards).tolist() == np.isnan(info["regret"]).tolist() == [False, True]
     formula, identifier = crystals.formula(10), crystals.ids[3]
-    message = f"'heat_all' of {formula} on skeleton '{identifier}' is unknown.*perov_5_train.csv"
+    message = f"'heat_all' of {formula} on skeleton '{identifier}', got none.*ga_data_process_52e5"
     with pytest.raises(RewardError, match=message):
         Perov5DftReward(missing="error").on_finish(table, finished(table, crystal, elements))
     with pytest.raises(UnknownNameError, match=r"missing labels 'wurst'\. Did you mean 'worst'"):
@@ -189,7 +187,7 @@ def test_incomplete_coverage_is_logged_once(crystals, caplog):
         Perov5DftReward().on_finish(table, finished(table, *assign_elements(table, [0], [1])))
     assert reward.coverage(table) == 0.9
     (record,) = caplog.records
-    assert "heat_all is known for 54 of 60 crystals (90 %)" in record.getMessage()
+    assert "'heat_all' is known for 54 of 60 crystals (90 %)" in record.getMessage()
     assert "crystal-gym prepare perov-5 --labels" in record.getMessage()
     caplog.clear()
     known = np.flatnonzero(np.isfinite(crystals.labels["heat_all"]))
@@ -201,10 +199,10 @@ def test_collections_without_labels_or_with_other_cells_are_rejected(toy, crysta
     for reward in ("perov5-dft", "perov5-gap"):
         with pytest.raises(CrystalGymError, match=r"'toy' has other cells\. Use .*'perov-5'"):
             CrystalSkeletonEnv(collection=toy, reward=reward)
-        with pytest.raises(MissingDataError, match=r"unknown for all crystals of 'goldschmidt'\."):
+        with pytest.raises(MissingDataError, match=r"of 'goldschmidt', which are unknown for all"):
             CrystalSkeletonVectorEnv(2, reward={"match": 1, reward: 1})
     unlabeled = dataclasses.replace(crystals, name="perov-5-by-composition", labels={})
-    with pytest.raises(MissingDataError, match=r"perov_5_train\.csv.*set CRYSTAL_GYM_DATA"):
+    with pytest.raises(MissingDataError, match=r"ga_data_process_52e5a81\.p\..*set CRYSTAL"):
         CrystalSkeletonEnv(collection=unlabeled, reward="perov5-dft")
     shifted = crystals.parameters + np.eye(6)[2] / 10
     with pytest.raises(CrystalGymError, match="other cells"):
@@ -238,7 +236,7 @@ def test_rewards_with_parameters_can_be_given_as_json_and_pickled():
     text = json.dumps({"perov5-gap": {"target": 1.5, "gap": "direct"}})
     reward = pickle.loads(pickle.dumps(resolve_reward(json.loads(text))))  # noqa: S301 - made in this test
     assert isinstance(reward, Perov5GapReward)
-    assert (reward.target, reward.label) == (1.5, "dir_gap")
+    assert (reward.target, reward.labels) == (1.5, ("dir_gap",))
     reward = resolve_reward({"perov5-dft": {"missing": "nan", "weight": 1, "bulk_modulus": 80}})
     assert isinstance(reward, Perov5DftReward)
     assert (reward.missing, reward.bulk_modulus) == ("nan", 80)
@@ -246,16 +244,8 @@ def test_rewards_with_parameters_can_be_given_as_json_and_pickled():
 
 @pytest.fixture(scope="module")
 def labeled_perov5(perov5):
-    """Return real crystals with the labels in the val and test files."""
-    rows = {str(name): row for row, name in enumerate(perov5.ids)}
-    labels = {name: np.full(len(perov5), np.nan) for name in perov5_files.LABEL_NAMES}
-    for split in ("val", "test"):
-        path = find_local(perov5_files.LABELS[split], "perov_5")
-        for line in csv.DictReader(io.StringIO(perov5_files._verified_csv(path))):
-            if line["material_id"] in rows:
-                for name in perov5_files.LABEL_NAMES:
-                    labels[name][rows[line["material_id"]]] = float(line[name])
-    return dataclasses.replace(perov5, labels=labels)
+    """Return real crystals with their labels."""
+    return dataclasses.replace(perov5, labels=read_labels(perov5))
 
 
 def test_labeled_crystal_is_preferred_among_those_with_equal_elements(crystals):
@@ -288,39 +278,75 @@ def test_fingerprint_of_a_rewards_labels_changes_with_them(crystals):
     assert changed.labels_fingerprint(("dir_gap",)) == before["dir_gap",]
 
 
+def test_corrected_heats_are_read_on_request(crystals):
+    corrected = crystals.labels["heat_all"] - np.linspace(0, 0.5, 60)
+    collection = dataclasses.replace(
+        crystals, labels=crystals.labels | {"heat_all_corrected": corrected}
+    )
+    rows = np.flatnonzero(np.isfinite(corrected))
+    # JSON values, as a recorded environment has them.
+    spec = json.loads('{"perov5-dft": {"heat": "corrected"}}')
+    env = CrystalSkeletonVectorEnv(len(rows), collection=collection, split="all", reward=spec)
+    env.reset(seed=0, options={"crystal": rows})
+    for _ in range(5):
+        _, rewards, _, _, infos = env.step(env.expert_action())
+    assert np.array_equal(rewards, -corrected[rows])
+    assert np.array_equal(infos["heat"], corrected[rows])
+    original = resolve_reward("perov5-dft")
+    assert env.reward.labels == ("heat_all_corrected",)
+    assert original.labels == ("heat_all",)
+    fingerprints = [collection.labels_fingerprint(r.labels) for r in (env.reward, original)]
+    assert fingerprints[0] != fingerprints[1]
+    with pytest.raises(MissingDataError, match="'heat_all_corrected' of 'labeled'"):
+        CrystalSkeletonEnv(collection=crystals, reward=spec)
+    for heat in ("wrong", None, ["corrected"]):
+        with pytest.raises(UnknownNameError, match="heat of formation"):
+            Perov5DftReward(heat=heat)
+
+
+def test_a_table_of_several_labels_knows_crystals_that_have_all_of_them(crystals):
+    gap = crystals.labels["ind_gap"].copy()
+    gap[1] = np.nan
+    table = EpisodeTable(dataclasses.replace(crystals, labels=crystals.labels | {"ind_gap": gap}))
+    labels = label_table(table, "heat_all", "ind_gap")
+    assert labels.columns.keys() == {"heat_all", "ind_gap"}
+    assert np.array_equal(labels.labeled, np.isfinite(crystals.labels["heat_all"] + gap))
+    assert labels.coverage == 53 / 60
+    assert labels.values is labels.columns["heat_all"]
+    assert label_table(table, "heat_all", "ind_gap") is labels
+    with pytest.raises(MissingDataError, match="labels 'volume' of 'labeled'"):
+        label_table(table, "heat_all", "volume")
+
+
 @pytest.mark.real
 def test_rewards_of_real_crystals_are_minus_their_heat(labeled_perov5):
-    env = gym.make_vec(
-        "CrystalSkeleton-v0",
-        num_envs=400,
-        collection=labeled_perov5,
-        split="all",
-        start_site=0,
-        reward={"perov5-dft": {"missing": "error"}},
-    )
-    env.reset(seed=0, options={"crystal": np.arange(200, 600)})
-    for _ in range(5):
-        _, rewards, _, _, infos = env.step(env.unwrapped.expert_action())
-    assert np.array_equal(rewards, -labeled_perov5.labels["heat_all"][200:])
-    assert (infos["strain"] == 0).all()
-    assert (infos["labeled"] == 1).all()
-    assert (infos["regret"] >= 0).all()
-    assert 1 < infos["regret"].mean() < 2.5
+    for heat in HEATS:
+        env = gym.make_vec(
+            "CrystalSkeleton-v0",
+            num_envs=600,
+            collection=labeled_perov5,
+            split="all",
+            start_site=0,
+            reward={"perov5-dft": {"missing": "error", "heat": heat}},
+        )
+        env.reset(seed=0, options={"crystal": np.arange(600)})
+        for _ in range(5):
+            _, rewards, _, _, infos = env.step(env.unwrapped.expert_action())
+        assert np.array_equal(rewards, -labeled_perov5.labels[HEATS[heat]])
+        assert (infos["strain"] == 0).all()
+        assert (infos["labeled"] == 1).all()
+        assert (infos["regret"] >= 0).all()
+        assert 1 < infos["regret"].mean() < 2.5
 
 
 @pytest.mark.real
-def test_real_crystals_without_their_file_are_unlabeled_and_gaps_are_consistent(
-    labeled_perov5,
-):
+def test_labels_of_real_crystals_are_complete(labeled_perov5, caplog):
     table = EpisodeTable(labeled_perov5)
-    train = np.arange(200)
-    rewards, info = Perov5DftReward().on_finish(
-        table, finished(table, train, table.true_elements[train])
-    )
-    assert not info["labeled"].any()
-    assert (rewards == -np.nanmax(labeled_perov5.labels["heat_all"])).all()
-    assert Perov5DftReward().coverage(table) == pytest.approx(2 / 3)
+    for reward in (Perov5DftReward(), Perov5GapReward(), Perov5GapReward(gap="direct")):
+        reward.prepare(table)
+        assert reward.coverage(table) == 1
+    assert not caplog.records
     # An indirect gap is at most the direct gap, and nearly all of these crystals are metals.
-    indirect, direct = (labeled_perov5.labels[name][200:] for name in ("ind_gap", "dir_gap"))
+    indirect, direct = (labeled_perov5.labels[name] for name in ("ind_gap", "dir_gap"))
     assert (indirect <= direct).all()
     assert 0 < (indirect > 0).mean() < 0.1
