@@ -1,71 +1,45 @@
-"""Export a behavior dataset to d3rlpy, whose observations are flat vectors, and train there.
+"""Export an expert dataset to d3rlpy, and train there.
 
     python examples/d3rlpy_export.py
 
-The script writes d3rlpy.npz. If d3rlpy is installed (pip install d3rlpy), its DiscreteCQL is
-trained for 200 steps. Flat vectors lose the graph: use them to compare algorithms, not networks.
-
-Layout of an observation for cells of up to N sites and V elements, float32:
-
-    one-hot element of each site, 0 (empty) to V; zeros on padding    N (V + 1)
-    fractional coordinates of each site                               3 N
-    lattice: three lengths / 10 Å, three angles / 90 degrees          6
-    one-hot site in focus                                             N
+The script writes d3rlpy.npz with flat observations, see crystal_gym.envs.flat_layout.FlatLayout. If
+d3rlpy is installed, its DiscreteCQL is trained and evaluated. d3rlpy requires an older Gymnasium,
+but runs with the present one; docs/clients.md has the commands for its installation.
 """
 
 import importlib.util
 
+import gymnasium as gym
 import minari
 import numpy as np
 
-from crystal_datasets import Transitions, build_dataset, dataset_id, load_transitions
+from crystal_datasets import build_dataset, dataset_id, flat_arrays, load_transitions
 
-name = dataset_id("goldschmidt", "val", "random")
+name = dataset_id("goldschmidt", "val")
 if name not in minari.list_local_datasets():
-    build_dataset("goldschmidt", "val", "random")
-
-
-def flat_observations(data: Transitions) -> np.ndarray:
-    """Return the observation before each action, in the layout above: float32 (T, D)."""
-    elements = np.eye(len(data.vocabulary) + 1, dtype=np.float32)[np.maximum(data.elements, 0)]
-    elements[data.elements < 0] = 0
-    n_max = data.elements.shape[1]
-    cell = data.lattice / np.array([10, 10, 10, 90, 90, 90], np.float32)
-    parts = (
-        elements.reshape(len(data), -1),
-        data.frac_coords[data.skeleton].reshape(len(data), -1),
-        cell[data.skeleton],
-        np.eye(n_max, dtype=np.float32)[data.focus],
-    )
-    return np.concatenate(parts, axis=1)
-
-
-data = load_transitions(name)
-arrays = {
-    "observations": flat_observations(data),
-    "actions": data.action[:, None].astype(np.int64),
-    "rewards": data.reward[:, None],
-    "terminals": data.done.astype(np.float32),
-}
+    build_dataset("goldschmidt", "val")
+transitions = load_transitions(name)
+arrays = flat_arrays(transitions)
 np.savez_compressed("d3rlpy.npz", **arrays)
 steps, width = arrays["observations"].shape
-print(f"{name}: {steps} steps of {width} numbers, mean return {data.returns.mean():.4f}")
+mean_return = transitions.returns.mean()
+print(f"{name}: {steps} steps of {width} numbers, mean return {mean_return:.3f}")
 
 if importlib.util.find_spec("d3rlpy") is None:
-    print("d3rlpy is not installed: pip install d3rlpy")
+    print("d3rlpy is not installed; see docs/clients.md.")
 else:
     import d3rlpy
 
     # Some elements may never occur as an action, so the number of actions is given.
+    n_actions = len(transitions.vocabulary)
     dataset = d3rlpy.dataset.MDPDataset(
-        **arrays,
-        action_space=d3rlpy.ActionSpace.DISCRETE,
-        action_size=len(data.vocabulary),
+        **arrays, action_space=d3rlpy.ActionSpace.DISCRETE, action_size=n_actions
     )
-    cql = d3rlpy.algos.DiscreteCQLConfig(gamma=1.0, alpha=0.1).create()
-    cql.fit(dataset, n_steps=200, n_steps_per_epoch=100, with_timestamp=False)
-    actions = cql.predict(arrays["observations"][:1000])
-    agreement = (actions == data.action[:1000]).mean()
-    print(
-        f"After 200 steps, {agreement:.1%} of the greedy actions of DiscreteCQL equal the data's."
-    )
+    cql = d3rlpy.algos.DiscreteCQLConfig(gamma=1.0, alpha=1.0, learning_rate=1e-3).create()
+    cql.build_with_dataset(dataset)
+    env = gym.make("crystal_gym:CrystalSkeletonFlat-v0", split="test")
+    evaluate = d3rlpy.metrics.evaluate_qlearning_with_environment
+    before = evaluate(cql, env, n_trials=100)
+    cql.fit(dataset, n_steps=1500, n_steps_per_epoch=500, with_timestamp=False)
+    after = evaluate(cql, env, n_trials=100)
+    print(f"return {before:.3f} before and {after:.3f} after training")

@@ -7,20 +7,21 @@ cloned policy is asked for other heats, and the heats of the crystals that it ma
 The baseline is the same network without the target.
 """
 
+from collections.abc import Callable
+
 import gymnasium as gym
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from crystal_gym import load_collection
 
 
-def fill(split, act, **options):
+def fill(split: str, act: Callable, **options: list) -> tuple[Tensor, Tensor, np.ndarray]:
     """Fill the crystals of a split; return the observations and actions, and the final heats."""
     rows = load_collection("perov-5").in_split(split)
-    env_id = "crystal_gym:CrystalSkeletonFlat-v0"
     settings = {"collection": "perov-5", "target": ["heat_all"], "reward": "perov5-dft"}
-    envs = gym.make_vec(env_id, num_envs=len(rows), **settings)
+    envs = gym.make_vec("crystal_gym:CrystalSkeletonFlat-v0", num_envs=len(rows), **settings)
     observation, _ = envs.reset(seed=0, options={"crystal": rows, **options})
     observations, actions, infos = [], [], {}
     for _ in range(5):
@@ -30,18 +31,18 @@ def fill(split, act, **options):
     return torch.cat(observations), torch.cat(actions), infos["heat"]
 
 
-def clone(observations, actions, use_target):
+def clone(observations: Tensor, actions: Tensor, use_target: int) -> Callable:
     """Train a network on the actions; return a function that chooses the most probable ones."""
     torch.manual_seed(0)
-    hidden = nn.Linear(observations.shape[1], 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU()
-    network = nn.Sequential(nn.BatchNorm1d(observations.shape[1]), *hidden, nn.Linear(256, 56))
-    seen = torch.ones(observations.shape[1])
-    seen[-1] = use_target  # the target is the last number of an observation
+    size = observations.shape[1]
+    hidden = nn.Linear(size, 256), nn.SiLU(), nn.Linear(256, 256), nn.SiLU()
+    network = nn.Sequential(nn.BatchNorm1d(size), *hidden, nn.Linear(256, 56))
+    seen = torch.ones(size)
+    seen[-1] = use_target  # the last number of an observation
     optimizer = torch.optim.AdamW(network.parameters(), 2e-3)
     for batch in torch.cat([torch.randperm(len(actions)) for _ in range(5)]).split(256):
-        loss = nn.functional.cross_entropy(network(observations[batch] * seen), actions[batch])
         optimizer.zero_grad()
-        loss.backward()
+        nn.functional.cross_entropy(network(observations[batch] * seen), actions[batch]).backward()
         optimizer.step()
     network.eval()
     return lambda _, observations: network(observations * seen).argmax(1)

@@ -17,6 +17,7 @@ import argparse
 import importlib.metadata
 import json
 import os
+import platform
 import subprocess
 import sysconfig
 import tempfile
@@ -27,6 +28,8 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 RECORD = ROOT / "docs" / "data" / "clients.json"
 PAGE = ROOT / "docs" / "clients.md"
+# Packages that have the same version in all environments.
+SHARED = ("gymnasium", "numpy", "torch")
 BEGIN, END = "<!-- clients: begin -->", "<!-- clients: end -->"
 
 
@@ -109,6 +112,10 @@ def main() -> int:
     names = [] if args.report_only else args.clients or list(CLIENTS)
     if "cleanrl" in names and args.cleanrl is None:
         parser.error("Expected the checkout of CleanRL. Pass --cleanrl or name other clients.")
+    if names:
+        record["versions"] = {"Python": platform.python_version()} | {
+            name: _public_version(name) for name in SHARED
+        }
     with tempfile.TemporaryDirectory() as temporary:
         folder = (args.folder or Path(temporary)).resolve()
         for name in names:
@@ -136,8 +143,7 @@ def _install(client: Client, folder: Path) -> Path:
         # Packages of the environment that runs this script come after those of the client.
         (site / "base.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     pins = folder / "constraints.txt"
-    shared = ("gymnasium", "numpy", "torch")
-    pins.write_text("".join(f"{name}=={_public_version(name)}\n" for name in shared))
+    pins.write_text("".join(f"{name}=={_public_version(name)}\n" for name in SHARED))
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for arguments in (*client.commands, ["--no-deps", "--editable", str(ROOT)]):
         subprocess.run(  # noqa: S603 - the packages of the table above
@@ -217,9 +223,9 @@ def table(record: dict[str, Any]) -> str:
             if name in record and client.alone
         ),
     ]
-    return "\n".join(
-        [*rows, "", "Measured in these checks:", "", *notes, "", "## Older Gymnasium", "", *pins]
-    )
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    measured = f"All with {versions}. Measured in these checks:"
+    return "\n".join([*rows, "", measured, "", *notes, "", "## Older Gymnasium", "", *pins])
 
 
 def _works(check: dict[str, Any]) -> bool:

@@ -214,13 +214,24 @@ class CrystalCollection:
         return dataclasses.replace(self, **changes, labels=labels)
 
     def split_by_composition(self) -> "CrystalCollection":
-        """Return the same crystals in new splits, so that each composition is in one split.
-
-        The compositions are ranked by a hash and assigned in this order to train, val and test,
-        until each split has about as many crystals as before. The splits depend only on the
-        crystals and the sizes of the splits.
-        """
+        """Return the same crystals in new splits, so that each composition is in one split."""
         keys = np.array([str(sorted(row[row > 0].tolist())) for row in self.atomic_numbers])
+        return self.split_by_group(
+            keys, "composition", "all crystals with one composition are in the same split."
+        )
+
+    def split_by_group(self, keys: np.ndarray, kind: str, rule: str) -> "CrystalCollection":
+        """Return the same crystals in new splits, so that each group of crystals is in one split.
+
+        The groups are ranked by a hash and assigned in this order to train, val and test, until
+        each split has about as many crystals as before. The splits depend only on the keys and the
+        sizes of the splits.
+
+        Args:
+            keys: The group of each crystal, str (C,).
+            kind: Name of the groups, which becomes a part of the name of the collection.
+            rule: The rule of the splits, as a sentence without its first capital letter.
+        """
         distinct, group, counts = np.unique(keys, return_inverse=True, return_counts=True)
         digests = [hashlib.sha256(key.encode()).hexdigest() for key in distinct]
         ranked = np.argsort(digests)
@@ -233,12 +244,9 @@ class CrystalCollection:
         # A different name distinguishes datasets and policies of the two splits.
         return dataclasses.replace(
             self,
-            name=f"{self.name}-by-composition",
+            name=f"{self.name}-by-{kind}",
             splits=split_of_group[group],
-            description=(
-                f"{self.description} Split by composition: all crystals with one composition are "
-                "in the same split."
-            ).strip(),
+            description=f"{self.description} Split by {kind}: {rule}".strip(),
         )
 
 

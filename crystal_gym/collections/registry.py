@@ -24,7 +24,7 @@ _MODULES = {"goldschmidt": "goldschmidt", "perov-5": "perov5", "mp-20": "mp20"}
 
 COLLECTIONS: tuple[str, ...] = tuple(_MODULES)
 
-SPLIT_BY = ("origin", "composition")
+SPLIT_BY = ("origin", "composition", "prototype")
 
 
 def describe_collection(name: str) -> str:
@@ -61,7 +61,8 @@ def load_collection(
             structure file; an object with a structure; a list or another iterable of such paths
             and objects; or a collection, which is returned unchanged.
         split_by: ``origin`` keeps the splits of the origin. ``composition`` splits again so that
-            all crystals with one composition are in the same split.
+            all crystals with one composition are in the same split, and ``prototype`` so that all
+            crystals with one space group, anonymous formula and number of sites are.
         on_error: ``raise`` an error for crystals that cannot be read, or ``skip`` them: one
             ``ParserWarning`` reports them, and the attribute ``excluded`` of the collection lists
             them.
@@ -81,7 +82,13 @@ def load_collection(
     if on_error not in ("raise", "skip"):
         raise UnknownNameError("on_error", on_error, ("raise", "skip"))
     collection = _load(origin, on_error, progress)
-    return collection.split_by_composition() if split_by == "composition" else collection
+    if split_by == "composition":
+        return collection.split_by_composition()
+    if split_by == "prototype":
+        from crystal_gym.collections.prototypes import split_by_prototype
+
+        return split_by_prototype(collection, progress=progress)
+    return collection
 
 
 def _load(origin: "CollectionLike", on_error: str, progress: bool) -> CrystalCollection:

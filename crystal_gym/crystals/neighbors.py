@@ -1,15 +1,14 @@
 """Neighbor edges of a crystal."""
 
-import itertools
-from typing import Any
-
 import numpy as np
 
+from crystal_gym.crystals.voronoi import faces_of_first, points_within
 from crystal_gym.errors import BadCrystalError
 
-# Radius in Å of the sphere in which CrystalNN first searches; it grows if a Voronoi cell is open.
+# Radius in Å of the sphere around a site in which CrystalNN first searches for neighbors; it grows
+# if the Voronoi cell of the site is open.
 SEARCH_RADIUS = 7.0
-# The sites within this radius in Å, a third as many, determine most Voronoi cells.
+# The points within this radius in Å, a third as many, determine most Voronoi cells.
 INNER_RADIUS = 5.0
 
 
@@ -34,7 +33,7 @@ def neighbor_edges(lattice: np.ndarray, frac_coords: np.ndarray) -> np.ndarray:
         BadCrystalError: If the Voronoi construction fails, or if a neighbor is more than 32,767
             cells away.
     """
-    edges = np.concatenate([_neighbors(lattice, frac_coords, s) for s in range(len(frac_coords))])
+    edges = _neighbors(lattice, frac_coords)
     limit = np.iinfo(np.int16).max
     if (farthest := np.abs(edges).max(initial=0)) > limit:
         raise BadCrystalError(
@@ -45,94 +44,88 @@ def neighbor_edges(lattice: np.ndarray, frac_coords: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate([edges, reverse]), axis=0).astype(np.int16)
 
 
-def _neighbors(lattice: np.ndarray, frac_coords: np.ndarray, source: int) -> np.ndarray:
-    """Compute the edges from site ``source`` to its neighbors, int64 (l, 5)."""
-    from pymatgen.core import Lattice
+def _neighbors(lattice: np.ndarray, frac_coords: np.ndarray) -> np.ndarray:
+    """Compute the edges from all sites to their neighbors, int64 (l, 5)."""
+    edges = []
+    sites = np.arange(len(frac_coords))
+    # The cells of all sites are computed together, which is several times faster than one by one. A
+    # point can cut a cell only within twice the distance of the farthest corner.
+    for radius in (INNER_RADIUS, SEARCH_RADIUS):
+        if sites.size:
+            found, reach = _neighbors_within(lattice, frac_coords, sites, radius)
+            known = 2 * reach < radius
+            edges.append(found[known[found[:, 0]]])
+            edges[-1][:, 0] = sites[edges[-1][:, 0]]
+            sites = sites[~known]
+    edges += [_neighbors_of_one(lattice, frac_coords, site) for site in sites.tolist()]
+    return np.concatenate(edges)
 
-    cell = Lattice(lattice)
+
+def _neighbors_of_one(lattice: np.ndarray, frac_coords: np.ndarray, site: int) -> np.ndarray:
+    """Compute the edges from a site to its neighbors in CrystalNN's sphere, int64 (l, 5).
+
+    In sparse crystals, points beyond the sphere can cut the cell, and CrystalNN ignores them.
+    """
     diagonals = np.array([[1, 1, 1], [-1, 1, 1], [1, -1, 1], [1, 1, -1]]) @ lattice
     largest = np.linalg.norm(diagonals, axis=1).max() + 0.01
     radius = SEARCH_RADIUS
     while True:
-        sphere: Any = cell.get_points_in_sphere(
-            frac_coords, frac_coords[source] @ lattice, radius, zip_results=False
-        )
-        coords, distances, sites, images = sphere
-        nearest_first = np.argsort(distances, kind="stable")
-        points = coords[nearest_first] @ lattice
-        inner = np.searchsorted(distances[nearest_first], INNER_RADIUS)
-        behind, angles, reach = _voronoi_faces(points[:inner])
-        if 2 * reach >= INNER_RADIUS:  # sites farther away can cut the cell
-            behind, angles, reach = _voronoi_faces(points)
-        if reach < np.inf:
-            break
+        edges, reach = _neighbors_within(lattice, frac_coords, np.array([site]), radius)
+        if reach[0] < np.inf:
+            edges[:, 0] = site
+            return edges
         if radius >= largest:
             raise BadCrystalError(
-                f"Expected a closed Voronoi cell around site {source} of the skeleton, got an open "
+                f"Expected a closed Voronoi cell around site {site} of the skeleton, got an open "
                 "one. Check for a unit cell that is too sparse or too flat."
             )
         radius = min(2 * radius, largest)
-    neighbors = nearest_first[behind[_most_probable_shell(angles)]]
-    return np.column_stack(
-        [np.full(len(neighbors), source), sites[neighbors], images[neighbors].astype(int)]
-    )
 
 
-def _voronoi_faces(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Compute the faces of the Voronoi cell of the first point.
-
-    Args:
-        points: Positions in Å, (p, 3).
+def _neighbors_within(
+    lattice: np.ndarray, frac_coords: np.ndarray, sites: np.ndarray, radius: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the edges from sites to neighbors among the points within a distance of the sites.
 
     Returns:
-        For each face, the index of the point behind it, (f,), and its solid angle in steradians,
-        (f,); and the distance of the farthest corner in Å. For an open cell this distance is
-        infinite and the arrays are empty.
+        Edges, int64 (l, 5), whose sources are places in ``sites``; none for open cells. The
+        distance of the farthest corner of each Voronoi cell in Å, (k,), infinite for open cells.
     """
-    from scipy.spatial import QhullError, Voronoi
-
-    is_open = np.zeros(0, int), np.zeros(0), np.inf
-    try:
-        voronoi = Voronoi(points)
-    except QhullError:  # too few points
-        return is_open
-    ridges = np.flatnonzero((voronoi.ridge_points == 0).any(axis=1))
-    faces = [voronoi.ridge_vertices[ridge] for ridge in ridges]
-    if not faces or any(-1 in face for face in faces):
-        return is_open
-    # Each face is a fan of triangles, which form tetrahedra with the first point.
-    fans = [(face[0], *pair) for face in faces for pair in itertools.pairwise(face[1:])]
-    face_of_fan = np.repeat(np.arange(len(faces)), [len(face) - 2 for face in faces])
-    a, b, c = np.moveaxis(voronoi.vertices[np.array(fans)] - points[0], 1, 0)
-    norm_a, norm_b, norm_c = (np.linalg.norm(edge, axis=1) for edge in (a, b, c))
-    volume = np.abs((a * np.cross(b, c)).sum(axis=1))
-    opening = (
-        norm_a * norm_b * norm_c
-        + norm_c * (a * b).sum(axis=1)
-        + norm_b * (a * c).sum(axis=1)
-        + norm_a * (b * c).sum(axis=1)
-    )
-    angles = np.bincount(face_of_fan, 2 * np.arctan2(volume, opening), len(faces))
-    reach = float(max(norm_a.max(), norm_b.max(), norm_c.max()))
-    return voronoi.ridge_points[ridges].sum(axis=1), angles, reach
+    points, sites_and_images = points_within(lattice, frac_coords, sites, radius)
+    faces = faces_of_first(points, len(sites))
+    closed = np.isfinite(faces.reach)[faces.source]
+    source, behind = faces.source[closed], faces.behind[closed]
+    near = _most_probable_shells(source, faces.angles[closed], len(sites))
+    return np.column_stack([source[near], sites_and_images[behind[near]]]), faces.reach
 
 
-def _most_probable_shell(angles: np.ndarray) -> np.ndarray:
+def _most_probable_shells(source: np.ndarray, angles: np.ndarray, n: int) -> np.ndarray:
     """Select the faces whose points are neighbors, as CrystalNN does.
 
     The probability of a coordination number is the area under a unit quarter circle between the
     relative solid angle of its last neighbor and that of the next point.
 
     Args:
+        source: The site of each face, int (f,), ascending.
         angles: Solid angles of the faces in steradians, (f,).
+        n: Number of sites.
 
     Returns:
         Whether the point behind each face is a neighbor, bool (f,).
     """
-    weights = np.round(angles / angles.max(), 3)
-    levels = np.append(np.unique(weights[weights > 0])[::-1], 0.0)
+    if not source.size:
+        return np.zeros(0, bool)
+    count = np.bincount(source, minlength=n)
+    place = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
+    weights = np.zeros((n, int(count.max()) + 1))
+    weights[source, place] = angles
+    largest = weights.max(axis=1, keepdims=True)
+    weights = np.round(weights / np.where(largest > 0, largest, 1), 3)
+    # Equal and zero weights have no area between them. Each row ends with a zero.
+    levels = -np.sort(-weights, axis=1)
     area = levels * np.sqrt(1 - levels**2) + np.arcsin(levels)
-    return weights >= levels[np.argmax(area[:-1] - area[1:])]
+    best = np.argmax(area[:, :-1] - area[:, 1:], axis=1)
+    return weights[source, place] >= levels[source, best[source]]
 
 
 def renumbered(edges: np.ndarray, sites: np.ndarray) -> np.ndarray:

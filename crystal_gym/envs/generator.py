@@ -48,7 +48,7 @@ class InstanceGenerator:
         collection: A ``CrystalCollection`` or an argument of ``crystal_gym.load_collection``: a
             name, the path of a file or folder, a structure, or a list of paths and structures.
         split: ``train``, ``val``, ``test`` or ``all``: the split from which crystals are drawn.
-        split_by: ``origin`` or ``composition``, see ``crystal_gym.load_collection``.
+        split_by: ``origin``, ``composition`` or ``prototype``, see ``crystal_gym.load_collection``.
         vocabulary: Elements of the action space, in this order (default: all elements of the
             collection).
         traversal: Order in which sites are filled, beginning with the start site:

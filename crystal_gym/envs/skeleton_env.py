@@ -107,7 +107,7 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
     |---------------------|-------------------|----------------------------------------------------|
     | `collection`        | `"goldschmidt"`   | name, path(s), structures or a `CrystalCollection` |
     | `split`             | `"train"`         | `train`, `val`, `test` or `all`                    |
-    | `split_by`          | `"origin"`        | or `composition`: each in one split only           |
+    | `split_by`          | `"origin"`        | or `composition`, `prototype`: each in one split   |
     | `vocabulary`        | `None`            | element symbols; `None`: all in the collection     |
     | `traversal`         | `"breadth-first"` | or `index`, or `random`                            |
     | `start_site`        | `None`            | first site of every episode; `None`: drawn         |

@@ -1,10 +1,12 @@
 """Atomic writing, checksums, local copies and downloads of files."""
 
 import contextlib
+import gzip
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +76,10 @@ class RemoteFile:
     Attributes:
         name: Name of the file in the cache and of a local copy.
         url: Address for the download.
-        checksum: Hexadecimal SHA-256, or ``None`` if it is unknown. Then the first download is
-            trusted, and its checksum is stored next to it.
+        checksum: Hexadecimal SHA-256, or ``None`` if it is unknown. Without ``contents``, the first
+            download is then trusted, and its checksum is stored next to it.
+        contents: Accepted checksums of the content, which local copies may have compressed with
+            gzip: SHA-256 or the id of the object in git. Empty: the file itself is verified.
         aliases: Other names of a local copy.
         common_names: Names that files of other collections also have, such as ``train.csv``. They
             are accepted only in a folder with the name of the collection.
@@ -84,6 +88,7 @@ class RemoteFile:
     name: str
     url: str
     checksum: str | None
+    contents: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     common_names: tuple[str, ...] = ()
 
@@ -130,12 +135,15 @@ def fetch(file: RemoteFile, folder: str, *, progress: bool = True) -> Path:
     """
     local = find_local(file, folder)
     if local is not None:
-        verify(local, file.checksum)
+        _verify_copy(local, file)
         return local
     cached = _cached(file, folder)
     record = cached.with_name(cached.name + ".sha256")
     if not cached.is_file():
         _download(file, cached, progress)
+    if file.contents:
+        read_verified(cached, file.contents)
+        return cached
     if file.checksum is None and not record.is_file():
         with atomic_write(record) as temporary:
             temporary.write_text(sha256(cached) + "\n")
@@ -172,6 +180,41 @@ def _download(file: RemoteFile, cached: Path, progress: bool) -> None:
                 "other content. Download it again. If the error persists, the publisher changed "
                 f"the file; set {settings.DATA_VARIABLE} to a folder with the original file."
             ) from error
+        if file.contents:
+            read_verified(temporary, file.contents)
+
+
+def _verify_copy(path: Path, file: RemoteFile) -> None:
+    if file.contents:
+        read_verified(path, file.contents)
+    else:
+        verify(path, file.checksum)
+
+
+def read_verified(path: Path, checksums: Collection[str]) -> bytes:
+    """Return the content of a file, decompressed if it is compressed with gzip.
+
+    Args:
+        path: The file.
+        checksums: Accepted checksums of the content: SHA-256 or the id of the object in git.
+
+    Raises:
+        DamagedFileError: If the file cannot be read, or its content has another checksum.
+    """
+    try:
+        content = path.read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DamagedFileError(f"{path} cannot be read: {error}. Download it again.") from error
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    if not {hashlib.sha256(content).hexdigest(), blob} & set(checksums):
+        raise DamagedFileError(
+            f"{path} is damaged or another version: expected content with one of the checksums "
+            f"{', '.join(sorted(checksums))}, got the SHA-256 "
+            f"{hashlib.sha256(content).hexdigest()}. Delete it and download it again."
+        )
+    return content
 
 
 def _cached(file: RemoteFile, folder: str) -> Path:

@@ -59,8 +59,9 @@ def build_dataset(
         reward: A key of ``crystal_gym.rewards.REWARDS``, or a pair of a new name and any reward
             that the environment accepts. Episodes with a non-finite reward are dropped; the dataset
             card reports how many.
-        split_by: ``origin`` or ``composition``, see ``crystal_gym.load_collection``. With
-            ``composition``, the collection is called ``<collection>-by-composition`` in the id.
+        split_by: ``origin``, ``composition`` or ``prototype``, see ``crystal_gym.load_collection``.
+            With ``composition``, the collection is called ``<collection>-by-composition`` in the
+            id, and with ``prototype``, ``<collection>-by-prototype``.
         on_error: ``raise`` an error for crystals that cannot be read, or ``skip`` them; the dataset
             card reports how many.
         vocabulary: The elements of the action space (default: those of the collection).

@@ -9,6 +9,7 @@ from typing import Any
 from minari.dataset.minari_storage import MinariStorage
 
 from crystal_datasets.dataset_folder import DATASETS_VARIABLE, dataset_path
+from crystal_gym.collections import SPLIT_BY
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.errors import (
     CollectionMismatchError,
@@ -166,7 +167,7 @@ def require_collection(
 def _identify_built(dataset_id: str, section: Mapping[str, Any]) -> DatasetIdentity:
     if section.get("split_by") == "source":
         raise CrystalGymError(
-            f"Expected split_by 'origin' or 'composition' in the metadata of {dataset_id!r}, got "
+            f"Expected split_by to be one of {SPLIT_BY} in the metadata of {dataset_id!r}, got "
             "'source' of an earlier version of crystal-gym. Build the dataset again with "
             "overwrite=True."
         )

@@ -253,7 +253,7 @@ def write_replay(
         algorithm: The learner in words, such as ``PPO, 100,000 steps, seed 0``.
         reward: A key of ``crystal_gym.rewards.REWARDS``, or a pair of a new name and any reward
             that the environment accepts.
-        split_by: ``origin`` or ``composition``, see ``crystal_gym.load_collection``.
+        split_by: ``origin``, ``composition`` or ``prototype``, see ``crystal_gym.load_collection``.
         on_error: ``raise`` or ``skip``, see ``crystal_gym.load_collection``.
         overwrite: Whether to replace an existing dataset, once the new one is complete.
         progress: Whether to show a progress bar.

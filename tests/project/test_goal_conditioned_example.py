@@ -4,9 +4,14 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
+
 EXAMPLE = Path(__file__).parents[2] / "examples" / "goal_conditioned.py"
 
 
+# The preparation of all crystals in an empty cache takes most of the time.
+@pytest.mark.real
+@pytest.mark.slow
 def test_measured_heats_follow_the_target_only_if_the_policy_has_it(capsys):
     runpy.run_path(str(EXAMPLE), run_name="__main__")
     printed = capsys.readouterr().out

@@ -6,8 +6,7 @@ import minari
 from common import FLAT_ID, SEED, Check, PlainEpisodes, expect, run
 from upstream import confirm
 
-from crystal_datasets import build_dataset, load_transitions
-from crystal_datasets.flat import flat_arrays
+from crystal_datasets import build_dataset, flat_arrays, load_transitions
 
 
 def offline() -> str:

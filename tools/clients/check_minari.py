@@ -26,7 +26,9 @@ def collect() -> str:
         first, last = (
             {name: values[i] for name, values in episode.observations.items()} for i in (0, -1)
         )
-        plain.compare(episode.actions, episode.rewards, first, last)
+        # Minari draws a seed for each episode.
+        options = {name: int(episode.infos[name][0]) for name in ("crystal", "start_site")}
+        plain.compare(episode.actions, episode.rewards, first, last, **options)
         expect((episode.infos["match"][:-1] == -1).all(), "a match before the end")
         np.testing.assert_allclose(episode.infos["match"][-1], episode.rewards.sum(), atol=1e-6)
     return f"{dataset.total_episodes} random episodes, infos included, equal the plain environment"
@@ -82,7 +84,7 @@ def clone() -> str:
     expect(isinstance(env.observation_space, gym.spaces.Box), "observations are not a Box")
     network = _Network(int(np.prod(env.observation_space.shape)), int(env.action_space.n))
     optimizer = torch.optim.Adam(network.parameters())
-    for _ in range(8):
+    for _ in range(5):
         for batch in loader:
             logits = network(batch["observations"][:, :-1])
             target = torch.nn.functional.one_hot(batch["actions"], env.action_space.n)
@@ -100,8 +102,8 @@ def clone() -> str:
             observation, reward, ended, _, _ = env.step(action.numpy())
             total += reward
         returns.append(total)
-    expect(np.mean(returns) > 0.3, f"mean return {np.mean(returns):.2f}")
-    return f"mean return {np.mean(returns):.2f} after 8 epochs (random: 0.02)"
+    expect(np.mean(returns) > 0.25, f"mean return {np.mean(returns):.2f}")
+    return f"mean return {np.mean(returns):.2f} after 5 epochs (random: 0.02)"
 
 
 run(
@@ -109,6 +111,6 @@ run(
     [
         Check("`DataCollector(record_infos=True)`, `create_dataset`", collect, "`minari[create]`"),
         Check("`load_dataset`, `recover_environment`", replay),
-        Check("the tutorial on behavioral cloning", clone, "a flat dataset"),
+        Check("the tutorial on behavioral cloning", clone, "a flat dataset, two lines"),
     ],
 )

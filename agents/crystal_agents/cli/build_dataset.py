@@ -33,9 +33,10 @@ class BuildDataset(Command):
     splits: tuple[str, ...] = ()
     """Splits to build, one dataset each: train, val, test, all (default: the first three)."""
 
-    split_by: Literal["origin", "composition"] = "origin"
-    """The splits of the collection's origin, or new splits in which all crystals of one composition
-    share a split; the datasets of the latter are named NAME-by-composition."""
+    split_by: Literal["origin", "composition", "prototype"] = "origin"
+    """The splits of the collection's origin, or new splits in which all crystals of one
+    composition, or of one prototype (space group, anonymous formula and number of sites), share a
+    split; the datasets of these are named NAME-by-composition and NAME-by-prototype."""
 
     on_error: Literal["raise", "skip"] = "raise"
     """Stop at crystals that cannot be read, or leave them out with a warning."""

@@ -35,15 +35,16 @@ class Train(Command):
     target_dropout: float = 0.1
     """Probability with which the labels of a crystal are dropped from a batch."""
 
-    split_by: Literal["origin", "composition"] = "origin"
-    """The splits of the collection's origin, or splits by composition, as in `build-dataset`."""
+    split_by: Literal["origin", "composition", "prototype"] = "origin"
+    """The splits of the collection's origin, or splits by composition or prototype, as in
+    `build-dataset`."""
 
     on_error: Literal["raise", "skip"] = "raise"
     """Stop at crystals that cannot be read, or leave them out with a warning."""
 
     run_folder: Path | None = None
     """Folder of checkpoint, history and policy (default: runs/NAME-RECIPE-seed-SEED, with
-    NAME-by-composition for splits by composition and RECIPE-LABEL for targets)."""
+    NAME-by-composition or NAME-by-prototype for such splits, and RECIPE-LABEL for targets)."""
 
     trajectories: int = 5
     """Expert trajectories for each crystal."""

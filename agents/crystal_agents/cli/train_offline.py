@@ -49,8 +49,9 @@ class TrainOffline(Command):
     recipe: str = "egnn"
     """The network, the batch size and the optimizer, as in `crystal-gym train`."""
 
-    split_by: Literal["origin", "composition"] = "origin"
-    """The splits of the collection's origin, or splits by composition, as in `build-dataset`."""
+    split_by: Literal["origin", "composition", "prototype"] = "origin"
+    """The splits of the collection's origin, or splits by composition or prototype, as in
+    `build-dataset`."""
 
     on_error: Literal["raise", "skip"] = "raise"
     """Stop at crystals that cannot be read, or leave them out with a warning."""

@@ -4,7 +4,7 @@ Its embeddings are invariant to rotations, reflections, translations and the cho
 and equivariant to permutations of the sites.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -212,11 +212,30 @@ class EGNN(Encoder):
         self, batch: SkeletonBatch, elements: Tensor, geometry: Geometry | None = None
     ) -> Tensor:
         """Embed the sites of K fillings; see ``Encoder.forward``."""
-        skeletons, crystals, near = geometry or self.geometry(batch)
-        sites = skeletons + self.element(elements)
-        crystals = self.crystal_norm(crystals).expand(len(elements), -1, -1)
-        for i, layer in enumerate(self.body):
-            if i:
-                crystals = self.overall[i - 1](crystals, sites, batch)
-            sites = layer(sites, crystals, near, batch)
-        return self.final(sites)
+        geometry = geometry or self.geometry(batch)
+        sites, crystals = self._before_last(batch, elements, geometry)
+        return self.final(self.body[-1](sites, crystals, geometry.near, batch))
+
+    def at_sites(
+        self,
+        batch: SkeletonBatch,
+        elements: Tensor,
+        sites: Tensor,
+        geometry: Geometry | None = None,
+    ) -> Tensor:
+        """Embed one site of each skeleton; the last layer is computed for these sites only."""
+        geometry = geometry or self.geometry(batch)
+        every_site, crystals = self._before_last(batch, elements, geometry)
+        last_layer = cast(FillingLayer, self.body[-1])
+        return self.final(last_layer.at_sites(every_site, crystals, geometry.near, batch, sites))
+
+    def _before_last(
+        self, batch: SkeletonBatch, elements: Tensor, geometry: Geometry
+    ) -> tuple[Tensor, Tensor]:
+        """Return the inputs of the last layer: sites (K, s, H) and crystals (K, S, G)."""
+        sites = geometry.sites + self.element(elements)
+        crystals = self.crystal_norm(geometry.crystals).expand(len(elements), -1, -1)
+        for layer, overall in zip(self.body[:-1], self.overall, strict=True):
+            sites = layer(sites, crystals, geometry.near, batch)
+            crystals = overall(crystals, sites, batch)
+        return sites, crystals

@@ -279,17 +279,55 @@ class FillingLayer(nn.Module):
         self, sites: Tensor, crystals: Tensor, near: Neighbors, batch: SkeletonBatch
     ) -> Tensor:
         normed = self.norm(sites)
-        message = F.silu(
-            self.here(normed).index_select(1, near.source)
-            + self.there(normed).index_select(1, near.target)
-            + self.pair(near.scalars).repeat(2, 1)
-        )
+        # In place, because the arrays of messages are the largest of the network.
+        message = self.here(normed).index_select(1, near.source)
+        message += self.there(normed).index_select(1, near.target)
+        message += self.pair(near.scalars).repeat(2, 1)
+        message = F.silu(message)
         change = F.silu(
             self.own(normed)
             + self.gathered(near.gather(message, sites.shape[1]))
             + self.whole(crystals).index_select(1, batch.owner)
         )
         return sites + self.update(self.dropout(change))
+
+    def at_sites(
+        self,
+        sites: Tensor,
+        crystals: Tensor,
+        near: Neighbors,
+        batch: SkeletonBatch,
+        chosen: Tensor,
+    ) -> Tensor:
+        """Update one site of each skeleton, from the messages to this site alone.
+
+        Args:
+            sites: (K, s, H).
+            crystals: (K, S, G).
+            near: The pairs.
+            batch: The skeletons.
+            chosen: The site of each skeleton, numbered within the batch, int64 (K, S).
+
+        Returns:
+            (K, S, H).
+        """
+        n_fillings, n_sites, hidden = sites.shape
+        normed = self.norm(sites)
+        index = chosen[..., None].expand(-1, -1, hidden)
+        normed_here = normed.gather(1, index)
+        is_chosen = torch.zeros(n_fillings, n_sites, dtype=torch.bool, device=sites.device)
+        is_chosen.scatter_(1, chosen, True)
+        filling, edge = is_chosen.index_select(1, near.source).nonzero(as_tuple=True)
+        # The place of the crystal of each message in the flat axes (K, S).
+        receiver = filling * chosen.shape[1] + batch.owner[near.source[edge]]
+        sender = filling * n_sites + near.target[edge]
+        message = self.here(normed_here).flatten(0, 1).index_select(0, receiver)
+        message += self.there(normed).flatten(0, 1).index_select(0, sender)
+        message += self.pair(near.scalars).index_select(0, edge % len(near.scalars))
+        message = F.silu(message) * near.fade[edge].to(message.dtype)
+        gathered = sum_at(message, receiver, chosen.numel(), 0).unflatten(0, chosen.shape)
+        change = F.silu(self.own(normed_here) + self.gathered(gathered) + self.whole(crystals))
+        return sites.gather(1, index) + self.update(self.dropout(change))
 
 
 class CrystalLayer(nn.Module):

@@ -84,6 +84,26 @@ class Encoder(nn.Module, abc.ABC):
             "`crystal-gym train COLLECTION --target LABEL`."
         )
 
+    def at_sites(
+        self, batch: SkeletonBatch, elements: Tensor, sites: Tensor, geometry: Any = None
+    ) -> Tensor:
+        """Embed one site of each skeleton in K fillings.
+
+        By default, all sites are embedded. Encoders whose last layer can be restricted to some
+        sites override this method.
+
+        Args:
+            batch: S skeletons, with s sites in total.
+            elements: Codes, int64 (K, s): 0 for an empty site, 1 to V for an element.
+            sites: The site of each skeleton, numbered within the batch, int64 (K, S).
+            geometry: Result of ``geometry`` for the batch (default: it is computed).
+
+        Returns:
+            Embeddings, (K, S, D).
+        """
+        embedding = self(batch, elements, geometry)
+        return embedding.gather(1, sites[..., None].expand(-1, -1, embedding.shape[-1]))
+
     @abc.abstractmethod
     def forward(self, batch: SkeletonBatch, elements: Tensor, geometry: Any = None) -> Tensor:
         """Embed the sites of K fillings.

@@ -111,6 +111,9 @@ class SkeletonPolicy(nn.Module):
             if not guidance:
                 return logits
             return (1 + guidance) * logits - guidance * self(batch, elements, focus, geometry)
+        if focus is not None and not self.needs_focus:
+            sites = batch.flat_focus(focus)
+            return self.readout.every_site(self.encoder.at_sites(batch, elements, sites, geometry))
         embedding = self.encoder(batch, elements, geometry)
         if focus is None:
             return self.readout.every_site(embedding)

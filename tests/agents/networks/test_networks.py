@@ -227,3 +227,30 @@ def test_unknown_networks_and_settings_raise():
     with pytest.raises(CrystalGymError, match=r"'egnn' \(hidden, .*got 'depth'"):
         make_encoder("egnn", 5, {"depth": 3})
     assert encoder_settings("gcn") == {"hidden": 256, "size_h": 128, "layers": 4}
+
+
+@pytest.mark.parametrize("name", INVARIANT)
+def test_one_site_of_each_skeleton_has_the_embedding_and_gradients_of_all_sites(toy, name):
+    torch.manual_seed(0)
+    encoder = make_encoder(name, len(toy.vocabulary), {}).double().eval()
+    arrays = {key: getattr(toy, key) for key in ("n_sites", "frac_coords", "parameters", "edges")}
+    batch = SkeletonStore(arrays, dtype=torch.float64).batch(torch.tensor([5, 0, 4, 11]))
+    elements = torch.randint(0, 5, (3, len(batch.owner)))
+    focus = (torch.rand(3, 4) * batch.n_sites).to(torch.int64)
+    sites = batch.flat_focus(focus)
+    weights = torch.randn(3, 4, encoder.size, dtype=torch.float64)
+    results = []
+    for embed_sites in (
+        lambda: encoder.at_sites(batch, elements, sites),
+        lambda: encoder(batch, elements).gather(1, sites[..., None].expand_as(weights)),
+    ):
+        encoder.zero_grad()
+        embedding = embed_sites()
+        (embedding * weights).sum().backward()
+        gradients = [p.grad.clone() for p in encoder.parameters() if p.grad is not None]
+        results.append((embedding.detach(), gradients))
+    (first, first_gradients), (second, second_gradients) = results
+    assert torch.allclose(first, second, atol=1e-10)
+    assert len(first_gradients) == len(second_gradients)
+    for a, b in zip(first_gradients, second_gradients, strict=True):
+        assert torch.allclose(a, b, atol=1e-9)

@@ -23,6 +23,8 @@ from crystal_gym.errors import (
     ParserWarning,
     UnknownNameError,
 )
+from crystal_gym.utils import files
+from crystal_gym.utils.files import find_local, read_verified
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -237,6 +239,7 @@ def test_cells_above_the_limit_of_the_csv_module_are_read(tmp_path):
 
 def test_mp20_uses_local_copies_and_rejects_larger_cells(tmp_path, monkeypatch):
     monkeypatch.setenv("CRYSTAL_GYM_DATA", str(tmp_path))
+    monkeypatch.setattr(files, "read_verified", lambda *_: b"")
     (tmp_path / "mp_20").mkdir()
     for number, (split, file) in enumerate(FILES.items()):
         name = file.name if split == "train" else f"mp_20/{split}.csv"
@@ -256,12 +259,28 @@ def test_mp20_uses_local_copies_and_rejects_larger_cells(tmp_path, monkeypatch):
         load_mp20(progress=False)
 
 
+def test_mp20_rejects_other_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("CRYSTAL_GYM_DATA", str(tmp_path))
+    for file in FILES.values():
+        (tmp_path / file.name).write_text(table([0]))
+    with pytest.raises(DamagedFileError, match=r"mp_20_train\.csv is damaged or another version"):
+        load_mp20(progress=False)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_local_copies_of_mp20_are_those_that_are_accepted(split):
+    file = FILES[split]
+    content = read_verified(find_local(file, "mp_20"), file.contents)
+    assert content.startswith(b"material_id,")
+
+
 @pytest.mark.real
 def test_original_cdvae_files_are_read_with_their_labels(tmp_path):
-    from crystal_gym.collections.perov5 import LABELS, _verified_csv
+    from crystal_gym.collections.perov5_labels import CSV_FILES, verified_csv
     from crystal_gym.utils.files import find_local
 
-    text = _verified_csv(find_local(LABELS["val"], "perov_5"))
+    text = verified_csv(find_local(CSV_FILES["val"], "perov_5")).decode()
     rows = list(csv.DictReader(io.StringIO(text)))[:20]
     with (tmp_path / "val.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])

@@ -46,6 +46,7 @@ def make_collection(elements, ids=None):
 @pytest.fixture(scope="module")
 def reference():
     path = find_local(REFERENCE, "perov_5")
+    assert path, f"Expected {REFERENCE.name} in a folder of {settings.DATA_VARIABLE}, got none."
     assert sha256(path) == REFERENCE.checksum
     return list(csv.DictReader(io.StringIO(gzip.decompress(path.read_bytes()).decode())))
 

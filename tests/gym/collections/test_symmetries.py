@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crystal_gym.collections import symmetries
+from crystal_gym.collections import chunked_cache, symmetries
 from crystal_gym.collections.collection import SPLITS
 from crystal_gym.collections.preparation import load_arrays, save_arrays
 from crystal_gym.collections.symmetries import skeleton_symmetries
@@ -21,7 +21,7 @@ ALL = np.arange(12)
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Cache everything, in chunks of five crystals."""
-    monkeypatch.setattr(symmetries, "CHUNK", 5)
+    monkeypatch.setattr(chunked_cache, "CHUNK", 5)
     monkeypatch.setattr(symmetries, "UNCACHED_LIMIT", 0)
 
 
@@ -66,12 +66,12 @@ def test_few_skeletons_are_not_cached(toy, cache):
 
 
 def test_worker_processes_compute_the_same(toy, cache, small_chunks, monkeypatch):
-    monkeypatch.setattr(symmetries, "SERIAL_LIMIT", 0)
+    monkeypatch.setattr(chunked_cache, "SERIAL_LIMIT", 0)
     assert_right(toy, ALL, skeleton_symmetries(toy, ALL, progress=False))
 
 
 def test_a_split_computes_only_chunks_with_its_crystals(toy, cache, monkeypatch, computed):
-    monkeypatch.setattr(symmetries, "CHUNK", 4)
+    monkeypatch.setattr(chunked_cache, "CHUNK", 4)
     monkeypatch.setattr(symmetries, "UNCACHED_LIMIT", 0)
     for split in SPLITS:
         skeleton_symmetries(toy, toy.in_split(split))

@@ -9,6 +9,7 @@ from crystal_gym.crystals.neighbors import (
     in_cell,
     neighbor_edges,
 )
+from crystal_gym.crystals.voronoi import VoronoiFaces
 from crystal_gym.errors import BadCrystalError
 
 
@@ -82,7 +83,8 @@ def test_search_sphere_grows_until_the_voronoi_cell_is_closed():
 def test_open_voronoi_cell_raises_an_error(monkeypatch):
     from crystal_gym.crystals import neighbors
 
-    is_open = np.zeros(0, int), np.zeros(0), np.inf
-    monkeypatch.setattr(neighbors, "_voronoi_faces", lambda _: is_open)
+    none = np.zeros(0, int)
+    is_open = VoronoiFaces(none, none, np.zeros(0), np.array([np.inf]))
+    monkeypatch.setattr(neighbors, "faces_of_first", lambda *_: is_open)
     with pytest.raises(BadCrystalError, match="closed Voronoi cell around site 0"):
         neighbor_edges(np.eye(3) * 4, np.zeros((1, 3)))

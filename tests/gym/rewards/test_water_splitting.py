@@ -24,6 +24,7 @@ from crystal_gym.rewards import (
     resolve_reward,
 )
 from crystal_gym.rewards.perov5_water_splitting import MARGINS, Criterion
+from crystal_gym.utils import settings
 from crystal_gym.utils.files import RemoteFile, find_local, sha256
 
 TARGETS = RemoteFile(
@@ -203,9 +204,14 @@ def test_rewards_are_made_from_json_and_describe_themselves():
 def test_single_and_vector_environment_agree():
     table = with_labels([SPLITTER, SHIELD, changed(SPLITTER, heat_all=0.7)])
     for name in ALL:
-        settings = {"collection": table.collection, "split": "all", "start_site": 0, "reward": name}
-        vector = CrystalSkeletonVectorEnv(3, **settings)
-        single = gym.make("CrystalSkeleton-v0", **settings)
+        arguments = {
+            "collection": table.collection,
+            "split": "all",
+            "start_site": 0,
+            "reward": name,
+        }
+        vector = CrystalSkeletonVectorEnv(3, **arguments)
+        single = gym.make("CrystalSkeleton-v0", **arguments)
         vector.reset(seed=0, options={"crystal": np.arange(3)})
         for _ in range(5):
             _, rewards, _, _, infos = vector.step(vector.expert_action())
@@ -222,6 +228,7 @@ def test_single_and_vector_environment_agree():
 def all_of_perov5():
     """Return the elements and labels of all 18,928 crystals, with one cubic cell for all."""
     path = find_local(ELEMENTS, "perov_5")
+    assert path, f"Expected {ELEMENTS.name} in a folder of {settings.DATA_VARIABLE}, got none."
     assert sha256(path) == ELEMENTS.checksum
     with gzip.open(path, "rt") as file:
         rows = list(csv.DictReader(file))
@@ -254,6 +261,7 @@ def test_the_published_targets_are_exactly_the_crystals_that_meet_the_criteria(
     all_of_perov5, task, name, heats, count
 ):
     path = find_local(TARGETS, "perov_5")
+    assert path, f"Expected {TARGETS.name} in a folder of {settings.DATA_VARIABLE}, got none."
     assert sha256(path) == TARGETS.checksum
     with path.open() as file:
         published = {row["material_id"] for row in csv.DictReader(file) if row["task"] == task}

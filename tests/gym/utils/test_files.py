@@ -1,6 +1,7 @@
 """Test downloads from a local server, local copies, checksums and atomic writing."""
 
 import errno
+import gzip
 import hashlib
 import http.server
 import os
@@ -13,7 +14,15 @@ from small_files import small_files
 
 from crystal_gym.errors import DamagedFileError, MissingDataError, StorageError
 from crystal_gym.utils import files, settings
-from crystal_gym.utils.files import RemoteFile, atomic_write, fetch, find_local, sha256, verify
+from crystal_gym.utils.files import (
+    RemoteFile,
+    atomic_write,
+    fetch,
+    find_local,
+    read_verified,
+    sha256,
+    verify,
+)
 
 CONTENT = b"forty-two crystals\n" * 1000
 CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
@@ -69,6 +78,33 @@ def test_fetch_rejects_a_damaged_download_and_leaves_no_file(server, cache):
     with pytest.raises(DamagedFileError, match=r"set\.csv from http://127.* SHA-256") as caught:
         fetch(remote(server, "damaged"), "set", progress=False)
     assert settings.DATA_VARIABLE in str(caught.value)
+    assert left_behind(cache) == []
+
+
+def git_blob(content):
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+@pytest.mark.parametrize("identity", [git_blob(CONTENT), CHECKSUM])
+def test_content_is_verified_by_either_checksum(server, cache, monkeypatch, tmp_path, identity):
+    file = remote(server, "good", None, contents=("0" * 40, identity))
+    assert fetch(file, "set", progress=False).read_bytes() == CONTENT
+    assert left_behind(cache) == ["set.csv"]
+    # A local copy may be compressed.
+    monkeypatch.setenv(settings.DATA_VARIABLE, str(tmp_path))
+    (tmp_path / "set.csv").write_bytes(gzip.compress(CONTENT))
+    assert fetch(file, "set", progress=False) == tmp_path / "set.csv"
+    assert read_verified(tmp_path / "set.csv", file.contents) == CONTENT
+    for broken in (gzip.compress(CONTENT[::-1]), gzip.compress(CONTENT)[:40], CONTENT[1:]):
+        (tmp_path / "set.csv").write_bytes(broken)
+        with pytest.raises(DamagedFileError, match=r"set\.csv"):
+            fetch(file, "set", progress=False)
+
+
+def test_a_download_with_other_content_leaves_no_file(server, cache):
+    file = remote(server, "damaged", None, contents=(git_blob(CONTENT),))
+    with pytest.raises(DamagedFileError, match="expected content with one of the checksums"):
+        fetch(file, "set", progress=False)
     assert left_behind(cache) == []
 
 
