@@ -14,6 +14,9 @@ from crystal_agents.cli.policy_collection import PolicyCollection
 if TYPE_CHECKING:
     from crystal_agents.evaluation.targets import TargetReport
     from crystal_agents.experiments.tables import Table
+    from crystal_agents.policies.policy import SkeletonPolicy
+    from crystal_gym.collections.collection import CrystalCollection
+    from crystal_gym.masks import Mask
 
 
 @dataclass
@@ -40,6 +43,9 @@ class EvaluateTargets(Command):
 
     reward: str = ""
     """Also measure the return of this reward, such as perov5-dft."""
+
+    design_space: bool = False
+    """Only allow combinations of elements that occur in the training crystals."""
 
     collection: str | None = None
     """The crystals (default: the collection of the policy's training)."""
@@ -86,6 +92,7 @@ class EvaluateTargets(Command):
                 values=self.values,
                 guidance=self.guidance,
                 reward=self.reward,
+                mask=self._mask(policy, collection),
                 advance=advance,
             )
         table = targets_table(report)
@@ -94,12 +101,24 @@ class EvaluateTargets(Command):
             console().print(f"Note: {note}")
         if self.folder is None:
             return
-        record: dict[str, Any] = dataclasses.asdict(report) | {"collection": chosen.canonical}
+        record: dict[str, Any] = dataclasses.asdict(report) | {
+            "collection": chosen.canonical,
+            "design_space": self.design_space,
+        }
         with atomic_write(self.folder / "targets.json") as temporary:
             temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
         table.save(self.folder / "targets.md")
         plot = save_calibration(report, self.folder / "targets.png")
         console().print(str(plot), soft_wrap=True)
+
+    def _mask(self, policy: "SkeletonPolicy", collection: "CrystalCollection") -> "str | Mask":
+        if not self.design_space:
+            return "none"
+        from crystal_agents.synthetic.design_space_mask import DesignSpaceMask
+        from crystal_gym.episode import EpisodeTable
+
+        table = EpisodeTable(collection, policy.vocabulary)
+        return DesignSpaceMask(table, collection.in_split("train"))
 
 
 def targets_table(report: "TargetReport") -> "Table":

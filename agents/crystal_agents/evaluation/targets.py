@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystal_agents.evaluation.metrics import compositions, is_novel
-from crystal_agents.evaluation.returns import greedy_returns, nan_means
+from crystal_agents.evaluation.returns import GreedyEpisodes, greedy_returns, nan_means
 from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
 from crystal_agents.policies.targets import require_conditional
 from crystal_gym.crystals.validity import is_valid
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError
-from crystal_gym.rewards import Reward, resolve_reward
+from crystal_gym.masks import Mask, resolve_mask
+from crystal_gym.rewards import resolve_reward
 from crystal_gym.rewards.label_lookup import label_table
 from crystal_gym.utils.files import atomic_write
 
@@ -84,6 +85,7 @@ def evaluate_targets(
     values: Sequence[float] = (),
     guidance: Sequence[float] = (0.0, 1.0, 2.0),
     reward: str = "",
+    mask: str | Mask = "none",
     advance: Callable[[int], None] = lambda _: None,
 ) -> TargetReport:
     """Ask a policy for values of a label on the skeletons of a split and look up what it fills.
@@ -98,6 +100,7 @@ def evaluate_targets(
         values: Requested values (default: percentiles of the training labels, from 0.5 to 99.5).
         guidance: Strengths of the guidance.
         reward: Name of a reward whose return is measured as well.
+        mask: The elements that may be chosen.
         advance: Called with 1 after each row.
 
     Raises:
@@ -124,7 +127,8 @@ def evaluate_targets(
     def measure(asked: float | None, strength: float) -> np.ndarray:
         target = {} if asked is None else {label: asked}
         scorer = PolicyScorer(policy, table, target, strength)
-        elements, metrics = _fill(scorer, table, rows, chosen_reward, known)
+        episodes = greedy_returns(scorer, table, rows, chosen_reward, mask=resolve_mask(mask))
+        elements, metrics = episodes.elements, _mean_metrics(episodes, table, known)
         found = labels.find(elements)
         measured = np.where(found < 0, np.nan, labels.values[found])
         metrics = {"labeled": float(np.isfinite(measured).mean()), **metrics}
@@ -206,21 +210,14 @@ def save_calibration(report: TargetReport, path: Path) -> Path:
     return path
 
 
-def _fill(
-    scorer: PolicyScorer,
-    table: EpisodeTable,
-    rows: np.ndarray,
-    reward: Reward,
-    known: set[tuple[int, ...]],
-) -> tuple[np.ndarray, dict[str, float]]:
-    """Fill crystals greedily; return the codes of the elements, (C, N), and mean metrics."""
-    episodes = greedy_returns(scorer, table, rows, reward)
-    elements = episodes.elements
-    numbers = table.vocabulary.decode(elements)
+def _mean_metrics(
+    episodes: GreedyEpisodes, table: EpisodeTable, known: set[tuple[int, ...]]
+) -> dict[str, float]:
+    numbers = table.vocabulary.decode(episodes.elements)
     means = nan_means(episodes.metrics).means
-    return elements, {
+    return {
         "validity_strict": float(is_valid(numbers, "strict").mean()),
-        "unique": len(np.unique(elements, axis=0)) / len(elements),
+        "unique": len(np.unique(episodes.elements, axis=0)) / len(episodes.elements),
         "novel": float(is_novel(numbers, known).mean()),
         "accuracy": means["match"],
         "return": means["return"],
