@@ -15,7 +15,7 @@ export CRYSTAL_GYM_DATA ?= $(abspath ../shared)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format docs clean
+.PHONY: help install demo test slow lint format docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ demo: $(STAMP) ## run the whole path on the embedded collection (three minutes)
 # Tests run even if a check fails, so that one call shows all problems.
 test: $(STAMP) ## check style, imports, spelling and types, and run the tests
 	@status=0; $(LINT) || status=1; $(BIN)/python -m pytest -m 'not slow' -n 2 --dist worksteal || status=1; exit $$status
+
+slow: $(STAMP) ## run the tests that take more than a minute
+	@$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP) ## check style, format, imports, spelling and types
 	@$(LINT)

@@ -10,9 +10,9 @@ import numpy as np
 from crystal_gym.collections import COLLECTIONS, canonical_origin, load_collection
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.crystals.elements import Vocabulary
-from crystal_gym.envs.kept_sites import KeptSites, kept_first, scale
 from crystal_gym.envs.targets import TargetDraw, TargetLike
 from crystal_gym.episode import EpisodeTable, Instance
+from crystal_gym.episode.kept_sites import KeptSites, kept_first, scale
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 from crystal_gym.utils.identity import require_same_crystals
 

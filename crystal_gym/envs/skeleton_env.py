@@ -68,6 +68,11 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
       eV/atom, at the end; for collection `perov-5`.
     - `perov5-gap`: similarity of the DFT band gap to a target, from 0 to 1, at the end; for
       collection `perov-5`.
+    - `perov5-water-splitting`: 1 at the end for a crystal that meets published criteria for solar
+      water splitting, else 0; `perov5-water-splitting-shaped` also rewards crystals that nearly do;
+      for collection `perov-5`.
+    - `perov5-photocorrosion-shield`, `perov5-photocorrosion-shield-shaped`: the same for
+      transparent shields against photocorrosion.
     - `target`: minus the distance between the labels of the finished crystal and the target, in
       standard deviations, at the end; for the argument `target` and collection `perov-5`.
 
@@ -144,6 +149,7 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
     | `heat`             | () float64   | end    | `perov5-dft`: heat of formation, eV/atom or NaN |
     | `strain`           | () float64   | end    | `perov5-dft`: strain energy, eV/atom or NaN     |
     | `gap`              | () float64   | end    | `perov5-gap`: band gap, eV or NaN               |
+    | `criteria_met`     | () float64   | end    | `perov5-water…`, `perov5-photo…`: 1, 0 or NaN   |
     | `distance`         | () float64   | end    | `target`: minus the reward, or NaN              |
     | `labeled`          | () float64   | end    | `perov5-…`, `target`: 1 if labels known, else 0 |
     | `regret`           | () float64   | end    | `perov5-…`: best known reward minus this one    |

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from crystal_gym.envs.kept_sites import scale
 from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode.kept_sites import scale
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 from crystal_gym.rewards.validation import require_finite
 

@@ -69,6 +69,18 @@ def test_fill_a_cif_writes_five_structures(monkeypatch, capsys, tmp_path):
     assert all(len(structure) == 5 for structure in filled)
 
 
+def test_substitute_ranks_the_elements_of_one_site(monkeypatch, capsys):
+    run(monkeypatch, "substitute.py")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "In place of Sr in SrTiO3:"
+    assert lines[6] == "In place of Ti in SrTiO3:"
+    for ranked, kept in ((lines[1:6], "Ti"), (lines[7:], "Sr")):
+        probabilities = [float(line.split("p = ")[1].split()[0]) for line in ranked]
+        assert len(ranked) == 5
+        assert probabilities == sorted(probabilities, reverse=True)
+        assert all(kept in line and line.endswith("O3)") for line in ranked)
+
+
 def test_watch_a_policy_draws_an_episode(monkeypatch, capsys, tmp_path):
     collection = load_collection("goldschmidt")
     torch.manual_seed(0)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import tyro
 
 from crystal_agents.cli.command import Command, console
+from crystal_agents.cli.kept_sites import parse_keep
 from crystal_agents.cli.policy_collection import PolicyCollection
 from crystal_agents.cli.target_values import parse_targets
 
@@ -86,7 +87,16 @@ class Evaluate(Command):
     prototype, fitted to the dataset expert-train (takes minutes unless it is cached)."""
 
     mask: str = "none"
-    """Also evaluate each policy under this action mask, in a row of its own: `charge-neutral`."""
+    """Also evaluate each policy and baseline under this action mask, in a row of its own:
+    `charge-neutral`, or `composition`, which leaves the elements of the crystal to be placed."""
+
+    start: Literal["empty", "partial"] = "empty"
+    """Start from empty skeletons, or with the true elements on the sites of --keep. Accuracies are
+    those of the other sites."""
+
+    keep: str | None = None
+    """For --start partial: the fraction of the sites to keep, such as 0.5 (default), or their
+    numbers, such as 0,3."""
 
     target: tuple[str, ...] = ()
     """Requested values of conditional policies, such as heat_all=-0.2; see also
@@ -96,8 +106,8 @@ class Evaluate(Command):
     """Strength w of the guidance by the target: logits = (1 + w) conditional - w unconditional."""
 
     seed: int = 0
-    """Seed of the start sites, where a crystal has more than are used, and of the uniform
-    baseline."""
+    """Seed of the start sites, where a crystal has more than are used, of the kept sites and of the
+    uniform baseline."""
 
     json: bool = False
     """Print all metrics as JSON, with the fingerprint of the crystals."""
@@ -136,6 +146,8 @@ class Evaluate(Command):
             mask=self.mask,
             target=parse_targets(self.target),
             guidance=self.guidance,
+            start=self.start,
+            keep=parse_keep(self.keep),
             n_start_sites=self.start_sites,
             baselines=self.baselines,
             seed=self.seed,
@@ -144,6 +156,8 @@ class Evaluate(Command):
             crystals = {
                 "origin": chosen.canonical,
                 "split_by": chosen.split_by,
+                "start": self.start,
+                "keep": self.keep,
                 "notes": notes,
             }
             json.dump(_without_nan(dataclasses.asdict(report) | crystals), sys.stdout, indent=2)

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -65,6 +66,8 @@ def evaluate(
     mask: str | Mask = "none",
     target: TargetValues | None = None,
     guidance: float = 0.0,
+    start: str = "empty",
+    keep: float | Sequence[int] | None = None,
     n_start_sites: int = 5,
     baselines: bool = True,
     seed: int = 0,
@@ -78,12 +81,17 @@ def evaluate(
         split: ``train``, ``val``, ``test`` or ``all``.
         rules: Functions that create other scorers from the table of the crystals, by name. Scores
             are log-probabilities. Each scorer has a row of its own.
-        mask: An action mask. Unless it is ``none``, each policy and rule has another row with it.
+        mask: An action mask. Unless it is ``none``, each policy, rule and baseline has another row
+            with it.
+        start: ``empty``, or ``partial`` to keep the true elements of some sites from the start.
+            Accuracies, ranks and calibration are those of the other sites.
+        keep: The kept sites of a partial start, as in the environment: a fraction (float) or site
+            numbers (default: 0.5). Those of an episode are the same in expert datasets.
         target: Requested labels of conditional policies by name (default: no request).
         guidance: Strength of the guidance by the target, see ``SkeletonPolicy.forward``.
         n_start_sites: Start sites per crystal.
         baselines: Also evaluate baselines that use no chemistry, and the ground truth.
-        seed: Seed of the start sites and the uniform baseline.
+        seed: Seed of the start sites, the kept sites and the uniform baseline.
         progress: Show progress bars.
 
     Warns:
@@ -91,8 +99,8 @@ def evaluate(
 
     Raises:
         CrystalGymError: If the vocabulary or the number of sites of a policy does not fit, the
-            split is empty, ``n_start_sites`` is below 1, ``seed`` is below 0, or a target is
-            invalid or given to an unconditional policy.
+            split is empty, ``keep`` does not fit, ``n_start_sites`` is below 1, ``seed`` is below
+            0, or a target is invalid or given to an unconditional policy.
         DamagedFileError: If cached symmetries are damaged.
         StorageError: If the cache folder of the symmetries cannot be written.
     """
@@ -104,8 +112,8 @@ def evaluate(
         )
     runs = [policy for group in policies.values() for policy in group]
     table = EpisodeTable(collection, runs[0].vocabulary if runs else None)
-    all_starts = list(batch_by_size(table, crystals, n_start_sites, seed))
-    one_start = list(batch_by_size(table, crystals, 1, seed))
+    batches = partial(batch_by_size, table, crystals, seed=seed, start=start, keep=keep)
+    all_starts, one_start = list(batches(n_start_sites)), list(batches(1))
     train = collection.in_split("train")
     symmetries = skeleton_symmetries(collection, crystals, progress=progress)
     _warn_of_failures(collection, symmetries.failures, len(crystals))
@@ -117,7 +125,17 @@ def evaluate(
     scorers |= {name: [rule(table)] for name, rule in (rules or {}).items()}
     masked = {} if mask == "none" else {f"{name}, masked": group for name, group in scorers.items()}
     baseline_scorers = _baseline_scorers(table, train, seed) if baselines else {}
-    total = sum(map(len, [*scorers.values(), *masked.values()])) + len(baseline_scorers)
+    # A second generator of the uniform baseline, so that its row without a mask does not change.
+    masked_baselines = (
+        {}
+        if mask == "none" or not baselines
+        else {
+            f"{name}, masked": scorer
+            for name, scorer in _baseline_scorers(table, train, seed).items()
+        }
+    )
+    total = sum(map(len, [*scorers.values(), *masked.values()]))
+    total += len(baseline_scorers) + len(masked_baselines)
     rows: dict[str, EvaluationRow] = {}
     with progress_bar("Filling crystals", total, shown=progress) as advance:
         for name, group in scorers.items():
@@ -126,6 +144,10 @@ def evaluate(
             rows[name] = evaluator.free_running_row(group, all_starts, advance, resolve_mask(mask))
         for name, scorer in baseline_scorers.items():
             rows[name] = evaluator.free_running_row([scorer], one_start, advance)
+        for name, scorer in masked_baselines.items():
+            rows[name] = evaluator.free_running_row(
+                [scorer], one_start, advance, resolve_mask(mask)
+            )
     if baselines:
         rows[GROUND_TRUTH] = evaluator.ground_truth_row(one_start)
     return Report(

@@ -9,7 +9,7 @@ from crystal_gym.crystals.validity import RULES
 
 # Definitions of the metrics, in the order of the tables. All are fractions.
 METRICS: dict[str, str] = {
-    "accuracy": "accuracy: sites with the true element, free-running from the empty skeleton",
+    "accuracy": "accuracy: filled sites with the true element, free-running from the start",
     "teacher_forced": "teacher-forced accuracy: choices of the true element in the expert's states",
     "top5": "top-5 accuracy: true element among the five most probable, in the expert's states",
     "ece": "expected calibration error of the probabilities, in the expert's states",
@@ -37,11 +37,46 @@ def calibration_gaps(result: RolloutResult) -> np.ndarray:
         result: A teacher-forced rollout of S crystals with n sites from K start sites.
 
     Returns:
-        Gaps, float64 (S, n, bins).
+        Gaps, float64 (S, n, bins); NaN at sites that are kept in all episodes.
     """
     bin_of = np.clip(np.ceil(result.confidence * _BINS) - 1, 0, _BINS - 1)
     gap = (result.rank == 0) - result.confidence
-    return np.where(bin_of[..., None] == np.arange(_BINS), gap[..., None], 0.0).mean(0)
+    gaps = np.where(bin_of[..., None] == np.arange(_BINS), gap[..., None], 0.0)
+    return mean_over_filled(gaps, result.batch.filled, 0)
+
+
+def mean_over_filled(
+    values: np.ndarray, filled: np.ndarray, axis: int | tuple[int, ...]
+) -> np.ndarray:
+    """Average over the sites and episodes that were filled, not kept.
+
+    Args:
+        values: Values of each site, (K, S, n) or (K, S, n, ...).
+        filled: Whether each site was filled, bool (K, S, n).
+        axis: The axes to average over, among the first three.
+
+    Returns:
+        Means; NaN where no site was filled.
+    """
+    if filled.all():
+        return values.mean(axis)
+    where = filled.reshape(*filled.shape, *[1] * (values.ndim - 3))
+    count = where.sum(axis)
+    total = np.where(where, values, 0.0).sum(axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def accuracy_of_filled(accuracy: np.ndarray, n_sites: int, n_kept: int) -> np.ndarray:
+    """Convert an accuracy over all sites to that over the filled sites.
+
+    Args:
+        accuracy: Fraction of all sites with their true elements, the kept sites among them.
+        n_sites: Number of sites, n.
+        n_kept: Number of kept sites, below n.
+    """
+    if not n_kept:
+        return accuracy
+    return (accuracy * n_sites - n_kept) / (n_sites - n_kept)
 
 
 def calibration_error(gaps: np.ndarray) -> np.ndarray:

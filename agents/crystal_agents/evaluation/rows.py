@@ -7,11 +7,13 @@ import numpy as np
 
 from crystal_agents.evaluation.metrics import (
     METRICS,
+    accuracy_of_filled,
     calibration_error,
     calibration_gaps,
     compositions,
     is_novel,
     mean_by_site,
+    mean_over_filled,
     swap_accuracy,
     symmetry_equivalent_accuracy,
 )
@@ -133,9 +135,10 @@ class RowEvaluator:
         """
         parts = [self._free_running_values(result) for result in free]
         for part, result in zip(parts, forced, strict=False):
-            part["teacher_forced"] = (result.rank == 0).mean((0, 2))
-            part["top5"] = (result.rank < 5).mean((0, 2))
-            part["top5_per_site"] = self._padded((result.rank < 5).mean(0))
+            filled, top5 = result.batch.filled, result.rank < 5
+            part["teacher_forced"] = mean_over_filled(result.rank == 0, filled, (0, 2))
+            part["top5"] = mean_over_filled(top5, filled, (0, 2))
+            part["top5_per_site"] = self._padded(mean_over_filled(top5, filled, 0))
             part["gaps_per_site"] = self._padded(calibration_gaps(result))
         return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
@@ -143,20 +146,23 @@ class RowEvaluator:
         crystals = result.batch.crystals
         true = self.table.true_elements[crystals]
         n = int(self.table.n_sites[crystals[0]])
+        n_kept, filled = result.batch.n_kept, result.batch.filled
         correct = (result.elements == true)[..., :n]
+        symmetry = symmetry_equivalent_accuracy(
+            result.elements[..., :n],
+            true[:, :n],
+            [self.symmetries[row] for row in crystals.tolist()],
+        )
+        swap = swap_accuracy(result.elements[..., :n], true[:, :n])
         numbers = self.table.vocabulary.decode(result.elements)
         return {
-            "accuracy": correct.mean((0, 2)),
+            "accuracy": mean_over_filled(correct, filled, (0, 2)),
             "exact": correct.all(2).mean(0),
-            "symmetry": symmetry_equivalent_accuracy(
-                result.elements[..., :n],
-                true[:, :n],
-                [self.symmetries[row] for row in crystals.tolist()],
-            ).mean(0),
-            "swap": swap_accuracy(result.elements[..., :n], true[:, :n]).mean(0),
+            "symmetry": accuracy_of_filled(symmetry, n, n_kept).mean(0),
+            "swap": accuracy_of_filled(swap, n, n_kept).mean(0),
             **{f"validity_{rule}": is_valid(numbers, rule).mean(0) for rule in RULES},
             "novel": is_novel(numbers, self.known_compositions).mean(0),
-            "per_site": self._padded(correct.mean(0)),
+            "per_site": self._padded(mean_over_filled(correct, filled, 0)),
             "first_filling": result.elements[0],
         }
 

@@ -151,16 +151,8 @@ class SkeletonPolicy(nn.Module):
             self.site_positions.check(
                 n_sites.numpy(), arrays["frac_coords"].numpy(), free_axes=False
             )
-        store = SkeletonStore(
-            {
-                "n_sites": n_sites,
-                "frac_coords": arrays["frac_coords"],
-                "parameters": arrays["lattice"],
-                "edges": arrays["edges"],
-            },
-            device,
-        )
-        batch = store.batch()
+        geometry = (arrays[key] for key in ("frac_coords", "lattice", "edges"))
+        batch = SkeletonStore.from_cells(n_sites, *geometry, device=device).batch()
         elements = batch.flat(arrays["element"].to(device, torch.int64))
         focus = arrays["focus"].to(device, torch.int64)
         was_training = self.training
@@ -189,6 +181,8 @@ class SkeletonPolicy(nn.Module):
         *,
         traversal: int | Sequence[int] | None = None,
         elements: Iterable[str | int] | None = None,
+        keep: Iterable[int] = (),
+        keep_elements: Iterable[str | int] = (),
         mask: str | Mask = "none",
         samples: int | None = None,
         temperature: float = 1.0,
@@ -202,17 +196,20 @@ class SkeletonPolicy(nn.Module):
         crystals, see ``SitePositions``. All arguments and results have the order of the input.
 
         Args:
-            crystal: A ``Skeleton``, or a crystal whose elements are ignored: the path of a CIF,
-                POSCAR, extended XYZ or JSON file, also gzipped; a pymatgen ``Structure`` or its
-                dictionary; ``ase.Atoms``; or a Materials Project document. Sites can have dummy
-                species.
+            crystal: A ``Skeleton``, or a crystal, of whose elements only those of kept sites are
+                used: the path of a CIF, POSCAR, extended XYZ or JSON file, also gzipped; a pymatgen
+                ``Structure`` or its dictionary; ``ase.Atoms``; or a Materials Project document.
+                Sites that are not kept can have dummy species.
             traversal: The start site of a breadth-first order, or all n sites in the order of
                 filling (default: breadth-first from site 0, which is number 0 of the training
-                crystals for networks that receive site numbers).
+                crystals for networks that receive site numbers). Kept sites are left out.
             elements: The elements that may be chosen (default: the vocabulary of the policy).
+            keep: Sites that keep their elements, as indices of the input, such as ``[0, 2]``. The
+                other sites are filled given these elements.
+            keep_elements: Elements that are kept on all their sites, such as ``["O"]``.
             mask: A name of ``crystal_gym.masks.MASKS``, or a function of ``(table, state)`` as in
-                the environment. If ``elements`` are given, they are the vocabulary of ``table``.
-                Its sites have the numbers that the network receives.
+                the environment. If ``elements`` are given, they and the elements of kept sites are
+                the vocabulary of ``table``. Its sites have the numbers that the network receives.
             samples: Number of fillings to sample; identical fillings are returned once, with their
                 count. By default, the most probable element is chosen at each site.
             temperature: Temperature of the sampling: above 1, samples are more diverse; below 1,
@@ -230,7 +227,8 @@ class SkeletonPolicy(nn.Module):
                 overlapping sites, or its positions do not determine the site numbers that the
                 network receives.
             DamagedFileError: If the file cannot be read.
-            CrystalGymError: If another argument is invalid, or the mask allows no element.
+            CrystalGymError: If another argument is invalid, a kept site has no element of the
+                vocabulary, or the mask allows no element.
 
         Warns:
             ParserWarning: If reading the file changed the crystal, such as by merging sites.
@@ -243,6 +241,8 @@ class SkeletonPolicy(nn.Module):
             number_sites=None if positions is None else positions.numbers,
             traversal=traversal,
             elements=elements,
+            keep=keep,
+            keep_elements=keep_elements,
             mask=mask,
             samples=samples,
             temperature=temperature,
@@ -373,14 +373,8 @@ class PolicyScorer:
         if policy.site_positions is not None:
             policy.site_positions.check(table.n_sites, table.frac_coords)
         self.device = next(policy.parameters()).device
-        self.store = SkeletonStore(
-            {
-                "n_sites": table.n_sites,
-                "frac_coords": table.frac_coords,
-                "parameters": table.lattice,
-                "edges": table.edges,
-            },
-            self.device,
+        self.store = SkeletonStore.from_cells(
+            table.n_sites, table.frac_coords, table.lattice, table.edges, device=self.device
         )
         self.geometry_cache = GeometryCache(policy.encoder)
         self.targets = EpisodeTargets(policy.targets, table, target)

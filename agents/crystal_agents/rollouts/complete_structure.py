@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import log_softmax
 
+from crystal_agents.rollouts.kept_elements import read_kept_codes
 from crystal_agents.rollouts.rollout import Scorer
 from crystal_gym.collections.preparation import file_order
 from crystal_gym.crystals.elements import Vocabulary
@@ -17,6 +18,7 @@ from crystal_gym.crystals.neighbors import renumbered
 from crystal_gym.crystals.skeleton import Skeleton
 from crystal_gym.crystals.validity import is_valid
 from crystal_gym.episode import EpisodeState, EpisodeTable, fill, start
+from crystal_gym.episode.kept_sites import kept_first
 from crystal_gym.errors import BadCrystalError, CrystalGymError, ParserWarning
 from crystal_gym.formats import read_structure
 from crystal_gym.masks import Mask, resolve_mask
@@ -38,8 +40,8 @@ class FilledStructure:
         log_probability: Natural logarithm of the probability of the filling in this order of the
             sites, among the allowed elements and at temperature 1.
         probabilities: Probability with which the element of each site was chosen, in the order of
-            the sites, length n. Their product is the probability of the filling.
-        order: The sites in the order of filling, length n.
+            the sites, length n; 1 for kept sites. Their product is the probability of the filling.
+        order: The sites in the order of filling, without the kept sites.
         valid: Whether the composition is valid under the SMACT rule ``strict``.
         count: Number of samples with this filling.
     """
@@ -65,6 +67,8 @@ def complete_structure(
     number_sites: Callable[[np.ndarray], np.ndarray] | None = None,
     traversal: int | Sequence[int] | None = None,
     elements: Iterable[str | int] | None = None,
+    keep: Iterable[int] = (),
+    keep_elements: Iterable[str | int] = (),
     mask: str | Mask = "none",
     samples: int | None = None,
     temperature: float = 1.0,
@@ -73,8 +77,8 @@ def complete_structure(
     """Fill the skeleton of a structure and return the fillings, the most probable first.
 
     Args:
-        crystal: A ``Skeleton``, or a structure whose elements are ignored, as a file or an object
-            that ``crystal_gym.formats.read_structure`` reads.
+        crystal: A ``Skeleton``, or a structure as a file or an object that
+            ``crystal_gym.formats.read_structure`` reads. Only the elements of kept sites are used.
         vocabulary: The V elements of the action space.
         make_scorer: Function that returns a scorer for the table of the skeleton; its scores are
             logits.
@@ -83,6 +87,8 @@ def complete_structure(
             order of the input).
         traversal: See ``SkeletonPolicy.fill`` for this and the other arguments.
         elements: The elements that may be chosen (default: the vocabulary).
+        keep: Sites of the input that keep their elements.
+        keep_elements: Elements of the input that are kept on all their sites.
         mask: A name of ``crystal_gym.masks.MASKS`` or a function.
         samples: Number of fillings to sample (default: only the greedy filling).
         temperature: Temperature of the sampling.
@@ -98,17 +104,22 @@ def complete_structure(
     """
     _check_sampling(samples, temperature, seed)
     skeleton, structure = _read_skeleton(crystal)
+    kept_codes = read_kept_codes(structure, skeleton.n_sites, vocabulary, keep, keep_elements)
     sites = np.arange(skeleton.n_sites)
     if number_sites is not None:
         sites = number_sites(skeleton.frac_coords)
         skeleton = _reorder(skeleton, sites)
     number = np.argsort(sites)
+    kept_codes = kept_codes[sites]
     table = EpisodeTable.from_skeleton(skeleton, vocabulary)
-    order = _filling_order(skeleton, traversal, number)
+    order, n_kept = kept_first(_filling_order(skeleton, traversal, number), kept_codes > 0)
     mask = resolve_mask(mask)
     if elements is not None:
         subset = Vocabulary.from_elements([elements] if isinstance(elements, str) else elements)
-        mask = ElementSubset(mask, table, EpisodeTable.from_skeleton(skeleton, subset))
+        # The mask considers the elements of the kept sites, which may be outside the subset.
+        kept_numbers = vocabulary.decode(np.unique(kept_codes[kept_codes > 0]))
+        seen = Vocabulary.from_elements([*subset.symbols, *kept_numbers.tolist()])
+        mask = ElementSubset(mask, table, EpisodeTable.from_skeleton(skeleton, seen), subset)
     score = make_scorer(table)
     rng = None if samples is None else np.random.default_rng(seed)
     n_fillings = samples or 1
@@ -119,6 +130,7 @@ def complete_structure(
             order,
             score,
             mask,
+            kept_codes=kept_codes,
             n_fillings=min(batch_size, n_fillings - first),
             temperature=temperature,
             rng=rng,
@@ -136,7 +148,7 @@ def complete_structure(
             structure=_fill_structure(skeleton, structure, numbers[row]),
             log_probability=float(log_probabilities[row].sum()),
             probabilities=tuple(np.exp(log_probabilities[row]).tolist()),
-            order=tuple(sites[order].tolist()),
+            order=tuple(sites[order[n_kept:]].tolist()),
             valid=bool(valid[row]),
             count=int(counts[row]),
         )
@@ -214,19 +226,27 @@ def _fill_batch(
     score: Scorer,
     mask: Mask,
     *,
+    kept_codes: np.ndarray,
     n_fillings: int,
     temperature: float,
     rng: np.random.Generator | None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill the only crystal of a table K times, by sampling, or greedily if ``rng`` is None.
 
+    The codes of the kept sites, the first of the order, are those of ``kept_codes``, (n,), which is
+    0 for the sites to fill.
+
     Returns:
         Codes, int32 (K, n), and the log-probability of the choice at each site, float64 (K, n).
     """
     state = start(table, np.zeros(n_fillings, np.int64), np.tile(order, (n_fillings, 1)))
+    n_kept = np.count_nonzero(kept_codes)
+    state.elements[:] = kept_codes
+    state.n_kept = np.full(n_fillings, n_kept)
+    state.step, state.focus = state.n_kept.copy(), state.start_site.copy()
     chosen = np.zeros(state.elements.shape)
     rows = np.arange(n_fillings)
-    for site in order:
+    for site in order[n_kept:]:
         logits = np.where(_allowed_elements(table, state, mask), score(state), -np.inf)
         log_probabilities = log_softmax(logits.astype(np.float64), axis=1)
         # Gumbel-max trick: the index of the highest log p + noise is a sample from p.

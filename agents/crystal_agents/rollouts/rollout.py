@@ -1,11 +1,11 @@
 """Roll-outs of many crystals at once, each from several start sites, with any scorer."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from crystal_datasets.episodes import choose_start_sites
+from crystal_datasets.start_states import StartStates
 from crystal_gym.episode import EpisodeState, EpisodeTable, fill, start
 from crystal_gym.masks import Mask, no_mask
 
@@ -25,10 +25,22 @@ class CrystalBatch:
     Attributes:
         crystals: Rows of the table, int64 (S,).
         start_sites: Start sites, int64 (K, S).
+        order: Sites in the order of filling, the kept sites first, int64 (K, S, N), padded with -1.
+        n_kept: Number of kept sites, which have their true elements from the start.
     """
 
     crystals: np.ndarray
     start_sites: np.ndarray
+    order: np.ndarray
+    n_kept: int = 0
+
+    @property
+    def filled(self) -> np.ndarray:
+        """Whether each site is filled by the scorer and not kept, bool (K, S, n)."""
+        n = int((self.order[0, 0] >= 0).sum())
+        filled = np.ones((*self.start_sites.shape, n), bool)
+        np.put_along_axis(filled, self.order[..., : self.n_kept], False, axis=2)
+        return filled
 
 
 @dataclass(frozen=True)
@@ -39,8 +51,9 @@ class RolloutResult:
         batch: The crystals and their start sites.
         elements: Codes of the chosen elements, int32 (K, S, N), padded with -1.
         rank: Rank of the true element among the scores of each site, int64 (K, S, n). Rank 0 has
-            the highest score.
-        confidence: Highest probability at each site if the scores are logits, float64 (K, S, n).
+            the highest score; it is also that of kept sites.
+        confidence: Highest probability at each site if the scores are logits, float64 (K, S, n); 0
+            at kept sites.
     """
 
     batch: CrystalBatch
@@ -50,29 +63,46 @@ class RolloutResult:
 
 
 def batch_by_size(
-    table: EpisodeTable, crystals: np.ndarray, n_start_sites: int = 5, seed: int = 0
+    table: EpisodeTable,
+    crystals: np.ndarray,
+    n_start_sites: int = 5,
+    seed: int = 0,
+    *,
+    start: str = "empty",
+    keep: float | Sequence[int] | None = None,
 ) -> Iterator[CrystalBatch]:
     """Yield batches of crystals with the same number of sites, with their start sites.
 
     Crystals with at most ``n_start_sites`` sites are filled from all of them, larger crystals from
-    a random sample. The start sites equal those of expert datasets with the same seed.
+    a random sample. The start sites and the kept sites equal those of expert datasets with the same
+    seed.
 
     Args:
         table: The crystals.
         crystals: Rows of the table, int64 (C,).
         n_start_sites: Number of start sites per crystal, at least 1.
-        seed: Seed of the sample, at least 0.
+        seed: Seed of the sample and of the kept sites, at least 0.
+        start: ``empty`` or ``partial``, see ``StartStates``.
+        keep: The kept sites of a partial start, a fraction or site numbers.
 
     Raises:
-        CrystalGymError: If ``n_start_sites`` is below 1, or ``seed`` is below 0.
+        CrystalGymError: If ``n_start_sites`` is below 1, ``seed`` is below 0, or ``keep`` is
+            invalid or does not fit a crystal.
     """
     # The sample covers the whole table, so it does not depend on the choice of crystals.
-    start_sites = choose_start_sites(table.n_sites, n_start_sites, seed)
+    states = StartStates(table, start, keep, limit=n_start_sites, seed=seed)
+    states.check(crystals)
     for n in np.unique(table.n_sites[crystals]):
         same_size = crystals[table.n_sites[crystals] == n]
         for first in range(0, len(same_size), CHUNK):
             chunk = same_size[first : first + CHUNK]
-            yield CrystalBatch(chunk, start_sites[chunk, :n].T)
+            start_sites = states.start_sites[chunk]
+            start_sites = start_sites[:, start_sites[0] >= 0].T
+            shape = start_sites.shape
+            order, n_kept = states.orders(np.tile(chunk, shape[0]), start_sites.ravel())
+            # Crystals with the same number of sites keep equally many.
+            kept = 0 if n_kept is None else int(n_kept[0])
+            yield CrystalBatch(chunk, start_sites, order.reshape(*shape, -1), kept)
 
 
 def crystals_of(state: EpisodeState) -> np.ndarray:
@@ -92,7 +122,7 @@ def roll_out(
     teacher_forced: bool = False,
     mask: Mask = no_mask,
 ) -> RolloutResult:
-    """Fill the crystals of a batch in breadth-first order.
+    """Fill the crystals of a batch in their orders, except the kept sites.
 
     Args:
         table: The crystals.
@@ -105,14 +135,14 @@ def roll_out(
     """
     n_start_sites, n_crystals = batch.start_sites.shape
     crystal = np.tile(batch.crystals, n_start_sites)
-    order = table.breadth_first(crystal, batch.start_sites.ravel())
-    state = start(table, crystal, order)
+    order = batch.order.reshape(len(crystal), -1)
+    state = start(table, crystal, order, np.full(len(crystal), batch.n_kept))
     n = int(table.n_sites[batch.crystals[0]])
     chosen = state.elements.copy()
     rank = np.zeros((len(crystal), n), np.int64)
     confidence = np.zeros((len(crystal), n))
     rows = np.arange(len(crystal))
-    for _ in range(n):
+    for _ in range(n - batch.n_kept):
         focus = state.focus.copy()
         scores = score(state)
         action = np.where(mask(table, state), scores, -np.inf).argmax(1)

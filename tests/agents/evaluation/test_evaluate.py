@@ -193,3 +193,61 @@ def test_ensemble_averages_the_probabilities_of_its_members(toy):
     mean = np.mean([softmax(PolicyScorer(p, table)(state), 1) for p in policies], 0)
     scores = EnsembleScorer(policies, table)(state)
     np.testing.assert_allclose(np.exp(scores), mean, rtol=1e-5)
+
+
+@pytest.mark.parametrize("keep", [0.5, [1]])
+def test_accuracies_with_kept_sites_count_the_filled_sites_only(toy, keep):
+    toy = toy.take(np.flatnonzero(toy.n_sites > 1))
+    policy, table = small_policy(toy), EpisodeTable(toy)
+    row = evaluate(
+        {"egnn": [policy]}, toy, "all", start="partial", keep=keep, baselines=False
+    ).rows["egnn"]
+    accuracy, forced_accuracy, by_site = [], [], {}
+    for batch in batch_by_size(table, np.arange(len(toy)), start="partial", keep=keep):
+        free = roll_out(table, batch, PolicyScorer(policy, table))
+        forced = roll_out(table, batch, PolicyScorer(policy, table), teacher_forced=True)
+        for s, crystal in enumerate(batch.crystals):
+            correct = free.elements[:, s] == table.true_elements[crystal]
+            forced_correct = forced.elements[:, s] == table.true_elements[crystal]
+            places = [tuple(p) for p in np.argwhere(batch.filled[:, s])]
+            accuracy.append(np.mean([correct[p] for p in places]))
+            forced_accuracy.append(np.mean([forced_correct[p] for p in places]))
+            for site in {site for _, site in places}:
+                values = [correct[p] for p in places if p[1] == site]
+                by_site.setdefault(site, []).append(np.mean(values))
+    metrics = row.metrics
+    assert metrics["accuracy"].mean == pytest.approx(np.mean(accuracy))
+    assert metrics["teacher_forced"].mean == pytest.approx(np.mean(forced_accuracy))
+    expected = [np.mean(by_site.get(site, np.nan)) for site in range(table.max_sites)]
+    np.testing.assert_allclose(row.per_site, expected)
+    for name in ("symmetry", "swap"):
+        assert metrics["accuracy"].mean <= metrics[name].mean <= 1
+    assert np.isfinite(metrics["ece"].mean)
+
+
+def test_keeping_no_sites_gives_the_report_of_empty_starts(toy):
+    policies = {"egnn": [small_policy(toy)]}
+    empty = evaluate(policies, toy, "all")
+    partial_start = evaluate(policies, toy, "all", start="partial", keep=0.0)
+    for name, row in empty.rows.items():
+        assert row.metrics == partial_start.rows[name].metrics
+
+
+def test_every_filling_has_the_composition_of_the_crystal_under_its_mask(toy):
+    report = evaluate({"egnn": [small_policy(toy)]}, toy, "all", mask="composition")
+    assert list(report.rows)[:2] == ["egnn", "egnn, masked"]
+    assert "nearest skeleton, masked" in report.rows
+    truth = report.rows["ground truth"].metrics
+    for name in ("egnn, masked", "uniform, masked"):
+        metrics = report.rows[name].metrics
+        assert metrics["accuracy"].mean <= metrics["swap"].mean <= 1
+        assert metrics["validity_strict"].mean == pytest.approx(truth["validity_strict"].mean)
+        assert (
+            metrics["accuracy"].mean
+            > report.rows[name.removesuffix(", masked")].metrics["accuracy"].mean
+        )
+
+
+def test_evaluate_rejects_sites_that_a_crystal_lacks(toy):
+    with pytest.raises(CrystalGymError, match="crystals with the site 7"):
+        evaluate({}, toy, "all", start="partial", keep=[7])

@@ -88,3 +88,44 @@ def test_equal_scores_choose_the_first_element_and_nan_is_never_correct(toy, val
         n = int(table.n_sites[batch.crystals[0]])
         correct = result.elements[..., :n] == table.true_elements[batch.crystals][:, :n]
         assert ((result.rank == 0) == (correct & (value == 0))).all()
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.4, 0.9, [1], [0, 2]])
+def test_partial_roll_outs_equal_the_policy_in_the_environment(toy, keep):
+    policy, table = small_policy(toy), EpisodeTable(toy)
+    rows = np.flatnonzero(toy.n_sites > 3)
+    env = gym.make("CrystalSkeleton-v0", collection=toy, split="all")
+    for batch in batch_by_size(table, rows, start="partial", keep=keep):
+        result = roll_out(table, batch, PolicyScorer(policy, table))
+        n = int(table.n_sites[batch.crystals[0]])
+        fraction = isinstance(keep, float)
+        assert batch.n_kept == (min(int(keep * n + 0.5), n - 1) if fraction else len(keep))
+        for k, s in np.ndindex(*batch.start_sites.shape):
+            kept = batch.order[k, s, : batch.n_kept]
+            options = {
+                "crystal": int(batch.crystals[s]),
+                "start_site": int(batch.start_sites[k, s]),
+                "keep": kept.tolist(),
+            }
+            observation, _ = env.reset(options=options)
+            terminated = False
+            while not terminated:
+                observation, _, terminated, _, _ = env.step(policy.act(observation))
+            assert (observation["element"] == result.elements[k, s]).all()
+            assert np.flatnonzero(~batch.filled[k, s]).tolist() == sorted(kept.tolist())
+            assert (result.confidence[k, s] > 0).tolist() == batch.filled[k, s].tolist()
+
+
+def test_keeping_no_sites_equals_an_empty_start(toy):
+    policy, table = small_policy(toy), EpisodeTable(toy)
+    for empty, partial in zip(
+        batch_by_size(table, np.arange(len(toy))),
+        batch_by_size(table, np.arange(len(toy)), start="partial", keep=0.0),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(empty.order, partial.order)
+        expected, result = (
+            roll_out(table, batch, PolicyScorer(policy, table)) for batch in (empty, partial)
+        )
+        for name in ("elements", "rank", "confidence"):
+            np.testing.assert_array_equal(getattr(expected, name), getattr(result, name))

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 import crystal_gym
 from crystal_gym.envs.generator import TRAVERSALS, InstanceGenerator
-from crystal_gym.envs.kept_sites import kept_first
 from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
 from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
+from crystal_gym.episode.kept_sites import kept_first
 
 
 @given(st.data())

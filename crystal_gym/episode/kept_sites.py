@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode.table import EpisodeTable
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 STARTS = ("empty", "partial")

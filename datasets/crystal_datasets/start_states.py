@@ -1,0 +1,87 @@
+"""The start states of the episodes of datasets and evaluations: start sites and kept sites."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from crystal_datasets.episodes import choose_start_sites
+from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode.kept_sites import KeptSites, kept_first
+
+
+class StartStates:
+    """The start sites of every crystal, and the sites that are kept in each episode.
+
+    A seed gives the same start states in datasets and in evaluations, whatever their split.
+
+    Args:
+        table: The C crystals.
+        start: ``empty``: all sites are empty; ``partial``: the kept sites have their true elements
+            from the start.
+        keep: The kept sites of a partial start, as in the environment: a fraction (float) or site
+            numbers (default: 0.5).
+        limit: Largest number of start sites for each crystal.
+        seed: Seed of the start sites and of the kept sites.
+
+    Attributes:
+        table: The crystals.
+        start_sites: Start sites as from ``choose_start_sites``, int64 (C, S), padded with -1. They
+            are sites that the agent fills.
+
+    Raises:
+        CrystalGymError: If ``keep`` is invalid or given for an empty start, ``limit`` is below 1 or
+            ``seed`` is below 0.
+        UnknownNameError: If the start does not exist.
+    """
+
+    def __init__(
+        self,
+        table: EpisodeTable,
+        start: str = "empty",
+        keep: float | Sequence[int] | None = None,
+        *,
+        limit: int = 5,
+        seed: int = 0,
+    ) -> None:
+        self.table = table
+        self._kept = KeptSites(start, keep)
+        sites = choose_start_sites(table.n_sites - self._kept.sites.size, limit, seed)
+        for site in self._kept.sites:
+            sites = sites + (sites >= site)
+        self.start_sites = sites
+        # The sum of two uniform numbers modulo 1 is uniform: every crystal and every start site has
+        # keys of its own, without an array of the size of their product.
+        rng = np.random.default_rng([seed, 1])
+        n_keys = table.max_sites if self._kept.drawn else 0
+        self._crystal_keys = rng.random((len(table.n_sites), n_keys))
+        self._site_keys = rng.random((table.max_sites, n_keys))
+
+    def check(self, rows: np.ndarray) -> None:
+        """Check that crystals have the sites to keep, and that one more remains to be filled.
+
+        Args:
+            rows: Rows of the table, (k,).
+
+        Raises:
+            CrystalGymError: If a crystal lacks a site or has no other site.
+        """
+        self._kept.check(self.table, rows, None)
+
+    def orders(
+        self, crystal: np.ndarray, start_site: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the orders of filling and the numbers of kept sites of B episodes.
+
+        Args:
+            crystal: Rows of the table, int64 (B,).
+            start_site: The first site that the agent fills, int64 (B,).
+
+        Returns:
+            Sites, the kept sites first, then breadth-first from the start site, int64 (B, N),
+            padded with -1; and the number of kept sites, int64 (B,), or ``None`` for empty starts.
+        """
+        order = self.table.breadth_first(crystal, start_site)
+        if not self._kept.any:
+            return order, None
+        keys = (self._crystal_keys[crystal] + self._site_keys[start_site]) % 1
+        return kept_first(order, self._kept.draw(self.table, crystal, start_site, keys))
