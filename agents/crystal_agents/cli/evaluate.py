@@ -15,6 +15,7 @@ import tyro
 from crystal_agents.cli.command import Command, console
 from crystal_agents.cli.kept_sites import parse_keep
 from crystal_agents.cli.policy_collection import PolicyCollection
+from crystal_agents.cli.target_values import parse_targets
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -97,6 +98,13 @@ class Evaluate(Command):
     """For --start partial: the fraction of the sites to keep, such as 0.5 (default), or their
     numbers, such as 0,3."""
 
+    target: tuple[str, ...] = ()
+    """Requested values of conditional policies, such as heat_all=-0.2; see also
+    `evaluate-targets`."""
+
+    guidance: float = 0.0
+    """Strength w of the guidance by the target: logits = (1 + w) conditional - w unconditional."""
+
     seed: int = 0
     """Seed of the start sites, where a crystal has more than are used, of the kept sites and of the
     uniform baseline."""
@@ -136,6 +144,8 @@ class Evaluate(Command):
             self.split,
             rules=self._rules(runs, chosen, collection),
             mask=self.mask,
+            target=parse_targets(self.target),
+            guidance=self.guidance,
             start=self.start,
             keep=parse_keep(self.keep),
             n_start_sites=self.start_sites,

@@ -28,6 +28,13 @@ class Train(Command):
     """The network and its training settings: egnn, egnn-indexed, egnn-augmented,
     egnn-indexed-augmented, egnn-paper, gcn or dimenet."""
 
+    target: tuple[str, ...] = ()
+    """Labels of the collection, such as heat_all, for a conditional policy that can be asked for
+    values of them; with the recipes egnn and egnn-indexed."""
+
+    target_dropout: float = 0.1
+    """Probability with which the labels of a crystal are dropped from a batch."""
+
     split_by: Literal["origin", "composition", "prototype"] = "origin"
     """The splits of the collection's origin, or splits by composition or prototype, as in
     `build-dataset`."""
@@ -37,7 +44,7 @@ class Train(Command):
 
     run_folder: Path | None = None
     """Folder of checkpoint, history and policy (default: runs/NAME-RECIPE-seed-SEED, with
-    NAME-by-composition or NAME-by-prototype for such splits)."""
+    NAME-by-composition or NAME-by-prototype for such splits, and RECIPE-LABEL for targets)."""
 
     trajectories: int = 5
     """Expert trajectories for each crystal."""
@@ -91,7 +98,17 @@ class Train(Command):
             validation = load_split(collection, self.name, "val", **options)
         except MissingDataError:
             validation = None  # a collection may have no val split
-        run_name = f"{collection.name}-{self.recipe}-seed-{self.seed}"
+        targets = validation_targets = None
+        if self.target:
+            from crystal_agents.training.targets import SkeletonTargets, standardized_labels
+
+            targets = SkeletonTargets.from_labels(
+                data, collection, self.target, self.target_dropout
+            )
+            if validation is not None:
+                validation_targets = standardized_labels(validation, collection, targets.targets)
+        labels = "".join(f"-{name}" for name in self.target)
+        run_name = f"{collection.name}-{self.recipe}{labels}-seed-{self.seed}"
         folder = self.run_folder or Path("runs") / run_name
         config = TrainingConfig(
             run=folder,
@@ -112,7 +129,14 @@ class Train(Command):
             },
         )
         synthetic = SyntheticGenerator(data).crystals() if recipe.synthetic else None
-        policy = train(config, data, validation, synthetic)
+        policy = train(
+            config,
+            data,
+            validation,
+            synthetic,
+            targets=targets,
+            validation_targets=validation_targets,
+        )
         if rank_zero_only.rank:  # only the first of several processes prints the result
             return
         record = policy.config.training

@@ -15,6 +15,7 @@ from crystal_agents.evaluation.baselines import (
 )
 from crystal_agents.evaluation.rows import EvaluationRow, RowEvaluator
 from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
+from crystal_agents.policies.targets import TargetValues
 from crystal_agents.rollouts.rollout import Scorer, batch_by_size
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.collections.symmetries import skeleton_symmetries
@@ -63,6 +64,8 @@ def evaluate(
     *,
     rules: Mapping[str, Callable[[EpisodeTable], Scorer]] | None = None,
     mask: str | Mask = "none",
+    target: TargetValues | None = None,
+    guidance: float = 0.0,
     start: str = "empty",
     keep: float | Sequence[int] | None = None,
     n_start_sites: int = 5,
@@ -84,6 +87,8 @@ def evaluate(
             Accuracies, ranks and calibration are those of the other sites.
         keep: The kept sites of a partial start, as in the environment: a fraction (float) or site
             numbers (default: 0.5). Those of an episode are the same in expert datasets.
+        target: Requested labels of conditional policies by name (default: no request).
+        guidance: Strength of the guidance by the target, see ``SkeletonPolicy.forward``.
         n_start_sites: Start sites per crystal.
         baselines: Also evaluate baselines that use no chemistry, and the ground truth.
         seed: Seed of the start sites, the kept sites and the uniform baseline.
@@ -94,8 +99,8 @@ def evaluate(
 
     Raises:
         CrystalGymError: If the vocabulary or the number of sites of a policy does not fit, the
-            split is empty, ``keep`` does not fit, ``n_start_sites`` is below 1, or ``seed`` is
-            below 0.
+            split is empty, ``keep`` does not fit, ``n_start_sites`` is below 1, ``seed`` is below
+            0, or a target is invalid or given to an unconditional policy.
         DamagedFileError: If cached symmetries are damaged.
         StorageError: If the cache folder of the symmetries cannot be written.
     """
@@ -114,7 +119,8 @@ def evaluate(
     _warn_of_failures(collection, symmetries.failures, len(crystals))
     evaluator = RowEvaluator(table, train, symmetries.permutations)
     scorers: dict[str, list[Scorer]] = {
-        name: [PolicyScorer(policy, table) for policy in group] for name, group in policies.items()
+        name: [PolicyScorer(policy, table, target, guidance) for policy in group]
+        for name, group in policies.items()
     }
     scorers |= {name: [rule(table)] for name, rule in (rules or {}).items()}
     masked = {} if mask == "none" else {f"{name}, masked": group for name, group in scorers.items()}

@@ -26,6 +26,7 @@ from crystal_agents.networks.graph_batch import SkeletonBatch, items_of
 from crystal_agents.networks.message_edges import sum_at
 from crystal_agents.networks.pair_features import near_pairs
 from crystal_agents.networks.readouts import SiteReadout
+from crystal_agents.networks.target_embedding import TargetEmbedding
 
 
 class Geometry(NamedTuple):
@@ -81,6 +82,7 @@ class EGNN(Encoder):
         crystal_layers: Number of residual blocks on the whole crystal.
         filling_layers: Number of layers on each filling.
         dropout: Dropout rate of the updates of crystals and fillings.
+        n_targets: Number T of labels that can be requested, see ``condition``.
 
     Shapes:
         - **input:** codes (K, s)
@@ -102,9 +104,11 @@ class EGNN(Encoder):
         crystal_layers: int = 4,
         filling_layers: int = 2,
         dropout: float = 0.1,
+        n_targets: int = 0,
     ) -> None:
         super().__init__()
         self.size = hidden
+        self.n_targets = n_targets
         self.vectors = vectors
         index_size = self.index_size
         self.distance = FourierFeatures(8.0, 0.3, 24)
@@ -127,6 +131,8 @@ class EGNN(Encoder):
             [CrystalLayer(hidden, crystal) for _ in range(filling_layers - 1)]
         )
         self.final = nn.LayerNorm(hidden)
+        if n_targets:
+            self.target = TargetEmbedding(n_targets, hidden, (hidden, crystal))
 
     def index(self, batch: SkeletonBatch) -> Tensor:
         """Return the encoding of each site's index, (s, ``index_size``); empty in this class."""
@@ -191,6 +197,16 @@ class EGNN(Encoder):
         joined = last_geometry.join(self.geometry(new)) if len(new) else last_geometry
         rows = torch.where(is_new, len(last_batch) + is_new.cumsum(0) - 1, rows)
         return joined.take(rows, torch.cat([last_batch.n_sites, new.n_sites]))
+
+    def condition(self, batch: SkeletonBatch, geometry: Geometry, target: Tensor) -> Geometry:
+        """Add the embedding of the target to those of sites and crystals."""
+        if not self.n_targets:
+            return super().condition(batch, geometry, target)
+        sites, crystals = self.target(target)
+        return geometry._replace(
+            sites=geometry.sites + sites[..., batch.owner, :],
+            crystals=geometry.crystals + crystals,
+        )
 
     def forward(
         self, batch: SkeletonBatch, elements: Tensor, geometry: Geometry | None = None

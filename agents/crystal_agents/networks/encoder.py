@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from crystal_agents.networks.graph_batch import SkeletonBatch
 from crystal_agents.networks.readouts import GraphReadout, SiteReadout
+from crystal_gym.errors import CrystalGymError
 
 
 class Encoder(nn.Module, abc.ABC):
@@ -17,10 +18,12 @@ class Encoder(nn.Module, abc.ABC):
 
     Attributes:
         size: Channels D of the embeddings.
+        n_targets: T, the number of labels that can be requested; 0: the network is unconditional.
         Readout: Class of the readout that follows the encoder.
     """
 
     size: int
+    n_targets: int = 0
     Readout: ClassVar[type[GraphReadout] | type[SiteReadout]]
 
     def make_readout(self, n_elements: int, max_sites: int) -> GraphReadout | SiteReadout:
@@ -61,6 +64,25 @@ class Encoder(nn.Module, abc.ABC):
             last_geometry: Its geometry.
         """
         return self.geometry(batch)
+
+    def condition(self, batch: SkeletonBatch, geometry: Any, target: Tensor) -> Any:
+        """Return the geometry together with the embedding of a target, for ``forward``.
+
+        Without this step, ``forward`` is unconditional.
+
+        Args:
+            batch: S skeletons.
+            geometry: Result of ``geometry`` for the batch.
+            target: Requested values of T labels, standardized, (S, T) or (K, S, T); NaN where a
+                label is not requested.
+
+        Raises:
+            CrystalGymError: If the network is unconditional.
+        """
+        raise CrystalGymError(
+            "Expected a conditional network, got one without targets. Train a policy with "
+            "`crystal-gym train COLLECTION --target LABEL`."
+        )
 
     def at_sites(
         self, batch: SkeletonBatch, elements: Tensor, sites: Tensor, geometry: Any = None

@@ -225,6 +225,33 @@ class SkeletonStore:
         self.parameters = tensor("parameters", dtype)
         self.edges = tensor("edges", torch.int16)
 
+    @classmethod
+    def from_cells(
+        cls,
+        n_sites: np.ndarray | Tensor,
+        frac_coords: np.ndarray | Tensor,
+        lattice: np.ndarray | Tensor,
+        edges: np.ndarray | Tensor,
+        *,
+        device: torch.device | str = "cpu",
+    ) -> "SkeletonStore":
+        """Return the store of C skeletons, given as in an ``EpisodeTable`` or observations.
+
+        Args:
+            n_sites: (C,).
+            frac_coords: (C, N, 3).
+            lattice: Lengths in Å and angles in degrees, (C, 6).
+            edges: (C, E, 5), padded with -1.
+            device: The device of the tensors.
+        """
+        arrays = {
+            "n_sites": n_sites,
+            "frac_coords": frac_coords,
+            "parameters": lattice,
+            "edges": edges,
+        }
+        return cls(arrays, device)
+
     def __len__(self) -> int:
         return len(self.n_sites)
 

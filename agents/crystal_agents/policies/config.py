@@ -27,6 +27,8 @@ class PolicyConfig:
         site_positions: Record of ``SitePositions``: where the training crystals have the site with
             each number. ``None``: a network that receives site numbers uses the given order of the
             sites without a check.
+        targets: Record of ``PolicyTargets``: the labels that the policy can be asked for. ``None``:
+            the policy is unconditional.
     """
 
     network: str
@@ -35,6 +37,7 @@ class PolicyConfig:
     settings: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     site_positions: dict[str, Any] | None = None
+    targets: dict[str, Any] | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -77,7 +80,7 @@ def read_config(file: Path) -> PolicyConfig:
         raise DamagedFileError(f"{file} is damaged: {error}.") from error
     expected = {item.name for item in fields(PolicyConfig)}
     names = set(record) if isinstance(record, dict) else set()
-    if names | {"site_positions"} != expected:
+    if names | {"site_positions", "targets"} != expected:
         raise DamagedFileError(
             f"Expected the fields {', '.join(sorted(expected))} in {file}, got "
             f"{', '.join(sorted(names)) or 'none'}. Train the policy again, or load it with the "

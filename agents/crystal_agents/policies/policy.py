@@ -17,6 +17,7 @@ from crystal_agents.networks.registry import make_encoder
 from crystal_agents.policies.config import PolicyConfig, read_config
 from crystal_agents.policies.pretrained import pretrained_folder, pretrained_policies
 from crystal_agents.policies.site_numbers import SitePositions
+from crystal_agents.policies.targets import EpisodeTargets, PolicyTargets, TargetValues
 from crystal_agents.rollouts.complete_structure import FilledStructure, complete_structure
 from crystal_agents.rollouts.rollout import crystals_of
 from crystal_gym.crystals.elements import Vocabulary
@@ -40,6 +41,7 @@ class SkeletonPolicy(nn.Module):
     Attributes:
         config: The configuration.
         vocabulary: The V elements of the action space.
+        targets: The T labels that can be requested; ``None``: the policy is unconditional.
         encoder: Maps fillings to embeddings of the sites.
         readout: Maps embeddings of the sites to logits.
     """
@@ -49,7 +51,11 @@ class SkeletonPolicy(nn.Module):
         self.config = config
         self.vocabulary = config.vocabulary
         n_elements = len(config.symbols)
-        self.encoder = make_encoder(config.network, n_elements, config.settings)
+        self.targets = PolicyTargets.from_record(config.targets) if config.targets else None
+        settings = dict(config.settings)
+        if self.targets is not None:
+            settings["n_targets"] = len(self.targets.names)
+        self.encoder = make_encoder(config.network, n_elements, settings)
         self.readout = self.encoder.make_readout(n_elements, config.max_sites)
         record = config.site_positions
         self._positions = SitePositions.from_record(record) if record else None
@@ -75,6 +81,9 @@ class SkeletonPolicy(nn.Module):
         elements: Tensor,
         focus: Tensor | None = None,
         geometry: Any = None,
+        target: Tensor | None = None,
+        *,
+        guidance: float = 0.0,
     ) -> Tensor:
         """Compute the logits over the vocabulary in K states of each of S skeletons.
 
@@ -85,13 +94,23 @@ class SkeletonPolicy(nn.Module):
             focus: Site in focus, as its index within the skeleton, int64 (K, S). If omitted, the
                 logits of all sites are computed, which requires a network without ``needs_focus``.
             geometry: Result of the encoder's ``geometry`` for the batch (default: it is computed).
+            target: Requested labels, standardized, (S, T) or (K, S, T); NaN where a label is not
+                requested (default: none is).
+            guidance: Strength w of the guidance by the target (Ho & Salimans, 2022): the logits are
+                (1 + w) conditional - w unconditional logits.
 
         Returns:
             Logits, (K, S, V), or (K, s, V) without a focus.
 
         Raises:
-            CrystalGymError: If the network needs the focus, but it is omitted.
+            CrystalGymError: If a required focus is omitted, or the network is unconditional.
         """
+        if target is not None:
+            geometry = self.encoder.geometry(batch) if geometry is None else geometry
+            logits = self(batch, elements, focus, self.encoder.condition(batch, geometry, target))
+            if not guidance:
+                return logits
+            return (1 + guidance) * logits - guidance * self(batch, elements, focus, geometry)
         if focus is not None and not self.needs_focus:
             sites = batch.flat_focus(focus)
             return self.readout.every_site(self.encoder.at_sites(batch, elements, sites, geometry))
@@ -101,11 +120,15 @@ class SkeletonPolicy(nn.Module):
         return self.readout(batch, embedding, focus)
 
     @torch.no_grad()
-    def probabilities(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+    def probabilities(
+        self, observation: Mapping[str, np.ndarray], guidance: float = 0.0
+    ) -> np.ndarray:
         """Compute the probabilities of the elements in a state of the environment.
 
         Args:
-            observation: One observation of ``CrystalSkeleton-v0``, or a batch of B.
+            observation: One observation of ``CrystalSkeleton-v0``, or a batch of B. A conditional
+                policy uses its ``target``, which has the values of ``targets.names``.
+            guidance: Strength of the guidance by the target, see ``forward``.
 
         Returns:
             Probabilities, float32 (V,) or (B, V).
@@ -123,37 +146,34 @@ class SkeletonPolicy(nn.Module):
         }
         device = next(self.parameters()).device
         self.require(max_sites=arrays["element"].shape[1])
+        n_sites = (arrays["element"] >= 0).sum(1)
         if self.site_positions is not None:
-            n_sites = (arrays["element"] >= 0).sum(1).numpy()
-            self.site_positions.check(n_sites, arrays["frac_coords"].numpy(), free_axes=False)
-        store = SkeletonStore(
-            {
-                "n_sites": (arrays["element"] >= 0).sum(1),
-                "frac_coords": arrays["frac_coords"],
-                "parameters": arrays["lattice"],
-                "edges": arrays["edges"],
-            },
-            device,
-        )
-        batch = store.batch()
+            self.site_positions.check(
+                n_sites.numpy(), arrays["frac_coords"].numpy(), free_axes=False
+            )
+        geometry = (arrays[key] for key in ("frac_coords", "lattice", "edges"))
+        batch = SkeletonStore.from_cells(n_sites, *geometry, device=device).batch()
         elements = batch.flat(arrays["element"].to(device, torch.int64))
         focus = arrays["focus"].to(device, torch.int64)
         was_training = self.training
         self.eval()
-        probabilities = self(batch, elements[None], focus[None])[0].softmax(-1).cpu().numpy()
+        target = None if self.targets is None else self.targets.observed(observation, focus)
+        logits = self(batch, elements[None], focus[None], target=target, guidance=guidance)
+        probabilities = logits[0].softmax(-1).cpu().numpy()
         self.train(was_training)
         return probabilities[0] if single else probabilities
 
-    def act(self, observation: Mapping[str, np.ndarray]) -> np.ndarray:
+    def act(self, observation: Mapping[str, np.ndarray], guidance: float = 0.0) -> np.ndarray:
         """Return the most probable action in a state of the environment.
 
         Args:
             observation: One observation of ``CrystalSkeleton-v0``, or a batch of B.
+            guidance: Strength of the guidance by the target.
 
         Returns:
             Indices of elements, int64, a scalar or (B,).
         """
-        return self.probabilities(observation).argmax(-1)
+        return self.probabilities(observation, guidance).argmax(-1)
 
     def fill(
         self,
@@ -167,6 +187,8 @@ class SkeletonPolicy(nn.Module):
         samples: int | None = None,
         temperature: float = 1.0,
         seed: int = 0,
+        target: TargetValues | None = None,
+        guidance: float = 0.0,
     ) -> list[FilledStructure]:
         """Fill the skeleton of a structure and return the fillings, the most probable first.
 
@@ -193,6 +215,9 @@ class SkeletonPolicy(nn.Module):
             temperature: Temperature of the sampling: above 1, samples are more diverse; below 1,
                 they are closer to the most probable filling.
             seed: Seed of the sampling.
+            target: Requested labels of a conditional policy by name, such as
+                ``{"heat_all": -0.2}``.
+            guidance: Strength of the guidance by the target, see ``forward``.
 
         Returns:
             The distinct fillings with their probabilities.
@@ -212,7 +237,7 @@ class SkeletonPolicy(nn.Module):
         return complete_structure(
             crystal,
             self.vocabulary,
-            lambda table: PolicyScorer(self, table),
+            lambda table: PolicyScorer(self, table, target, guidance),
             number_sites=None if positions is None else positions.numbers,
             traversal=traversal,
             elements=elements,
@@ -327,29 +352,33 @@ class PolicyScorer:
     Args:
         policy: The policy, with the vocabulary of the table; it is set to evaluation mode.
         table: The crystals.
+        target: Requested labels of a conditional policy, see ``EpisodeTargets``.
+        guidance: Strength of the guidance by the target, see ``SkeletonPolicy.forward``.
 
     Raises:
         BadCrystalError: If the network receives site numbers, and the sites of a crystal are not
             numbered as in the training crystals.
-        CrystalGymError: If the policy and the table have different vocabularies, or if a cell has
-            more sites than the network allows.
+        CrystalGymError: If the policy and the table have different vocabularies, if a cell has more
+            sites than the network allows, or if a target is invalid or the policy unconditional.
     """
 
-    def __init__(self, policy: SkeletonPolicy, table: EpisodeTable) -> None:
+    def __init__(
+        self,
+        policy: SkeletonPolicy,
+        table: EpisodeTable,
+        target: TargetValues | None = None,
+        guidance: float = 0.0,
+    ) -> None:
         self.policy = policy.require(table.vocabulary, table.max_sites).eval()
         if policy.site_positions is not None:
             policy.site_positions.check(table.n_sites, table.frac_coords)
         self.device = next(policy.parameters()).device
-        self.store = SkeletonStore(
-            {
-                "n_sites": table.n_sites,
-                "frac_coords": table.frac_coords,
-                "parameters": table.lattice,
-                "edges": table.edges,
-            },
-            self.device,
+        self.store = SkeletonStore.from_cells(
+            table.n_sites, table.frac_coords, table.lattice, table.edges, device=self.device
         )
         self.geometry_cache = GeometryCache(policy.encoder)
+        self.targets = EpisodeTargets(policy.targets, table, target)
+        self.guidance = guidance
 
     @torch.no_grad()
     def __call__(self, state: EpisodeState) -> np.ndarray:
@@ -360,4 +389,6 @@ class PolicyScorer:
         codes = torch.as_tensor(state.elements, dtype=torch.int64, device=self.device)
         elements = batch.flat(codes.view(-1, len(rows), codes.shape[-1]))
         focus = torch.as_tensor(state.focus, device=self.device).view(-1, len(rows))
-        return self.policy(batch, elements, focus, geometry).flatten(0, 1).float().cpu().numpy()
+        target = self.targets(state, focus)
+        logits = self.policy(batch, elements, focus, geometry, target, guidance=self.guidance)
+        return logits.flatten(0, 1).float().cpu().numpy()

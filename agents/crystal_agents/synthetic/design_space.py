@@ -41,7 +41,7 @@ class DesignSpace:
         Raises:
             NoPrototypeError: If the space is too large to be enumerated.
         """
-        blocks = _blocks(codes)
+        blocks = independent_blocks(codes)
         combinations = [np.unique(codes[:, block], axis=0) for block in blocks]
         size = int(np.prod([float(len(rows)) for rows in combinations]))
         if size > LARGEST:
@@ -70,8 +70,12 @@ def _indices_in(elements: Sequence[np.ndarray], codes: np.ndarray) -> np.ndarray
     return np.stack([np.searchsorted(known, column) for known, column in columns], 1)
 
 
-def _blocks(codes: np.ndarray) -> list[list[int]]:
-    """Group the sites so that sites in different blocks are independent."""
+def independent_blocks(codes: np.ndarray) -> list[list[int]]:
+    """Group the sites so that sites in different blocks are independent.
+
+    Args:
+        codes: Codes of C fillings, (C, n).
+    """
     n = codes.shape[1]
     block = list(range(n))
     for i in range(n):

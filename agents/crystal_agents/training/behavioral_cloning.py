@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from crystal_agents.networks.registry import ENCODERS, encoder_settings
 from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.checkpoint import Stateful, hash_inputs
 from crystal_agents.training.config import TrainingConfig, check_config
@@ -17,9 +18,13 @@ from crystal_agents.training.loop import fit
 from crystal_agents.training.objectives import make_objective
 from crystal_agents.training.optimizers import make_optimizers, running_average
 from crystal_agents.training.training_stages import fingerprint_record
+from crystal_gym.errors import CrystalGymError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from crystal_agents.synthetic.generation import SyntheticCrystals
+    from crystal_agents.training.targets import SkeletonTargets
     from crystal_datasets.transitions import Transitions
 
 
@@ -29,6 +34,8 @@ def train(
     validation: "Transitions | None" = None,
     synthetic: "SyntheticCrystals | None" = None,
     *,
+    targets: "SkeletonTargets | None" = None,
+    validation_targets: "np.ndarray | None" = None,
     progress: bool = True,
 ) -> SkeletonPolicy:
     """Train a policy by behavioral cloning, resuming from the run's checkpoint if there is one.
@@ -41,6 +48,9 @@ def train(
         validation: Transitions for the validation accuracy.
         synthetic: Synthetic crystals that replace the transitions, for recipes with
             ``synthetic``.
+        targets: The labels of the crystals, for a conditional policy.
+        validation_targets: Standardized labels of the validation crystals, (S, T), as from
+            ``crystal_agents.training.targets.standardized_labels``.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -54,10 +64,28 @@ def train(
         StorageError: If the folder of the run cannot be written.
     """
     check_config(config, validation)
+    if targets is not None:
+        _check_conditional(config, synthetic)
     fabric = make_fabric(config)
     torch.manual_seed(config.seed)
-    learner = CloningLearner(config, fabric, data, synthetic)
-    return fit(config, learner, fabric, validation, progress=progress)
+    learner = CloningLearner(config, fabric, data, synthetic, targets)
+    return fit(config, learner, fabric, validation, validation_targets, progress=progress)
+
+
+def _check_conditional(config: TrainingConfig, synthetic: "SyntheticCrystals | None") -> None:
+    """Raise an error if a recipe cannot train a conditional policy."""
+    network = config.recipe.network
+    if "n_targets" not in encoder_settings(network):
+        supported = [name for name in ENCODERS if "n_targets" in encoder_settings(name)]
+        raise CrystalGymError(
+            f"Expected a network that supports targets ({', '.join(supported)}), got {network!r}. "
+            "Use another recipe, or train without targets."
+        )
+    if synthetic is not None or config.recipe.synthetic:
+        raise CrystalGymError(
+            "Expected a recipe without synthetic crystals, which have no labels, got one with "
+            "synthetic crystals. Use the recipe egnn or egnn-indexed for targets."
+        )
 
 
 class CloningLearner(Learner):
@@ -68,6 +96,7 @@ class CloningLearner(Learner):
         fabric: The launched Fabric of the run; several processes share each batch.
         data: Transitions of the expert.
         synthetic: Synthetic crystals that replace the transitions.
+        targets: The labels of the skeletons, for a conditional policy.
     """
 
     def __init__(
@@ -76,17 +105,19 @@ class CloningLearner(Learner):
         fabric: Fabric,
         data: "Transitions",
         synthetic: "SyntheticCrystals | None",
+        targets: "SkeletonTargets | None" = None,
     ) -> None:
         recipe = config.recipe
         self.title = f"Training {recipe.network}"
         self.max_grad_norm = recipe.clip
-        self.policy = new_policy(recipe, data)
+        self.policy = new_policy(recipe, data, None if targets is None else targets.targets)
         self.model, *self.optimizers = fabric.setup(
             self.policy, *make_optimizers(self.policy, recipe)
         )
         self.average = AveragedModel(self.policy, avg_fn=running_average(recipe.average))
-        self.objective = make_objective(recipe, data, synthetic, fabric.device)
+        self.objective = make_objective(recipe, data, synthetic, fabric.device, targets)
         self._config, self._fabric, self._data, self._synthetic = config, fabric, data, synthetic
+        self._targets = targets
 
     def batches(self, generator: torch.Generator) -> list[Tensor]:
         """Return the batches of the objective."""
@@ -128,11 +159,17 @@ class CloningLearner(Learner):
         if synthetic is not None:
             content.append(synthetic.collection.fingerprint().encode())
             content.append(synthetic.probability.tobytes())
-        return hash_inputs([run, data.vocabulary, config.patience, config.validate_every], content)
+        settings = [run, data.vocabulary, config.patience, config.validate_every]
+        if self._targets is not None:
+            settings.append([self._targets.targets.as_record(), self._targets.dropout])
+            content.append(self._targets.values.tobytes())
+        return hash_inputs(settings, content)
 
     def record(self) -> dict[str, Any]:
         """Return the number of transitions and the fingerprints of the crystals."""
         record = {"transitions": len(self._data.action), **fingerprint_record(self._data)}
         if self._synthetic is not None:
             record["synthetic_sha256"] = self._synthetic.collection.fingerprint()
+        if self._targets is not None:
+            record["target_dropout"] = self._targets.dropout
         return record

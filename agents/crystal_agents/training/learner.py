@@ -14,6 +14,7 @@ from crystal_agents.training.checkpoint import Stateful
 from crystal_agents.training.recipes import Recipe
 
 if TYPE_CHECKING:
+    from crystal_agents.policies.targets import PolicyTargets
     from crystal_datasets.transitions import Transitions
 
 
@@ -97,12 +98,15 @@ class Learner(ABC):
         """Return JSON values about the algorithm and its data to store with the policy."""
 
 
-def new_policy(recipe: Recipe, data: "Transitions") -> SkeletonPolicy:
+def new_policy(
+    recipe: Recipe, data: "Transitions", targets: "PolicyTargets | None" = None
+) -> SkeletonPolicy:
     """Return a policy with random weights for the network of a recipe and the crystals of its data.
 
     Args:
         recipe: The network and its settings.
         data: Transitions; the policy has their vocabulary and the positions of their site numbers.
+        targets: The labels that a conditional policy can be asked for.
     """
     return SkeletonPolicy(
         PolicyConfig(
@@ -111,5 +115,6 @@ def new_policy(recipe: Recipe, data: "Transitions") -> SkeletonPolicy:
             data.frac_coords.shape[1],
             recipe.settings,
             site_positions=site_positions_record(data.n_sites, data.frac_coords),
+            targets=None if targets is None else targets.as_record(),
         )
     )

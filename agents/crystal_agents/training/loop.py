@@ -25,6 +25,8 @@ from crystal_agents.training.validation import teacher_forced_accuracy
 from crystal_gym.utils.progress import progress_bar
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from crystal_datasets.transitions import Transitions
 
 
@@ -33,6 +35,7 @@ def fit(
     learner: Learner,
     fabric: Fabric,
     validation: "Transitions | None" = None,
+    validation_targets: "np.ndarray | None" = None,
     *,
     progress: bool = True,
 ) -> SkeletonPolicy:
@@ -49,6 +52,8 @@ def fit(
         learner: The algorithm with its policy and data.
         fabric: The launched Fabric of the run.
         validation: Expert transitions for the validation accuracy.
+        validation_targets: Standardized labels of their skeletons, (S, T), for a conditional
+            policy.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -60,7 +65,11 @@ def fit(
         StorageError: If the folder of the run cannot be written.
     """
     recipe, optimizers = config.recipe, learner.optimizers
-    held_out = None if validation is None else TransitionStore(validation, fabric.device)
+    held_out = (
+        None
+        if validation is None
+        else TransitionStore(validation, fabric.device, validation_targets)
+    )
     write_events = config.tensorboard and fabric.is_global_zero
     logger = make_tensorboard_logger(config) if write_events else None
     # The peak rates are read before the checkpoint restores the rates of its step.

@@ -10,11 +10,16 @@ from torch.nn import functional as F
 from crystal_agents.networks.graph_batch import SkeletonBatch
 from crystal_agents.synthetic.posterior_batches import SyntheticStore
 from crystal_agents.training.recipes import Recipe
-from crystal_agents.training.transition_batches import TransitionStore, sample_random_traversals
+from crystal_agents.training.transition_batches import (
+    Batch,
+    TransitionStore,
+    sample_random_traversals,
+)
 from crystal_gym.errors import CrystalGymError
 
 if TYPE_CHECKING:
     from crystal_agents.synthetic.generation import SyntheticCrystals
+    from crystal_agents.training.targets import SkeletonTargets
     from crystal_datasets.transitions import Transitions
 
 
@@ -71,15 +76,28 @@ class _TransitionObjective(CloningObjective):
     Args:
         store: The transitions.
         recipe: The recipe, with the batch size.
+        targets: The labels of the skeletons, for a conditional policy.
     """
 
-    def __init__(self, store: TransitionStore, recipe: Recipe) -> None:
+    def __init__(
+        self, store: TransitionStore, recipe: Recipe, targets: "SkeletonTargets | None" = None
+    ) -> None:
         super().__init__(recipe)
         self.store = store
+        self.targets = targets
 
     def batches(self, generator: torch.Generator) -> list[Tensor]:
         """Return transitions in groups of one skeleton, indices (S, K) for each batch."""
         return list(self.store.groups(self.states, generator).split(self.skeletons))
+
+    def requested(
+        self, batch: Batch, rows: Tensor, generator: torch.Generator, share: slice
+    ) -> Tensor | None:
+        """Return the labels of a batch, some of them dropped, (S, T); ``None`` without targets."""
+        if self.targets is None or batch.target is None:
+            return None
+        draws = torch.rand(len(rows), generator=generator)
+        return self.targets.drop(batch.target, draws[share])
 
 
 class FocusObjective(_TransitionObjective):
@@ -88,9 +106,10 @@ class FocusObjective(_TransitionObjective):
     def batch_loss(
         self, model: nn.Module, rows: Tensor, generator: torch.Generator, share: slice
     ) -> BatchLoss:
-        """Return the loss at the focus of each transition, without random numbers."""
+        """Return the loss at the focus of each transition; only dropping targets is random."""
         batch = self.store.batch(rows[share])
-        logits = model(batch.skeletons, batch.elements, batch.focus)
+        target = self.requested(batch, rows, generator, share)
+        logits = model(batch.skeletons, batch.elements, batch.focus, target=target)
         loss = F.cross_entropy(logits.flatten(0, 1), batch.action.flatten(), reduction="none")
         return BatchLoss(
             loss.view_as(batch.action),
@@ -104,18 +123,23 @@ class EmptySitesObjective(_TransitionObjective):
 
     Every second state of a skeleton is filled with the policy's own predictions from the empty
     skeleton instead of the expert's elements, as in DAgger (Ross, Gordon & Bagnell, 2011): a policy
-    that is trained only on the expert's states treats its own mistakes as evidence.
+    that is trained only on the expert's states treats its own mistakes as evidence. A conditional
+    policy is trained only on the expert's states, because the label belongs to the expert's
+    filling.
 
     Args:
         store: Transitions with one filling for each crystal.
         recipe: The recipe, with the batch size.
+        targets: The labels of the skeletons, for a conditional policy.
 
     Raises:
         CrystalGymError: If the transitions assign different elements to one site of a crystal.
     """
 
-    def __init__(self, store: TransitionStore, recipe: Recipe) -> None:
-        super().__init__(store, recipe)
+    def __init__(
+        self, store: TransitionStore, recipe: Recipe, targets: "SkeletonTargets | None" = None
+    ) -> None:
+        super().__init__(store, recipe, targets)
         if not store.has_unique_actions:
             raise CrystalGymError(
                 "Expected transitions with one filling for each crystal, which random traversals "
@@ -131,15 +155,17 @@ class EmptySitesObjective(_TransitionObjective):
         draws = torch.rand(
             self.states, len(rows), self.store.skeletons.max_sites + 1, generator=generator
         )
+        target = self.requested(batch, rows, generator, share)
         elements = sample_random_traversals(batch, draws[:, share])
-        with torch.no_grad():
-            predicted = model(batch.skeletons, torch.zeros_like(elements[:1])).argmax(-1) + 1
-        by_policy = torch.arange(len(elements), device=elements.device)[:, None] % 2 == 1
-        elements = torch.where(by_policy & (elements > 0), predicted, elements)
-        logits = model(batch.skeletons, elements)
-        target = (batch.finished - 1).expand_as(elements)
-        loss = F.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
-        correct = logits.argmax(-1) == target
+        if target is None:
+            with torch.no_grad():
+                predicted = model(batch.skeletons, torch.zeros_like(elements[:1])).argmax(-1) + 1
+            by_policy = torch.arange(len(elements), device=elements.device)[:, None] % 2 == 1
+            elements = torch.where(by_policy & (elements > 0), predicted, elements)
+        logits = model(batch.skeletons, elements, target=target)
+        true = (batch.finished - 1).expand_as(elements)
+        loss = F.cross_entropy(logits.flatten(0, 1), true.flatten(), reduction="none")
+        correct = logits.argmax(-1) == true
         return _mean_over_empty_sites(loss.view_as(elements), correct, elements, batch.skeletons)
 
 
@@ -176,6 +202,7 @@ def make_objective(
     data: "Transitions",
     synthetic: "SyntheticCrystals | None",
     device: torch.device | str,
+    targets: "SkeletonTargets | None" = None,
 ) -> CloningObjective:
     """Return the objective for a recipe and its data.
 
@@ -184,6 +211,7 @@ def make_objective(
         data: Transitions of the expert.
         synthetic: Synthetic crystals; if given, they replace the transitions.
         device: Device of the batches.
+        targets: The labels of the skeletons, for a conditional policy.
 
     Raises:
         CrystalGymError: If the recipe has random traversals and the transitions assign different
@@ -191,10 +219,10 @@ def make_objective(
     """
     if synthetic is not None:
         return PosteriorObjective(SyntheticStore(synthetic, len(data.vocabulary), device), recipe)
-    store = TransitionStore(data, device)
+    store = TransitionStore(data, device, None if targets is None else targets.values)
     if recipe.traversals == "expert":
-        return FocusObjective(store, recipe)
-    return EmptySitesObjective(store, recipe)
+        return FocusObjective(store, recipe, targets)
+    return EmptySitesObjective(store, recipe, targets)
 
 
 def _mean_over_empty_sites(

@@ -25,6 +25,8 @@ class Batch:
         focus: Site in focus, numbered within its skeleton, int64 (K, S).
         action: Action of the behavior policy, int64 (K, S).
         finished: Codes of the finished filling, int64 (s,).
+        target: Requested labels, standardized, float32 (S, T), NaN where a label is not requested;
+            ``None``: the policy is unconditional.
     """
 
     skeletons: SkeletonBatch
@@ -32,6 +34,7 @@ class Batch:
     focus: Tensor
     action: Tensor
     finished: Tensor
+    target: Tensor | None = None
 
 
 class TransitionStore:
@@ -40,9 +43,16 @@ class TransitionStore:
     Args:
         data: Flat transitions and the arrays of their skeletons.
         device: Device of the tensors.
+        targets: Standardized labels of the skeletons, float32 (S, T), for a conditional policy.
     """
 
-    def __init__(self, data: "Transitions", device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        data: "Transitions",
+        device: torch.device | str = "cpu",
+        targets: np.ndarray | None = None,
+    ) -> None:
+        self.targets = None if targets is None else torch.as_tensor(targets, device=device)
         arrays: Mapping[str, np.ndarray] = {
             "n_sites": data.n_sites,
             "frac_coords": data.frac_coords,
@@ -106,6 +116,7 @@ class TransitionStore:
             focus=self.focus[index],
             action=self.action[index],
             finished=skeletons.flat(self.finished[rows]),
+            target=None if self.targets is None else self.targets[rows],
         )
 
 

@@ -21,7 +21,7 @@ def teacher_forced_accuracy(policy: SkeletonPolicy, store: TransitionStore) -> f
         # Five states of a skeleton share its geometry. A repeated transition counts once.
         for groups in store.groups(5, make_generator(0)).split(512):
             batch = store.batch(groups)
-            logits = policy(batch.skeletons, batch.elements, batch.focus)
+            logits = policy(batch.skeletons, batch.elements, batch.focus, target=batch.target)
             correct[groups] = (logits.argmax(-1) == batch.action).T.cpu()
     policy.train(was_training)
     return correct.double().mean().item()
