@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Self
 
 import gymnasium as gym
 import numpy as np
@@ -33,8 +34,14 @@ class UnknownArgumentError(CrystalGymError, TypeError):
     leaves it out after this error.
     """
 
-    def __init__(self, function: str, name: str, known: Iterable[str]) -> None:
-        super().__init__(
+    def __init__(self, message: str) -> None:
+        # gymnasium.make raises a TypeError of an environment again, with a longer message.
+        super().__init__(message)
+
+    @classmethod
+    def of(cls, function: str, name: str, known: Iterable[str]) -> Self:
+        """Return the error for an argument of a function, with the known arguments."""
+        return cls(
             f"{function} got an unexpected keyword argument {name!r}.{_suggest(name, known)}"
         )
 

@@ -189,7 +189,7 @@ def write_page(record: dict[str, Any]) -> None:
 def table(record: dict[str, Any]) -> str:
     """Return the table of clients and the list of measurements, in Markdown."""
     rows = [
-        "| client | version | works as it is | works with | does not work |",
+        "| client | version | works as it is | works with … | does not work |",
         "|---|---|---|---|---|",
     ]
     notes = []
@@ -198,10 +198,15 @@ def table(record: dict[str, Any]) -> str:
             continue
         checks = record[name]["checks"]
         as_is = [check["name"] for check in checks if _works(check) and not check["needs"]]
+        needs = dict.fromkeys(
+            check["needs"] for check in checks if _works(check) and check["needs"]
+        )
         aided = [
-            f"{check['name']} ({check['needs']})"
-            for check in checks
-            if _works(check) and check["needs"]
+            f"{need}: "
+            + ", ".join(
+                check["name"] for check in checks if _works(check) and check["needs"] == need
+            )
+            for need in needs
         ]
         broken = [check["name"] for check in checks if check["defect"] and check["passed"]]
         broken += [f"{check['name']}: {check['error']}" for check in checks if not check["passed"]]

@@ -130,7 +130,7 @@ def _resolve_generator(
                 f"{_GYMNASIUM_ARGUMENTS[name]}"
             )
         known = (*InstanceKeywords.__annotations__, *_ARGUMENTS)
-        raise UnknownArgumentError("The environment", name, known)
+        raise UnknownArgumentError.of("The environment", name, known)
     if generator is None:
         return InstanceGenerator(**instances)
     if instances:

@@ -35,7 +35,7 @@ def test_table_separates_what_works_from_what_does_not():
     table = check_clients.table(record)
     assert "All with numpy 2.4.6." in table
     assert (
-        "| d3rlpy | 2.8.1 | training | vectors (flat observations) | "
+        "| d3rlpy | 2.8.1 | training | flat observations: vectors | "
         "loader<br>infos: KeyError: x |" in table
     )
     assert "- d3rlpy, training: 20 steps." in table

@@ -154,3 +154,5 @@ def test_unknown_arguments_raise_a_type_error_as_python_does(toy):
     for make in (CrystalSkeletonEnv, CrystalSkeletonVectorEnv):
         with pytest.raises(TypeError, match="got an unexpected keyword argument 'frameskip'"):
             make(collection=toy, frameskip=1)
+    with pytest.raises(TypeError, match="got an unexpected keyword argument 'frameskip'"):
+        gym.make("CrystalSkeleton-v0", frameskip=1)

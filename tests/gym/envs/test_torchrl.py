@@ -49,3 +49,9 @@ def test_terminal_flat_observations(mode):
     codes = last[:, : 5 * 66].reshape(-1, 5, 66)
     assert (codes.sum(-1) == 1).all()
     assert (codes[..., 0] == 0).all()
+
+
+def test_gym_env_leaves_out_its_own_argument():
+    from torchrl.envs import GymEnv, check_env_specs
+
+    check_env_specs(GymEnv("CrystalSkeleton-v0"))
