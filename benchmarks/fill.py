@@ -13,7 +13,8 @@ from every_step import EveryStepScorer, require_same_fillings
 
 from crystal_agents import load_policy
 from crystal_agents.policies.policy import PolicyScorer
-from crystal_agents.rollouts.complete_structure import complete_structure
+from crystal_agents.rollouts.complete_structure import complete_structures
+from crystal_agents.rollouts.filling_options import FillingOptions
 from crystal_gym.collections import load_collection
 
 
@@ -36,8 +37,8 @@ def measure(args: Args) -> dict[str, Any]:
     structure.make_supercell([args.repeats] * 3)
 
     def fill(scorer: type[PolicyScorer]) -> np.ndarray:
-        (filling,) = complete_structure(
-            structure, policy.vocabulary, lambda table: scorer(policy, table)
+        ((filling,),) = complete_structures(
+            [structure], policy.vocabulary, lambda table: scorer(policy, table), FillingOptions()
         )
         return np.array(filling.structure.atomic_numbers)
 

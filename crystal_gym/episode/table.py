@@ -1,5 +1,6 @@
 """The crystals on which episodes run, as arrays, and the space of observations."""
 
+import copy
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -21,7 +22,7 @@ class EpisodeTable:
     """The arrays of C crystals on which episodes run, in the data types of observations.
 
     N is the number of sites and E the number of edges that an observation has room for; V is the
-    number of elements in the vocabulary. Use ``from_skeleton`` for one skeleton whose elements are
+    number of elements in the vocabulary. Use ``from_skeletons`` for skeletons whose elements are
     unknown.
 
     Args:
@@ -77,30 +78,48 @@ class EpisodeTable:
         self.targets = _label_columns(collection, self.target_names)
 
     @classmethod
-    def from_skeleton(cls, skeleton: Skeleton, vocabulary: Vocabulary) -> "EpisodeTable":
-        """Return the table of one skeleton whose elements are unknown.
+    def from_skeletons(
+        cls, skeletons: Sequence[Skeleton], vocabulary: Vocabulary
+    ) -> "EpisodeTable":
+        """Return the table of skeletons whose elements are unknown.
 
-        Episodes run on row 0 as on any other table. ``collection`` and ``true_elements`` raise an
-        error: the table has neither, so rewards that compare with a known crystal do not work.
+        Episodes run on the rows as on any other table. ``collection`` and ``true_elements`` raise
+        an error: the table has neither, so rewards that compare with a known crystal do not work.
 
         Args:
-            skeleton: A cell of n sites and m edges; N = n and E = m.
+            skeletons: C cells; N and E are the largest numbers of their sites and edges.
             vocabulary: The elements of the action space.
         """
+        n_sites = np.array([skeleton.n_sites for skeleton in skeletons])
+        n_edges = np.array([len(skeleton.edges) for skeleton in skeletons])
+        coords = np.concatenate([skeleton.frac_coords for skeleton in skeletons])
         table = cls.__new__(cls)
         table._set(  # noqa: SLF001 - an instance of this class
             vocabulary,
             collection=None,
             true_elements=None,
-            n_sites=np.array([skeleton.n_sites]),
-            frac_coords=skeleton.frac_coords[None],
-            parameters=skeleton.parameters[None],
-            flat_edges=skeleton.edges,
-            n_edges=np.array([len(skeleton.edges)]),
-            max_edges=len(skeleton.edges),
+            n_sites=n_sites,
+            frac_coords=ragged.pad(coords, n_sites, int(n_sites.max()), 0),
+            parameters=np.stack([skeleton.parameters for skeleton in skeletons]),
+            flat_edges=np.concatenate([skeleton.edges for skeleton in skeletons]),
+            n_edges=n_edges,
+            max_edges=int(n_edges.max()),
         )
         table.target_names = ()
-        table.targets = np.zeros((1, 0), np.float32)
+        table.targets = np.zeros((len(skeletons), 0), np.float32)
+        return table
+
+    @classmethod
+    def from_skeleton(cls, skeleton: Skeleton, vocabulary: Vocabulary) -> "EpisodeTable":
+        """Return the table of one skeleton whose elements are unknown; see ``from_skeletons``."""
+        return cls.from_skeletons([skeleton], vocabulary)
+
+    def with_vocabulary(self, vocabulary: Vocabulary) -> "EpisodeTable":
+        """Return a table of the same skeletons over another vocabulary, without true elements."""
+        table = copy.copy(self)
+        table._collection = table._true_elements = None  # noqa: SLF001 - an instance of this class
+        table.vocabulary = vocabulary
+        table.n_elements = len(vocabulary)
         return table
 
     def _set(
@@ -137,11 +156,11 @@ class EpisodeTable:
         """The collection of the crystals.
 
         Raises:
-            CrystalGymError: If the table was made from a skeleton.
+            CrystalGymError: If the table was made from skeletons.
         """
         if self._collection is None:
             raise CrystalGymError(
-                "Expected a table of a collection, got the table of one skeleton, which has no "
+                "Expected a table of a collection, got the table of skeletons, which has no "
                 "collection. Use EpisodeTable(collection)."
             )
         return self._collection
@@ -151,11 +170,11 @@ class EpisodeTable:
         """Codes of the true elements, int32 (C, N): 1 to V on sites, -1 on padding.
 
         Raises:
-            CrystalGymError: If the table was made from a skeleton.
+            CrystalGymError: If the table was made from skeletons.
         """
         if self._true_elements is None:
             raise CrystalGymError(
-                "Expected a table of a collection, got the table of one skeleton, whose true "
+                "Expected a table of a collection, got the table of skeletons, whose true "
                 "elements are unknown. Use EpisodeTable(collection)."
             )
         return self._true_elements

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from crystal_gym.episode import EpisodeState, EpisodeTable
+from crystal_gym.masks.mask import Mask
 
 
 def composition(table: EpisodeTable, state: EpisodeState) -> np.ndarray:
@@ -29,6 +30,33 @@ def composition(table: EpisodeTable, state: EpisodeState) -> np.ndarray:
     missing = _true_counts(table)[crystal] > count_elements(elements, table.n_elements)
     missing[np.atleast_1d(state.step >= state.n_sites)] = True
     return missing if state.rows else missing[0]
+
+
+class FixedComposition:
+    """A mask that also leaves only the elements of given compositions that are still to be placed.
+
+    Args:
+        mask: The mask to restrict.
+        counts: Number of sites with each element, in each crystal of the table, int (C, V).
+    """
+
+    def __init__(self, mask: Mask, counts: np.ndarray) -> None:
+        self.mask = mask
+        self.counts = counts
+
+    def __call__(self, table: EpisodeTable, state: EpisodeState) -> np.ndarray:
+        """Return the allowed elements.
+
+        Args:
+            table: The crystals.
+            state: One episode or a batch of B.
+
+        Returns:
+            bool (V,) or (B, V).
+        """
+        placed = count_elements(np.atleast_2d(state.elements), table.n_elements)
+        missing = self.counts[np.atleast_1d(state.crystal)] > placed
+        return self.mask(table, state) & (missing if state.rows else missing[0])
 
 
 def count_elements(elements: np.ndarray, n_elements: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """The policy: a network with a vocabulary, saved and loaded without pickle."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ from crystal_agents.policies.config import PolicyConfig, read_config
 from crystal_agents.policies.pretrained import pretrained_folder, pretrained_policies
 from crystal_agents.policies.site_numbers import SitePositions
 from crystal_agents.policies.targets import EpisodeTargets, PolicyTargets, TargetValues
-from crystal_agents.rollouts.complete_structure import FilledStructure, complete_structure
+from crystal_agents.rollouts.complete_structure import FilledStructure, complete_structures
+from crystal_agents.rollouts.filling_options import FillingKeywords, FillingOptions
 from crystal_agents.rollouts.rollout import crystals_of
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError, UnknownNameError
-from crystal_gym.masks import Mask
 from crystal_gym.utils.files import atomic_write
 
 CONFIG_FILE = "policy.json"
@@ -179,16 +179,9 @@ class SkeletonPolicy(nn.Module):
         self,
         crystal: Any,
         *,
-        traversal: int | Sequence[int] | None = None,
-        elements: Iterable[str | int] | None = None,
-        keep: Iterable[int] = (),
-        keep_elements: Iterable[str | int] = (),
-        mask: str | Mask = "none",
-        samples: int | None = None,
-        temperature: float = 1.0,
-        seed: int = 0,
         target: TargetValues | None = None,
         guidance: float = 0.0,
+        **options: Unpack[FillingKeywords],
     ) -> list[FilledStructure]:
         """Fill the skeleton of a structure and return the fillings, the most probable first.
 
@@ -200,24 +193,10 @@ class SkeletonPolicy(nn.Module):
                 used: the path of a CIF, POSCAR, extended XYZ or JSON file, also gzipped; a pymatgen
                 ``Structure`` or its dictionary; ``ase.Atoms``; or a Materials Project document.
                 Sites that are not kept can have dummy species.
-            traversal: The start site of a breadth-first order, or all n sites in the order of
-                filling (default: breadth-first from site 0, which is number 0 of the training
-                crystals for networks that receive site numbers). Kept sites are left out.
-            elements: The elements that may be chosen (default: the vocabulary of the policy).
-            keep: Sites that keep their elements, as indices of the input, such as ``[0, 2]``. The
-                other sites are filled given these elements.
-            keep_elements: Elements that are kept on all their sites, such as ``["O"]``.
-            mask: A name of ``crystal_gym.masks.MASKS``, or a function of ``(table, state)`` as in
-                the environment. If ``elements`` are given, they and the elements of kept sites are
-                the vocabulary of ``table``. Its sites have the numbers that the network receives.
-            samples: Number of fillings to sample; identical fillings are returned once, with their
-                count. By default, the most probable element is chosen at each site.
-            temperature: Temperature of the sampling: above 1, samples are more diverse; below 1,
-                they are closer to the most probable filling.
-            seed: Seed of the sampling.
             target: Requested labels of a conditional policy by name, such as
                 ``{"heat_all": -0.2}``.
             guidance: Strength of the guidance by the target, see ``forward``.
+            **options: See ``FillingKeywords``.
 
         Returns:
             The distinct fillings with their probabilities.
@@ -233,20 +212,39 @@ class SkeletonPolicy(nn.Module):
         Warns:
             ParserWarning: If reading the file changed the crystal, such as by merging sites.
         """
+        return self.fill_all([crystal], target=target, guidance=guidance, **options)[0]
+
+    def fill_all(
+        self,
+        crystals: Sequence[Any],
+        *,
+        target: TargetValues | None = None,
+        guidance: float = 0.0,
+        **options: Unpack[FillingKeywords],
+    ) -> list[list[FilledStructure]]:
+        """Fill the skeletons of many structures together, which is faster than one by one.
+
+        All structures are read before the first one is filled. Samples depend on the list.
+
+        Args:
+            crystals: Crystals as in ``fill``.
+            target: See ``fill``.
+            guidance: See ``fill``.
+            **options: See ``FillingKeywords``; the same for all crystals.
+
+        Returns:
+            The fillings of each crystal, as from ``fill``.
+
+        Raises:
+            CrystalGymError: As ``fill``; the message starts with the place in the list.
+        """
         positions = self.site_positions
-        return complete_structure(
-            crystal,
+        return complete_structures(
+            crystals,
             self.vocabulary,
             lambda table: PolicyScorer(self, table, target, guidance),
+            FillingOptions(**options),
             number_sites=None if positions is None else positions.numbers,
-            traversal=traversal,
-            elements=elements,
-            keep=keep,
-            keep_elements=keep_elements,
-            mask=mask,
-            samples=samples,
-            temperature=temperature,
-            seed=seed,
         )
 
     def require(

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from crystal_agents.rollouts.rollout import Scorer
-from crystal_gym.episode import EpisodeTable, fill, start
+from crystal_gym.episode import EpisodeState, EpisodeTable, fill
 from crystal_gym.errors import CrystalGymError
 from crystal_gym.masks import Mask, no_mask
 
@@ -33,57 +33,52 @@ class BeamResult:
 
 def beam_search(
     table: EpisodeTable,
-    crystals: np.ndarray,
-    order: np.ndarray,
+    state: EpisodeState,
     score: Scorer,
     *,
     width: int,
     mask: Mask = no_mask,
-    n_kept: int = 0,
     rng: np.random.Generator | None = None,
 ) -> BeamResult:
     """Find the K most probable fillings of skeletons, or sample K different ones.
 
     After each site, the search keeps the K most probable partial fillings of each skeleton. The
-    result is exact if K is at least the number of partial fillings, and otherwise a lower bound: a
-    filling with an improbable beginning can be missed. The probabilities are exact.
+    result is exact if K is at least the number of partial fillings. Otherwise, a filling with an
+    improbable beginning can be missed. The probabilities are exact.
 
     With a random generator, the search is stochastic beam search (Kool et al., ICML 2019): the
     fillings are a sample without replacement from the distribution of the policy.
 
     Args:
         table: The crystals.
-        crystals: Rows of the table, int (S,), all with the same number of sites.
-        order: Sites in the order of filling, int (S, N), padded with -1, the kept sites first.
+        state: The initial states of S different crystals with the same number of sites, of which
+            equally many are kept.
         score: The scorer, whose scores are logits.
         width: K.
         mask: The elements that may be chosen.
-        n_kept: Number of kept sites of every crystal, which have their true elements.
         rng: Random generator of the sample (default: the most probable fillings).
 
     Returns:
         The fillings, the most probable first, or in the order of the sample.
 
     Raises:
-        CrystalGymError: If ``width`` is below 1, or the numbers of sites differ.
+        CrystalGymError: If ``width`` is below 1, or the numbers of sites to fill differ.
     """
     if width < 1:
         raise CrystalGymError(f"Expected a beam width of at least 1, got {width}.")
-    n_sites = table.n_sites[crystals]
-    if (n_sites != n_sites[0]).any():
+    n_empty = state.n_sites - state.step
+    if (n_empty != n_empty[0]).any():
         raise CrystalGymError(
-            f"Expected crystals with the same number of sites, got {sorted(set(n_sites.tolist()))}."
-            " Search those of each size separately."
+            "Expected crystals with the same number of sites to fill, got "
+            f"{sorted(set(n_empty.tolist()))}. Search those of each size separately."
         )
-    n_crystals = len(crystals)
-    kept = np.full(n_crystals, n_kept)
-    state = start(table, np.asarray(crystals, np.int64), order, kept)
+    n_crystals = len(n_empty)
     chosen = np.zeros((1, *state.elements.shape))
     total = np.zeros((1, n_crystals))
     # Perturbed log-probabilities: their K largest are a sample without replacement. Their maximum,
     # the value at the root, is independent of the sample.
     perturbed = np.zeros((1, n_crystals))
-    for _ in range(int(n_sites[0]) - n_kept):
+    for _ in range(int(n_empty[0])):
         beams = len(total)
         allowed = np.where(mask(table, state), score(state), -np.inf).astype(np.float64)
         with np.errstate(invalid="ignore"):  # no allowed element

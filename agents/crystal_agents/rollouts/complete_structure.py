@@ -1,8 +1,8 @@
-"""Completion of one structure, which users call as ``SkeletonPolicy.fill``."""
+"""Completion of structures, which users call as ``SkeletonPolicy.fill``."""
 
 import operator
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import log_softmax
 
+from crystal_agents.rollouts.beam_search import BeamResult, beam_search
+from crystal_agents.rollouts.filling_options import FillingOptions
 from crystal_agents.rollouts.kept_elements import read_kept_codes
 from crystal_agents.rollouts.rollout import Scorer
 from crystal_gym.collections.preparation import file_order
@@ -21,8 +23,7 @@ from crystal_gym.episode import EpisodeState, EpisodeTable, fill, start
 from crystal_gym.episode.kept_sites import kept_first
 from crystal_gym.errors import BadCrystalError, CrystalGymError, ParserWarning
 from crystal_gym.formats import read_structure
-from crystal_gym.masks import Mask, resolve_mask
-from crystal_gym.masks.element_subset import ElementSubset
+from crystal_gym.masks import Mask
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -59,113 +60,206 @@ class FilledStructure:
         return self.structure.composition.reduced_formula
 
 
-def complete_structure(
-    crystal: Any,
+@dataclass(frozen=True)
+class _Task:
+    """One skeleton to fill; its sites are in the order of the numbers that the scorer receives.
+
+    Attributes:
+        skeleton: The skeleton, with n sites.
+        structure: The structure of the input, if it has one, with its sites in their order.
+        sites: The site of the input with each number, (n,).
+        order: Numbers in the order of filling, the kept sites first, (n,).
+        kept_codes: Codes of the kept sites, (n,), 0 for the sites to fill.
+    """
+
+    skeleton: Skeleton
+    structure: "Structure | None"
+    sites: np.ndarray
+    order: np.ndarray
+    kept_codes: np.ndarray
+
+    @property
+    def n_kept(self) -> int:
+        return np.count_nonzero(self.kept_codes)
+
+    @property
+    def group(self) -> tuple:
+        """Tasks of one group are filled together."""
+        return self.skeleton.n_sites, self.n_kept, tuple(np.unique(self.kept_codes).tolist())
+
+
+def complete_structures(
+    crystals: Sequence[Any],
     vocabulary: Vocabulary,
     make_scorer: Callable[[EpisodeTable], Scorer],
+    options: FillingOptions,
     *,
     number_sites: Callable[[np.ndarray], np.ndarray] | None = None,
-    traversal: int | Sequence[int] | None = None,
-    elements: Iterable[str | int] | None = None,
-    keep: Iterable[int] = (),
-    keep_elements: Iterable[str | int] = (),
-    mask: str | Mask = "none",
-    samples: int | None = None,
-    temperature: float = 1.0,
-    seed: int = 0,
-) -> list[FilledStructure]:
-    """Fill the skeleton of a structure and return the fillings, the most probable first.
+) -> list[list[FilledStructure]]:
+    """Fill the skeletons of structures and return the fillings of each, the most probable first.
+
+    All inputs are read before the first one is filled.
 
     Args:
-        crystal: A ``Skeleton``, or a structure as a file or an object that
+        crystals: Skeletons, or structures as files or objects that
             ``crystal_gym.formats.read_structure`` reads. Only the elements of kept sites are used.
         vocabulary: The V elements of the action space.
-        make_scorer: Function that returns a scorer for the table of the skeleton; its scores are
-            logits.
+        make_scorer: Function that returns a scorer for a table of skeletons; its scores are logits.
+        options: The options of ``SkeletonPolicy.fill``.
         number_sites: Function of the fractional coordinates (n, 3) that returns the site with each
             number, (n,). The scorer and the mask receive the sites in this order (default: the
             order of the input).
-        traversal: See ``SkeletonPolicy.fill`` for this and the other arguments.
-        elements: The elements that may be chosen (default: the vocabulary).
-        keep: Sites of the input that keep their elements.
-        keep_elements: Elements of the input that are kept on all their sites.
-        mask: A name of ``crystal_gym.masks.MASKS`` or a function.
-        samples: Number of fillings to sample (default: only the greedy filling).
-        temperature: Temperature of the sampling.
-        seed: Seed of the sampling.
 
     Returns:
-        The distinct fillings with their probabilities.
+        The distinct fillings of each crystal with their probabilities.
 
     Raises:
-        BadCrystalError: If the structure has no valid skeleton.
-        DamagedFileError: If the file cannot be read.
-        CrystalGymError: If another argument is invalid, or the mask allows no element.
+        BadCrystalError: If a structure has no valid skeleton.
+        DamagedFileError: If a file cannot be read.
+        CrystalGymError: If another option does not fit, or the mask allows no element.
     """
-    _check_sampling(samples, temperature, seed)
+    tasks = []
+    for index, crystal in enumerate(crystals):
+        try:
+            tasks.append(_read_task(crystal, vocabulary, options, number_sites))
+        except CrystalGymError as error:
+            if len(crystals) == 1:
+                raise
+            raise type(error)(f"Crystal {index} of {len(crystals)}: {error}") from error
+    groups: dict[tuple, list[int]] = {}
+    for index, task in enumerate(tasks):
+        groups.setdefault(task.group, []).append(index)
+    rng = None if options.samples is None else np.random.default_rng(options.seed)
+    filled: list[list[FilledStructure]] = [[] for _ in tasks]
+    for indices in groups.values():
+        group = [tasks[index] for index in indices]
+        fillings = _fill_group(group, vocabulary, make_scorer, options, rng)
+        for index, task, (codes, log_probabilities) in zip(indices, group, fillings, strict=True):
+            filled[index] = _distinct_fillings(task, vocabulary, codes, log_probabilities)
+    return filled
+
+
+def _read_task(
+    crystal: Any,
+    vocabulary: Vocabulary,
+    options: FillingOptions,
+    number_sites: Callable[[np.ndarray], np.ndarray] | None,
+) -> _Task:
     skeleton, structure = _read_skeleton(crystal)
-    kept_codes = read_kept_codes(structure, skeleton.n_sites, vocabulary, keep, keep_elements)
+    kept_codes = read_kept_codes(
+        structure, skeleton.n_sites, vocabulary, options.keep, options.keep_elements
+    )
     sites = np.arange(skeleton.n_sites)
     if number_sites is not None:
         sites = number_sites(skeleton.frac_coords)
         skeleton = _reorder(skeleton, sites)
-    number = np.argsort(sites)
     kept_codes = kept_codes[sites]
-    table = EpisodeTable.from_skeleton(skeleton, vocabulary)
-    order, n_kept = kept_first(_filling_order(skeleton, traversal, number), kept_codes > 0)
-    mask = resolve_mask(mask)
-    if elements is not None:
-        subset = Vocabulary.from_elements([elements] if isinstance(elements, str) else elements)
-        # The mask considers the elements of the kept sites, which may be outside the subset.
-        kept_numbers = vocabulary.decode(np.unique(kept_codes[kept_codes > 0]))
-        seen = Vocabulary.from_elements([*subset.symbols, *kept_numbers.tolist()])
-        mask = ElementSubset(mask, table, EpisodeTable.from_skeleton(skeleton, seen), subset)
+    order = _filling_order(skeleton, options.traversal, np.argsort(sites))
+    order, _ = kept_first(order, kept_codes > 0)
+    return _Task(skeleton, structure, sites, order, kept_codes)
+
+
+def _fill_group(
+    tasks: list[_Task],
+    vocabulary: Vocabulary,
+    make_scorer: Callable[[EpisodeTable], Scorer],
+    options: FillingOptions,
+    rng: np.random.Generator | None,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Fill S skeletons with equally many sites and kept sites.
+
+    Returns:
+        For each skeleton, the codes, int32 (K, n), and the log-probability of the choice at each
+        site, float64 (K, n).
+    """
+    table = EpisodeTable.from_skeletons([task.skeleton for task in tasks], vocabulary)
+    kept_codes = np.stack([task.kept_codes for task in tasks])
+    order = np.stack([task.order for task in tasks])
+    mask = options.make_mask(table, kept_codes)
     score = make_scorer(table)
-    rng = None if samples is None else np.random.default_rng(seed)
-    n_fillings = samples or 1
-    batch_size = max(1, _MOST_SITES // skeleton.n_sites)
-    parts = [
-        _fill_batch(
-            table,
-            order,
-            score,
-            mask,
-            kept_codes=kept_codes,
-            n_fillings=min(batch_size, n_fillings - first),
-            temperature=temperature,
-            rng=rng,
+    n_sites, n_fillings = table.max_sites, options.samples or options.beam or 1
+    one_by_one = options.beam is not None or not options.replacement
+    n_rows = max(1, _MOST_SITES // (n_sites * n_fillings))
+    results = []
+    for first in range(0, len(tasks), n_rows):
+        rows = np.arange(first, min(first + n_rows, len(tasks)))
+        if one_by_one:
+            state = _initial_state(table, rows, order[rows], kept_codes[rows])
+            result = beam_search(table, state, score, width=n_fillings, mask=mask, rng=rng)
+            results += _existing(result)
+            continue
+        at_most = max(1, _MOST_SITES // (n_sites * len(rows)))
+        parts = [
+            _fill_batch(
+                table,
+                _initial_state(
+                    table,
+                    *(
+                        np.tile(values, (count, *[1] * (values.ndim - 1)))
+                        for values in (rows, order[rows], kept_codes[rows])
+                    ),
+                ),
+                score,
+                mask,
+                temperature=options.temperature,
+                rng=rng,
+            )
+            for count in _counts(n_fillings, at_most)
+        ]
+        # (K S, n) to (K, S, n)
+        codes, log_probabilities = (
+            np.concatenate([part.reshape(-1, len(rows), n_sites) for part in kind])
+            for kind in zip(*parts, strict=True)
         )
-        for first in range(0, n_fillings, batch_size)
+        results += [(codes[:, k], log_probabilities[:, k]) for k in range(len(rows))]
+    return results
+
+
+def _counts(total: int, at_most: int) -> list[int]:
+    """Divide a number into parts of a size."""
+    return [min(at_most, total - first) for first in range(0, total, at_most)]
+
+
+def _existing(result: BeamResult) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return the fillings of each skeleton that exist.
+
+    Raises:
+        CrystalGymError: If the mask allows no filling of a skeleton.
+    """
+    exists = result.totals > -np.inf
+    if not exists.any(axis=1).all():
+        raise CrystalGymError(
+            "Expected a mask that allows a filling, got one that allows none. Allow more elements, "
+            "use another mask, or a wider beam."
+        )
+    return [
+        (result.elements[k][exists[k]], result.log_probabilities[k][exists[k]])
+        for k in range(len(exists))
     ]
-    codes, log_probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
+
+
+def _distinct_fillings(
+    task: _Task, vocabulary: Vocabulary, codes: np.ndarray, log_probabilities: np.ndarray
+) -> list[FilledStructure]:
+    """Return the distinct fillings with the sites in the order of the input."""
+    number = np.argsort(task.sites)
     codes, log_probabilities = codes[:, number], log_probabilities[:, number]
-    skeleton = _reorder(skeleton, number)
+    skeleton = _reorder(task.skeleton, number)
     _, first, counts = np.unique(codes, axis=0, return_index=True, return_counts=True)
     numbers, log_probabilities = vocabulary.decode(codes[first]), log_probabilities[first]
     valid = is_valid(numbers, "strict")
     fillings = [
         FilledStructure(
-            structure=_fill_structure(skeleton, structure, numbers[row]),
+            structure=_fill_structure(skeleton, task.structure, numbers[row]),
             log_probability=float(log_probabilities[row].sum()),
             probabilities=tuple(np.exp(log_probabilities[row]).tolist()),
-            order=tuple(sites[order[n_kept:]].tolist()),
+            order=tuple(task.sites[task.order[task.n_kept :]].tolist()),
             valid=bool(valid[row]),
             count=int(counts[row]),
         )
         for row in range(len(first))
     ]
     return sorted(fillings, key=lambda filling: -filling.log_probability)
-
-
-def _check_sampling(samples: int | None, temperature: float, seed: int) -> None:
-    if samples is not None and samples < 1:
-        raise CrystalGymError(
-            f"Expected samples to be at least 1, got {samples}. Use None for the greedy filling."
-        )
-    if not temperature > 0:
-        raise CrystalGymError(f"Expected temperature to be above 0, got {temperature}.")
-    if seed < 0:
-        raise CrystalGymError(f"Expected seed to be at least 0, got {seed}.")
 
 
 def _read_skeleton(crystal: Any) -> "tuple[Skeleton, Structure | None]":
@@ -220,39 +314,40 @@ def _filling_order(
     return number[order.astype(np.int64)]
 
 
+def _initial_state(
+    table: EpisodeTable, rows: np.ndarray, order: np.ndarray, kept_codes: np.ndarray
+) -> EpisodeState:
+    """Return the states of B episodes, (B,), (B, n) and (B, n), in which kept sites are filled."""
+    state = start(table, rows, order)
+    state.elements[:] = kept_codes
+    state.n_kept = np.count_nonzero(kept_codes, axis=1)
+    state.step, state.focus = state.n_kept.copy(), state.start_site.copy()
+    return state
+
+
 def _fill_batch(
     table: EpisodeTable,
-    order: np.ndarray,
+    state: EpisodeState,
     score: Scorer,
     mask: Mask,
     *,
-    kept_codes: np.ndarray,
-    n_fillings: int,
     temperature: float,
     rng: np.random.Generator | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fill the only crystal of a table K times, by sampling, or greedily if ``rng`` is None.
-
-    The codes of the kept sites, the first of the order, are those of ``kept_codes``, (n,), which is
-    0 for the sites to fill.
+    """Fill B crystals with n sites by sampling, or greedily if ``rng`` is None.
 
     Returns:
-        Codes, int32 (K, n), and the log-probability of the choice at each site, float64 (K, n).
+        Codes, int32 (B, n), and the log-probability of the choice at each site, float64 (B, n).
     """
-    state = start(table, np.zeros(n_fillings, np.int64), np.tile(order, (n_fillings, 1)))
-    n_kept = np.count_nonzero(kept_codes)
-    state.elements[:] = kept_codes
-    state.n_kept = np.full(n_fillings, n_kept)
-    state.step, state.focus = state.n_kept.copy(), state.start_site.copy()
     chosen = np.zeros(state.elements.shape)
-    rows = np.arange(n_fillings)
-    for site in order[n_kept:]:
+    rows = np.arange(len(chosen))
+    for _ in range(int(state.n_sites[0] - state.n_kept[0])):
         logits = np.where(_allowed_elements(table, state, mask), score(state), -np.inf)
         log_probabilities = log_softmax(logits.astype(np.float64), axis=1)
         # Gumbel-max trick: the index of the highest log p + noise is a sample from p.
         noise = 0.0 if rng is None else rng.gumbel(size=logits.shape)
         action = (log_probabilities / temperature + noise).argmax(1)
-        chosen[:, site] = log_probabilities[rows, action]
+        chosen[rows, state.focus] = log_probabilities[rows, action]
         fill(state, action)
     return state.elements, chosen
 

@@ -49,7 +49,8 @@ def enumerate_fillings(table, row, order, n_kept=0, mask=None):
 def test_a_wide_beam_finds_all_fillings_in_order(table, n_kept, mask):
     order = table.breadth_first(ROWS, 1)
     settings = {} if mask is None else {"mask": mask}
-    result = beam_search(table, ROWS, order, score, width=5**4, n_kept=n_kept, **settings)
+    state = start(table, ROWS, order, np.full(2, n_kept))
+    result = beam_search(table, state, score, width=5**4, **settings)
     for index, row in enumerate(ROWS):
         expected = enumerate_fillings(table, row, order[index], n_kept, mask)
         exists = result.totals[index] > -np.inf
@@ -69,17 +70,16 @@ def test_a_beam_of_one_is_the_greedy_filling(table):
     state = start(table, ROWS, order)
     for _ in range(4):
         fill(state, score(state).argmax(1))
-    result = beam_search(table, ROWS, order, score, width=1)
+    result = beam_search(table, start(table, ROWS, order), score, width=1)
     assert np.array_equal(result.elements[:, 0], state.elements)
 
 
 def test_a_beam_of_each_crystal_does_not_depend_on_the_others(table):
     order = table.breadth_first(ROWS, 2)
-    both = beam_search(table, ROWS, order, score, width=6)
+    both = beam_search(table, start(table, ROWS, order), score, width=6)
     for index in range(2):
-        alone = beam_search(
-            table, ROWS[index : index + 1], order[index : index + 1], score, width=6
-        )
+        one = slice(index, index + 1)
+        alone = beam_search(table, start(table, ROWS[one], order[one]), score, width=6)
         assert np.array_equal(alone.elements[0], both.elements[index])
         assert np.allclose(alone.totals[0], both.totals[index])
     assert (np.diff(both.totals, axis=1) <= 0).all()
@@ -92,7 +92,7 @@ def test_samples_without_replacement_are_distinct_and_start_with_a_sample(table)
     first, second = Counter(), Counter()
     n_samples = 4000
     for _ in range(n_samples):
-        result = beam_search(table, ROWS[:1], order, score, width=2, rng=rng)
+        result = beam_search(table, start(table, ROWS[:1], order), score, width=2, rng=rng)
         pair = [tuple(filling) for filling in result.elements[0].tolist()]
         assert len(set(pair)) == 2
         first[pair[0]] += 1
@@ -108,14 +108,16 @@ def test_samples_without_replacement_are_distinct_and_start_with_a_sample(table)
 
 def test_a_sample_of_all_fillings_contains_each_once(table):
     order = table.breadth_first(ROWS, 0)
-    result = beam_search(table, ROWS, order, score, width=5**4, rng=np.random.default_rng(1))
+    result = beam_search(
+        table, start(table, ROWS, order), score, width=5**4, rng=np.random.default_rng(1)
+    )
     for index in range(2):
         assert len({tuple(filling) for filling in result.elements[index].tolist()}) == 5**4
 
 
 def test_invalid_arguments_are_rejected(table):
     with pytest.raises(CrystalGymError, match="beam width of at least 1, got 0"):
-        beam_search(table, ROWS, table.breadth_first(ROWS, 0), score, width=0)
+        beam_search(table, start(table, ROWS, table.breadth_first(ROWS, 0)), score, width=0)
     mixed = np.array([3, 4])
-    with pytest.raises(CrystalGymError, match=r"same number of sites, got \[4, 5\]"):
-        beam_search(table, mixed, table.breadth_first(mixed, 0), score, width=2)
+    with pytest.raises(CrystalGymError, match=r"same number of sites to fill, got \[4, 5\]"):
+        beam_search(table, start(table, mixed, table.breadth_first(mixed, 0)), score, width=2)

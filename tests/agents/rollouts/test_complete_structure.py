@@ -7,26 +7,11 @@ import numpy as np
 import pytest
 import torch
 from pymatgen.core import Lattice, Structure
+from small_policies import PEROVSKITE, SYMBOLS, make_policy
 
-from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy
 from crystal_agents.rollouts import complete_structure as module
 from crystal_gym import Skeleton
 from crystal_gym.errors import BadCrystalError, CrystalGymError, DamagedFileError, UnknownNameError
-
-SMALL = {"hidden": 16, "vectors": 4, "geometry_layers": 1, "filling_layers": 1}
-SYMBOLS = ("O", "Na", "Cl", "Ti", "Sr")
-PEROVSKITE = [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
-
-
-def make_policy(network="egnn", scale=1.0):
-    """Return an untrained policy; a larger scale gives more confident probabilities."""
-    torch.manual_seed(0)
-    settings = SMALL if network == "egnn" else {"hidden": 16}
-    policy = SkeletonPolicy(PolicyConfig(network, SYMBOLS, 5, settings)).eval()
-    with torch.no_grad():
-        for parameter in policy.readout.parameters():
-            parameter.mul_(scale)
-    return policy
 
 
 @pytest.fixture(scope="module")
