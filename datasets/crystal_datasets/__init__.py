@@ -17,10 +17,11 @@ if TYPE_CHECKING:
         sampled,
     )
     from crystal_datasets.build import build_dataset
-    from crystal_datasets.episodes import Episodes, choose_start_sites, generate_episodes
+    from crystal_datasets.episodes import Episodes, generate_episodes
     from crystal_datasets.flat import flat_arrays
     from crystal_datasets.minari_writer import dataset_id
     from crystal_datasets.replay import EpisodeRecorder, RecordEpisodes, write_replay
+    from crystal_datasets.start_states import StartStates, choose_start_sites
     from crystal_datasets.transitions import Transitions, best_episodes, load_transitions
 
 _MODULES = {
@@ -30,10 +31,11 @@ _MODULES = {
     "MixtureComponent": "crystal_datasets.behaviors",
     "PolicyMixture": "crystal_datasets.behaviors",
     "RecordEpisodes": "crystal_datasets.replay",
+    "StartStates": "crystal_datasets.start_states",
     "Transitions": "crystal_datasets.transitions",
     "best_episodes": "crystal_datasets.transitions",
     "build_dataset": "crystal_datasets.build",
-    "choose_start_sites": "crystal_datasets.episodes",
+    "choose_start_sites": "crystal_datasets.start_states",
     "dataset_id": "crystal_datasets.minari_writer",
     "flat_arrays": "crystal_datasets.flat",
     "generate_episodes": "crystal_datasets.episodes",
@@ -50,6 +52,7 @@ __all__ = [
     "MixtureComponent",
     "PolicyMixture",
     "RecordEpisodes",
+    "StartStates",
     "Transitions",
     "best_episodes",
     "build_dataset",

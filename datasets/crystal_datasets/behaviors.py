@@ -4,7 +4,6 @@ A trained policy is passed as a function from observations to probabilities, so 
 depend on networks.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from crystal_gym.episode import EpisodeState, EpisodeTable, observe
 from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.masks import Mask, resolve_mask
 
 # Maps the table, the state of B episodes and a random generator to actions from 0 to V - 1,
 # int64 (B,).
@@ -32,6 +32,16 @@ def uniform_random(
 ) -> np.ndarray:
     """Draw each element uniformly from the vocabulary."""
     return rng.integers(table.n_elements, size=len(state.crystal))
+
+
+def uniform_under(mask: Mask) -> BehaviorPolicy:
+    """Return a behavior policy that draws uniformly from the elements that a mask allows."""
+
+    def act(table: EpisodeTable, state: EpisodeState, rng: np.random.Generator) -> np.ndarray:
+        allowed = mask(table, state)
+        return np.where(allowed, rng.random(allowed.shape), -1.0).argmax(1)
+
+    return act
 
 
 def sampled(probabilities: Probabilities, temperature: float = 1.0) -> BehaviorPolicy:
@@ -167,9 +177,7 @@ class PolicyMixture:
 
 def _select(state: EpisodeState, episodes: np.ndarray) -> EpisodeState:
     """Return a copy of the state of some episodes of a batch, given by their indices (k,)."""
-    names = ("crystal", "order", "elements", "n_sites", "step", "focus")
-    arrays = {name: getattr(state, name)[episodes] for name in names}
-    return dataclasses.replace(state, **arrays, rows=(np.arange(len(episodes)),))
+    return state.select(episodes)
 
 
 def mixed(
@@ -206,11 +214,13 @@ BEHAVIOR_POLICIES: Mapping[str, BehaviorPolicy] = {"expert": expert, "random": u
 BEHAVIOR_NAMES = (*BEHAVIOR_POLICIES, "mixed", "replay")
 
 
-def get_behavior_policy(name: str) -> BehaviorPolicy:
+def get_behavior_policy(name: str, mask: str = "none") -> BehaviorPolicy:
     """Return the behavior policy with this name.
 
     Args:
         name: A key of ``BEHAVIOR_POLICIES``.
+        mask: A name of ``crystal_gym.masks.MASKS``, from whose elements ``random`` draws. The
+            expert does not depend on it.
 
     Raises:
         UnknownNameError: If there is no such behavior policy.
@@ -228,4 +238,6 @@ def get_behavior_policy(name: str) -> BehaviorPolicy:
         )
     if name not in BEHAVIOR_POLICIES:
         raise UnknownNameError("behavior policy", name, BEHAVIOR_NAMES)
+    if name == "random" and mask != "none":
+        return uniform_under(resolve_mask(mask))
     return BEHAVIOR_POLICIES[name]

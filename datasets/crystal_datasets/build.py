@@ -1,12 +1,13 @@
 """Build the Minari dataset of a behavior policy on one split of a collection."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crystal_datasets.behaviors import PolicyMixture, get_behavior_policy
-from crystal_datasets.episodes import choose_start_sites, generate_episodes
+from crystal_datasets.episodes import generate_episodes
 from crystal_datasets.flat import flat_layout
 from crystal_datasets.minari_writer import (
     DatasetSpec,
@@ -16,9 +17,12 @@ from crystal_datasets.minari_writer import (
     resolve_named_reward,
     write_dataset,
 )
+from crystal_datasets.start_states import StartStates
+from crystal_datasets.task import DatasetTask
 from crystal_gym.collections import load_collection
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.crystals.elements import Vocabulary
+from crystal_gym.envs.targets import TargetDraw
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError
 
@@ -41,6 +45,10 @@ def build_dataset(
     on_error: str = "raise",
     vocabulary: Vocabulary | None = None,
     observations: str = "dict",
+    start: str = "empty",
+    keep: float | Sequence[int] | None = None,
+    mask: str = "none",
+    target: str | Sequence[str] = (),
     trajectories: int = 5,
     seed: int = 0,
     overwrite: bool = False,
@@ -68,6 +76,13 @@ def build_dataset(
         observations: ``dict``, as the environment returns them; ``flat``, float32 vectors for
             libraries that require a ``Box``, see ``crystal_gym.envs.flat_layout.FlatLayout``; or
             ``flat-pairs``, with pair features of the neighbor graph.
+        start: ``empty``, or ``partial`` to keep the true elements of some sites from the start.
+        keep: The kept sites of a partial start, as in the environment: a fraction (float), so that
+            they are drawn for each episode, or site numbers (default: 0.5).
+        mask: A name of ``crystal_gym.masks.MASKS``, the mask of the environment. The behavior
+            ``random`` draws from its elements.
+        target: Names of labels, which observations contain as ``target``. Crystals without these
+            labels are left out; the dataset card reports how many.
         trajectories: Number of episodes for each crystal, each from a different start site. A
             crystal with fewer sites has one episode from each site.
         seed: Seed of the start sites and of the behavior policy.
@@ -80,14 +95,21 @@ def build_dataset(
     Raises:
         UnknownNameError: If the collection, split, behavior policy, reward, ``split_by`` or
             ``observations`` is unknown.
-        CrystalGymError: If the dataset exists and ``overwrite`` is false, the split is empty, a
+        CrystalGymError: If the dataset exists and ``overwrite`` is false, the split is empty, the
+            kept sites do not fit a crystal, a mixture is combined with a mask, a
             crystal has an element outside the vocabulary, a lattice is outside the bounds of flat
             observations, ``trajectories`` is below 1, ``seed`` is below 0, or no episode has a
             finite reward.
         StorageError: If the folder of Minari datasets cannot be written or the disk is full.
     """
     mixture = behavior if isinstance(behavior, PolicyMixture) else None
-    policy = mixture or get_behavior_policy(str(behavior))
+    task = DatasetTask.of(start, keep, mask, target)
+    if mixture and task.mask != "none":
+        raise CrystalGymError(
+            f"Expected no mask with a mixture of behavior policies, got {mask!r}. Their actions do "
+            "not follow it: leave the mask out, or use another behavior."
+        )
+    policy = mixture or get_behavior_policy(str(behavior), task.mask)
     behavior_name = "mixed" if mixture else str(behavior)
     reward_name, resolved_reward = resolve_named_reward(reward)
     crystals = load_collection(collection, split_by=split_by, on_error=on_error, progress=progress)
@@ -97,34 +119,53 @@ def build_dataset(
             f"Expected crystals in the split {split!r} of {crystals.name!r}, got no crystals. "
             "Choose another split."
         )
-    table = EpisodeTable(crystals, vocabulary)
+    table = EpisodeTable(crystals, vocabulary, target=task.target)
+    n_crystals = len(rows)
+    rows = TargetDraw(task.target).select_rows(table, rows)
     layout = flat_layout(table, observations)
     resolved_reward.prepare(table)
     # Drawn for the whole collection, so that a crystal's start sites do not depend on the split.
-    start_sites = choose_start_sites(crystals.n_sites, trajectories, seed)
+    states = StartStates(table, task.start, task.keep, limit=trajectories, seed=seed)
+    states.check(rows)
+    start_sites = states.start_sites
     start_sites[np.isin(np.arange(len(crystals)), rows, invert=True)] = -1
     spec = DatasetSpec(
-        dataset_id=dataset_id(crystals.name, split, behavior_name, reward_name, observations),
+        dataset_id=dataset_id(
+            crystals.name, split, behavior_name, reward_name, observations, task=task
+        ),
         table=table,
         split=split,
         behavior=behavior_name,
-        algorithm=f"mixture of {mixture.describe()}" if mixture else _ALGORITHMS[behavior_name],
+        algorithm=_describe(behavior_name, mixture, task),
         reward=reward_name,
         labels=resolved_reward.labels,
         origin=origin_of(collection),
         environment=environment_spec(
-            collection, split, split_by, table, reward, on_error=on_error, layout=layout
+            collection, split, split_by, table, reward, on_error=on_error, layout=layout, task=task
         ),
         reward_definition=resolved_reward.definition,
         layout=layout,
+        task=task,
         settings={
             "split_by": split_by,
             "crystals": len(rows),
             "trajectories": trajectories,
             "seed": seed,
             **({"mixture": mixture.settings()} if mixture else {}),
+            **({"crystals_without_labels": n_crystals - len(rows)} if task.target else {}),
         },
     )
-    episodes = generate_episodes(table, start_sites, policy, seed, resolved_reward)
+    episodes = generate_episodes(
+        table, start_sites, policy, seed, resolved_reward, start_states=states
+    )
     write_dataset(spec, episodes, int((start_sites >= 0).sum()), overwrite, progress)
     return spec.dataset_id
+
+
+def _describe(behavior: str, mixture: PolicyMixture | None, task: DatasetTask) -> str:
+    """Describe the behavior policy, for Minari's entry ``algorithm_name``."""
+    if mixture:
+        return f"mixture of {mixture.describe()}"
+    if behavior == "random" and task.mask != "none":
+        return f"uniform random over the elements that the mask {task.mask} allows"
+    return _ALGORITHMS[behavior]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from crystal_datasets.task import describe_task
 from crystal_gym.collections.collection import CrystalCollection
 
 # Origin, citation and license of the named collections.
@@ -54,7 +55,7 @@ def dataset_card(metadata: Mapping[str, Any], collection: CrystalCollection) -> 
 
 {metadata["description"]}
 
-{_BEHAVIORS[settings["behavior"]]} Every episode starts from an empty skeleton.
+{_behavior(settings)} {describe_task(settings)}
 {_coverage(settings)}
 
 | | |
@@ -79,8 +80,9 @@ Action `a` assigns the element with code `a + 1` to the site in focus.
 {_reward(settings["reward"], settings["reward_definition"])}
 
 Episode metadata: `crystal` (its id in the collection), `row` (its row in the collection), `split`
-and `start_site` (the site filled first). The HDF5 file stores the arrays that all episodes of a
-crystal share ({_shared(settings)}) once, with hard links.
+and `start_site` (the site filled first){_kept(settings)}.
+The HDF5 file stores the arrays that all episodes of a crystal share ({_shared(settings)}) once,
+with hard links.
 
 ## Usage
 
@@ -91,7 +93,7 @@ dataset = minari.load_dataset("{metadata["dataset_id"]}")
 for episode in dataset.iterate_episodes():
     ...
 metadata = next(iter(dataset.storage.get_episode_metadata([0])))
-{_recovery("env_spec" in metadata)}
+{_recovery("env_spec" in metadata, settings)}
 ```
 
 {_training(metadata)}
@@ -186,6 +188,10 @@ def _policy(component: Mapping[str, Any]) -> str:
     return f" (`{component['policy']}` at temperature {component['temperature']:g})"
 
 
+def _kept(settings: Mapping[str, Any]) -> str:
+    return ", and `keep` (the kept sites)" if "start" in settings else ""
+
+
 def _reward(name: str, definition: str | None) -> str:
     if name == "match":
         return (
@@ -196,12 +202,20 @@ def _reward(name: str, definition: str | None) -> str:
     return f"The reward is `{name}`{definition}; the table above has statistics of the returns."
 
 
-def _recovery(has_environment: bool) -> str:
+def _behavior(settings: Mapping[str, Any]) -> str:
+    if settings["behavior"] == "random" and "mask" in settings:
+        return "The element of every site is drawn uniformly from those that the mask allows."
+    return _BEHAVIORS[settings["behavior"]]
+
+
+def _recovery(has_environment: bool, settings: Mapping[str, Any]) -> str:
     if not has_environment:
         return "# The environment cannot be recovered: its collection or its reward has no name."
+    names = ["crystal", "start_site"]
+    if "start" in settings:
+        names.append("keep")
+    options = ", ".join(f'"{name}": metadata["{name}"]' for name in names)
     return (
         "env = dataset.recover_environment()\n"
-        "observation, info = env.reset(\n"
-        '    options={"crystal": metadata["crystal"], "start_site": metadata["start_site"]}\n'
-        ")"
+        f"observation, info = env.reset(\n    options={{{options}}}\n)"
     )

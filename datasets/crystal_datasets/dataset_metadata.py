@@ -127,6 +127,16 @@ def require_dict_observations(dataset_id: str, metadata: Mapping[str, Any]) -> N
         )
 
 
+def require_no_targets(dataset_id: str, metadata: Mapping[str, Any]) -> None:
+    """Raise a ``CrystalGymError`` if the observations of a dataset have targets."""
+    space = json.loads(metadata.get("observation_space", "{}"))
+    if "target" in space.get("subspaces", {}):
+        raise CrystalGymError(
+            f"Expected a dataset without targets, got {dataset_id!r}, whose observations have a "
+            "`target`, which transitions do not contain. Load it with minari.load_dataset."
+        )
+
+
 def identify_existing(dataset_id: str) -> DatasetIdentity | None:
     """Return the identity of a dataset; ``None`` if it does not exist or cannot be identified."""
     try:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from crystal_datasets.behaviors import BehaviorPolicy, PolicyMixture
+from crystal_datasets.start_states import StartStates, make_generator
 from crystal_gym.episode import EpisodeState, EpisodeTable, fill, observe, start
-from crystal_gym.errors import CrystalGymError
 from crystal_gym.rewards import MatchReward, Reward
 
 # Crystals per batch; the observations of a batch with cells of 20 sites take about 200 MB.
@@ -25,13 +25,14 @@ class Episodes:
 
     Attributes:
         crystal: Row of the crystal in the table, int64 (B,).
-        start_site: The site filled first, int64 (B,).
-        n_steps: The crystal's number of sites, int64 (B,).
+        start_site: The site that the agent fills first, int64 (B,).
+        n_steps: The crystal's number of sites without the kept sites, int64 (B,).
         observations: Arrays by key of the observation space, each (B, N + 1, …).
         actions: Integers from 0 to V - 1, int64 (B, N).
         rewards: float64 (B, N), 0 on padding; NaN where the reward failed.
         behavior: Name of the mixture component that chose the actions, str (B,); ``None`` if the
             episodes are not from a mixture.
+        kept: Whether each site is kept, bool (B, N); ``None`` if all skeletons are empty.
     """
 
     crystal: np.ndarray
@@ -41,6 +42,7 @@ class Episodes:
     actions: np.ndarray
     rewards: np.ndarray
     behavior: np.ndarray | None = None
+    kept: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.crystal)
@@ -60,52 +62,8 @@ class Episodes:
             actions=self.actions[indices],
             rewards=self.rewards[indices],
             behavior=None if self.behavior is None else self.behavior[indices],
+            kept=None if self.kept is None else self.kept[indices],
         )
-
-
-def make_generator(seed: int) -> np.random.Generator:
-    """Return a random generator with this seed.
-
-    Raises:
-        CrystalGymError: If the seed is below 0.
-    """
-    if seed < 0:
-        raise CrystalGymError(f"Expected a seed of 0 or more, got {seed}. Pass another seed.")
-    return np.random.default_rng(seed)
-
-
-def choose_start_sites(n_sites: np.ndarray, limit: int = 5, seed: int = 0) -> np.ndarray:
-    """Choose up to ``limit`` start sites for each of C crystals.
-
-    A crystal with at most ``limit`` sites starts from all of them, a larger one from a random
-    sample. With the same seed, the sites chosen under a smaller limit are a subset of those chosen
-    under a larger one.
-
-    Args:
-        n_sites: Number of sites of each crystal, int (C,).
-        limit: Largest number of start sites for each crystal, 1 or more.
-        seed: Seed of the sample.
-
-    Returns:
-        Start sites in ascending order, int64 (C, limit), padded with -1 at the end.
-
-    Raises:
-        CrystalGymError: If ``limit`` is below 1 or ``seed`` is below 0.
-    """
-    if limit < 1:
-        raise CrystalGymError(
-            f"Expected at least one start site for each crystal, got {limit}. Set the number of "
-            "start sites or trajectories to 1 or more."
-        )
-    rng = make_generator(seed)
-    n_sites = np.asarray(n_sites)
-    width = max(int(n_sites.max(initial=0)), limit)
-    keys = rng.random((len(n_sites), width))
-    keys[np.arange(width) >= n_sites[:, None]] = np.inf
-    chosen = np.argsort(keys, axis=1)[:, :limit]
-    # Padding gets the value `width`, which sorts after every site, and then becomes -1.
-    chosen = np.sort(np.where(chosen < n_sites[:, None], chosen, width), axis=1)
-    return np.where(chosen < width, chosen, -1)
 
 
 def generate_episodes(
@@ -114,6 +72,8 @@ def generate_episodes(
     behavior: BehaviorPolicy | PolicyMixture,
     seed: int = 0,
     reward: Reward | None = None,
+    *,
+    start_states: StartStates | None = None,
 ) -> Iterator[Episodes]:
     """Yield the episodes of C crystals, crystal by crystal, in batches of whole crystals.
 
@@ -124,6 +84,7 @@ def generate_episodes(
         behavior: The behavior policy, or a mixture of several.
         seed: Seed of the behavior policy.
         reward: The reward of the episodes (default: ``match``).
+        start_states: The kept sites of the episodes (default: every skeleton is empty).
 
     Raises:
         CrystalGymError: If ``seed`` is below 0.
@@ -138,13 +99,14 @@ def generate_episodes(
         batch = rows[first : first + BATCH]
         place, column = np.nonzero(start_sites[batch] >= 0)
         crystal, start_site = batch[place], start_sites[batch][place, column]
+        options = {"reward": reward, "start_states": start_states}
         if not isinstance(behavior, PolicyMixture):
-            yield roll_out(table, crystal, start_site, behavior, rng, reward=reward)
+            yield roll_out(table, crystal, start_site, behavior, rng, **options)
             continue
         component = components[n_generated : n_generated + len(crystal)]
         n_generated += len(crystal)
         policy = behavior.behavior_policy(component)
-        episodes = roll_out(table, crystal, start_site, policy, rng, reward=reward)
+        episodes = roll_out(table, crystal, start_site, policy, rng, **options)
         names = np.array([entry.name for entry in behavior.components])
         yield dataclasses.replace(episodes, behavior=names[component])
 
@@ -157,6 +119,7 @@ def roll_out(
     rng: np.random.Generator,
     *,
     reward: Reward | None = None,
+    start_states: StartStates | None = None,
 ) -> Episodes:
     """Fill B crystals in breadth-first order from their start sites, all at once.
 
@@ -167,6 +130,7 @@ def roll_out(
         behavior: The behavior policy.
         rng: The random generator of the behavior policy.
         reward: The reward of the episodes (default: ``match``).
+        start_states: The kept sites of the episodes (default: every skeleton is empty).
     """
     reward = reward or MatchReward()
     step_rewards = []
@@ -174,11 +138,15 @@ def roll_out(
     def act(state: EpisodeState, step: int) -> np.ndarray:
         action = behavior(table, state, rng)
         step_reward = reward.on_fill(table, state, action + 1)
-        step_rewards.append(np.where(step < state.n_sites, step_reward, 0.0))
+        running = step < state.n_sites - state.n_kept
+        step_rewards.append(np.where(running, step_reward, 0.0))
         return action
 
-    order = table.breadth_first(crystal, start_site)
-    episodes, final = _run_episodes(table, crystal, order, act)
+    if start_states is None:
+        order, n_kept = table.breadth_first(crystal, start_site), None
+    else:
+        order, n_kept = start_states.orders(crystal, start_site)
+    episodes, final = _run_episodes(table, crystal, order, act, n_kept)
     rewards = np.stack(step_rewards, axis=1)
     final_reward, components = reward.on_finish(table, final)
     # The fallback value of a failed reward must not be stored in a dataset.
@@ -212,10 +180,13 @@ def _run_episodes(
     crystal: np.ndarray,
     order: np.ndarray,
     act: Callable[[EpisodeState, int], np.ndarray],
+    n_kept: np.ndarray | None = None,
 ) -> tuple[Episodes, EpisodeState]:
     """Return whole episodes with rewards of 0, and the final state."""
-    state = start(table, crystal, order)
-    n_steps = state.n_sites
+    state = start(table, crystal, order, n_kept)
+    n_steps = state.n_sites - state.n_kept
+    start_site = state.start_site.copy()
+    kept = None if n_kept is None else state.elements > 0
     observations, actions = [observe(table, state)], []
     for step in range(int(n_steps.max())):
         actions.append(act(state, step))
@@ -223,7 +194,7 @@ def _run_episodes(
         observations.append(observe(table, state))
     episodes = Episodes(
         crystal=crystal,
-        start_site=order[:, 0].copy(),
+        start_site=start_site,
         n_steps=n_steps,
         observations={
             key: np.stack([observation[key] for observation in observations], axis=1)
@@ -231,5 +202,6 @@ def _run_episodes(
         },
         actions=np.stack(actions, axis=1),
         rewards=np.zeros((len(crystal), len(actions))),
+        kept=kept,
     )
     return episodes, state

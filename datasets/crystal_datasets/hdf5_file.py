@@ -104,6 +104,8 @@ class EpisodeWriter:
         self._write_attribute(group, b"row", row)
         self._write_attribute(group, b"split", str(collection.splits[row]))
         self._write_attribute(group, b"start_site", int(episodes.start_site[index]))
+        if episodes.kept is not None:
+            self._write_attribute(group, b"keep", np.flatnonzero(episodes.kept[index]))
         if episodes.behavior is not None:
             self._write_attribute(group, b"behavior", str(episodes.behavior[index]))
         if isinstance(observations, np.ndarray):
@@ -139,10 +141,11 @@ class EpisodeWriter:
         for name in self._shared_arrays:
             group.links.create_hard(name, first, name)
 
-    def _write_attribute(self, group: Any, name: bytes, value: str | int) -> None:
+    def _write_attribute(self, group: Any, name: bytes, value: str | int | np.ndarray) -> None:
         kind = self._text if isinstance(value, str) else h5t.NATIVE_INT64
         content = np.array(value, object if isinstance(value, str) else np.int64)
-        h5a.create(group, name, kind, self._scalar).write(content)
+        space = _dataspace_of(content.shape) if content.shape else self._scalar
+        h5a.create(group, name, kind, space).write(content)
 
     def _write_array(
         self, group: Any, name: bytes, values: np.ndarray, compact_limit: int | None = None
@@ -267,7 +270,6 @@ class EpisodeReader:
         if self._steps_read != len(self._action):
             raise ValueError(f"expected {len(self._action)} steps, got {self._steps_read}")
         lengths = np.array(self._lengths)
-        starts = np.cumsum(lengths) - lengths
         return {
             "skeleton_ids": np.array(self._ids),
             "n_sites": np.array(self._n_sites, np.int32),
@@ -275,7 +277,7 @@ class EpisodeReader:
             "skeleton": np.repeat(np.array(self._skeleton, np.int32), lengths),
             "trajectory": np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
             "start_site": np.repeat(np.array(self._start_site, np.int16), lengths),
-            "step": (np.arange(self._steps_read) - np.repeat(starts, lengths)).astype(np.int16),
+            "step": np.count_nonzero(self._elements[:-1] > 0, axis=1).astype(np.int16),
             "elements": self._elements[:-1],
             "focus": self._focus[:-1],
             "action": self._action,

@@ -31,6 +31,7 @@ from crystal_datasets.dataset_metadata import (
 )
 from crystal_datasets.episodes import Episodes
 from crystal_datasets.hdf5_file import EpisodeWriter
+from crystal_datasets.task import EMPTY_SKELETONS, DatasetTask
 from crystal_gym.collections import canonical_origin
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.envs.flat_layout import FlatLayout
@@ -63,11 +64,14 @@ def dataset_id(
     behavior: str = "expert",
     reward: str = "match",
     observations: str = "dict",
+    *,
+    task: DatasetTask = EMPTY_SKELETONS,
 ) -> str:
     """Return the Minari id of a dataset: ``crystal-gym/<collection>/<behavior>-<split>-v0``.
 
     A reward other than ``match`` is part of the id: ``…/<behavior>-<split>-<reward>-v0``. Flat
-    observations come first: ``…/flat-<behavior>-<split>-v0``.
+    observations come first: ``…/flat-<behavior>-<split>-v0``. Another task follows the behavior:
+    ``…/expert-partial-0_5-train-v0``, ``…/expert-composition-train-v0``.
 
     Args:
         collection: The collection's name. Characters that an id does not allow become ``-``; such
@@ -76,10 +80,11 @@ def dataset_id(
         behavior: ``expert``, ``random``, ``mixed`` or ``replay``.
         reward: The reward's name, changed in the same way.
         observations: ``dict``, ``flat`` or ``flat-pairs``.
+        task: The task (default: filling empty skeletons).
     """
     prefix = "" if observations == "dict" else f"{observations}-"
     suffix = "" if reward == "match" else f"-{safe_name(reward, 'reward')}"
-    name = f"{prefix}{behavior}-{split}{suffix}-v0"
+    name = f"{prefix}{behavior}{task.name}-{split}{suffix}-v0"
     return f"{NAMESPACE}/{safe_name(collection, 'crystals')}/{name}"
 
 
@@ -118,6 +123,7 @@ def environment_spec(
     *,
     on_error: str = "raise",
     layout: FlatLayout | None = None,
+    task: DatasetTask = EMPTY_SKELETONS,
 ) -> EnvSpec | None:
     """Return the specification of a dataset's environment.
 
@@ -129,6 +135,7 @@ def environment_spec(
         reward: The reward of the dataset.
         on_error: ``raise`` or ``skip``, see ``crystal_gym.load_collection``.
         layout: The layout of flat observations (default: the observations are dicts).
+        task: The task (default: filling empty skeletons).
 
     Returns:
         The specification, or ``None`` if JSON cannot represent the collection or the reward.
@@ -153,6 +160,7 @@ def environment_spec(
         spec.kwargs["on_error"] = on_error
     if table.max_sites > table.collection.max_sites:
         spec.kwargs["max_sites"] = table.max_sites
+    spec.kwargs |= task.settings()
     if reward_argument != "match":
         spec.kwargs["reward"] = reward_argument
     return spec
@@ -175,6 +183,7 @@ class DatasetSpec:
         settings: Further entries for the section ``crystal_gym`` of the metadata.
         reward_definition: ``Reward.definition`` of the reward.
         layout: The layout of flat observations, or ``None`` if the observations are dicts.
+        task: Start states, mask and targets.
     """
 
     dataset_id: str
@@ -189,6 +198,7 @@ class DatasetSpec:
     settings: dict[str, Any]
     reward_definition: str | None = None
     layout: FlatLayout | None = None
+    task: DatasetTask = EMPTY_SKELETONS
 
     def metadata(self) -> dict[str, Any]:
         """Return the metadata required by Minari and ``load_transitions``."""
@@ -208,10 +218,11 @@ class DatasetSpec:
                 "labels_sha256": collection.labels_fingerprint(self.labels),
                 "vocabulary": list(vocabulary.symbols),
                 **self._flat_blocks(),
+                **self.task.settings(),
                 **self.settings,
             },
         }
-        if self.reward == "match":
+        if self.reward == "match" and self.task.mask == "none":
             # Exact expected returns of uniform random actions and of the expert.
             metadata |= {
                 "ref_min_score": 1 / len(vocabulary),
@@ -281,7 +292,9 @@ def write_dataset(
     crystals, table = spec.table.collection, spec.table
     _check_existing(spec, overwrite)
     with staged_folder(spec.dataset_id, overwrite) as folder:
-        observations = observation_space(table.max_sites, table.max_edges, table.n_elements)
+        observations = observation_space(
+            table.max_sites, table.max_edges, table.n_elements, len(table.target_names)
+        )
         storage = MinariStorage.new(
             folder / "data",
             observation_space=observations if spec.layout is None else spec.layout.space(),
@@ -361,12 +374,7 @@ def _write_episodes(
 
 
 def _return_statistics(returns: list[np.ndarray], behaviors: list[np.ndarray]) -> dict[str, Any]:
-    """Return statistics of the returns of all episodes, and by behavior policy in a mixture.
-
-    Args:
-        returns: Returns of each batch, each (B,).
-        behaviors: Names of the behavior policies of each batch, each (B,); empty without a mixture.
-    """
+    """Return statistics of the returns of all episodes, and by behavior policy in a mixture."""
     all_returns = np.concatenate(returns)
     if not behaviors:
         return {"returns": _statistics(all_returns)}

@@ -197,12 +197,21 @@ class RecordEpisodes(VectorWrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset all environments."""
+        """Reset all environments.
+
+        Raises:
+            CrystalGymError: If sites are filled from the start.
+        """
         observations, infos = self.env.reset(seed=seed, options=options)
         self._step = np.zeros(self.num_envs, np.int64)
         # Episodes that ended at the last step and are reset by the next, which ignores its action.
         self._ended = np.zeros(self.num_envs, bool)
         self._crystal, self._focus = infos["crystal"], observations["focus"]
+        if (observations["element"] > 0).any():
+            raise CrystalGymError(
+                "Expected episodes that start from empty skeletons, got kept sites. Record an "
+                "environment with start='empty'."
+            )
         return observations, infos
 
     def step(self, actions: np.ndarray) -> tuple[Any, Any, Any, Any, dict[str, Any]]:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from crystal_datasets.episodes import choose_start_sites
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.episode.kept_sites import KeptSites, kept_first
+from crystal_gym.errors import CrystalGymError
 
 
 class StartStates:
@@ -85,3 +85,48 @@ class StartStates:
             return order, None
         keys = (self._crystal_keys[crystal] + self._site_keys[start_site]) % 1
         return kept_first(order, self._kept.draw(self.table, crystal, start_site, keys))
+
+
+def make_generator(seed: int) -> np.random.Generator:
+    """Return a random generator with this seed.
+
+    Raises:
+        CrystalGymError: If the seed is below 0.
+    """
+    if seed < 0:
+        raise CrystalGymError(f"Expected a seed of 0 or more, got {seed}. Pass another seed.")
+    return np.random.default_rng(seed)
+
+
+def choose_start_sites(n_sites: np.ndarray, limit: int = 5, seed: int = 0) -> np.ndarray:
+    """Choose up to ``limit`` start sites for each of C crystals.
+
+    A crystal with at most ``limit`` sites starts from all of them, a larger one from a random
+    sample. With the same seed, the sites chosen under a smaller limit are a subset of those chosen
+    under a larger one.
+
+    Args:
+        n_sites: Number of sites of each crystal, int (C,).
+        limit: Largest number of start sites for each crystal, 1 or more.
+        seed: Seed of the sample.
+
+    Returns:
+        Start sites in ascending order, int64 (C, limit), padded with -1 at the end.
+
+    Raises:
+        CrystalGymError: If ``limit`` is below 1 or ``seed`` is below 0.
+    """
+    if limit < 1:
+        raise CrystalGymError(
+            f"Expected at least one start site for each crystal, got {limit}. Set the number of "
+            "start sites or trajectories to 1 or more."
+        )
+    rng = make_generator(seed)
+    n_sites = np.asarray(n_sites)
+    width = max(int(n_sites.max(initial=0)), limit)
+    keys = rng.random((len(n_sites), width))
+    keys[np.arange(width) >= n_sites[:, None]] = np.inf
+    chosen = np.argsort(keys, axis=1)[:, :limit]
+    # Padding gets the value `width`, which sorts after every site, and then becomes -1.
+    chosen = np.sort(np.where(chosen < n_sites[:, None], chosen, width), axis=1)
+    return np.where(chosen < width, chosen, -1)

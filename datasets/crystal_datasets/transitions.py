@@ -20,9 +20,10 @@ from crystal_datasets.dataset_metadata import (
     identify,
     read_metadata,
     require_dict_observations,
+    require_no_targets,
 )
-from crystal_datasets.episodes import choose_start_sites, make_generator
 from crystal_datasets.hdf5_file import EpisodeReader
+from crystal_datasets.start_states import choose_start_sites, make_generator
 from crystal_gym.collections.preparation import load_arrays, save_arrays
 from crystal_gym.errors import CrystalGymError, DamagedFileError, MissingDataError
 from crystal_gym.utils import settings
@@ -57,7 +58,7 @@ class Transitions:
         skeleton: Row of the skeleton, int32 (T,).
         trajectory: Index of the episode in the Minari dataset, int32 (T,).
         start_site: The site that the episode fills first, int16 (T,).
-        step: Number of sites filled before the action, int16 (T,).
+        step: Number of sites filled before the action, the kept sites included, int16 (T,).
         elements: Codes before the action, int16 (T, N): -1 no site, 0 empty, 1 to V filled.
         focus: The site to fill, int16 (T,).
         action: Integers from 0 to V - 1, int16 (T,).
@@ -146,13 +147,14 @@ def load_transitions(
         MissingDataError: If there is no such dataset.
         DamagedFileError: If the dataset's files or the cached arrays are damaged.
         CrystalGymError: If the dataset was written by other software or an earlier version, its
-            observations are flat, Minari combined datasets with different vocabularies,
-            ``trajectories`` is below 1, or ``seed`` is below 0.
+            observations are flat or have targets, Minari combined datasets with different
+            vocabularies, ``trajectories`` is below 1, or ``seed`` is below 0.
         StorageError: If the cache folder cannot be written.
     """
     metadata = read_metadata(dataset_id)
     identity = identify(dataset_id, metadata)
     require_dict_observations(dataset_id, metadata)
+    require_no_targets(dataset_id, metadata)
     cache = _cache_path(dataset_id, metadata)
     if not cache.is_file():
         arrays = _read_episodes(identity, metadata, progress)

@@ -225,7 +225,7 @@ def test_datasets_of_an_earlier_version_are_rejected(name, folder):
     metadata["crystal_gym"]["split_by"] = "source"
     (data / "metadata.json").write_text(json.dumps(metadata))
     with pytest.raises(
-        CrystalGymError, match=r"Expected split_by 'origin' .*got 'source' .*overwrite=True"
+        CrystalGymError, match=r"Expected split_by to be one of .*got 'source' .*overwrite=True"
     ):
         load(name)
 

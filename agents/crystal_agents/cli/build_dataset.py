@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import tyro
 
 from crystal_agents.cli.command import Command, console
+from crystal_agents.cli.kept_sites import parse_keep
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,6 +63,21 @@ class BuildDataset(Command):
     """Observations as dicts, or as float32 vectors for libraries that require them, without or with
     pair features of the neighbor graph. Flat ones are part of the dataset's name."""
 
+    start: Literal["empty", "partial"] = "empty"
+    """Start from empty skeletons, or with the true elements on the sites of --keep. Partial starts
+    are part of the dataset's name, and so are --mask and --target."""
+
+    keep: str | None = None
+    """For --start partial: the fraction of the sites to keep, such as 0.5 (default), or their
+    numbers, such as 0,3."""
+
+    mask: str = "none"
+    """Action mask of the dataset's environment: charge-neutral or composition. The behavior random
+    draws from its elements."""
+
+    target: tuple[str, ...] = ()
+    """Labels that observations contain as `target`. Crystals without them are left out."""
+
     trajectories: int = 5
     """Episodes for each crystal, each from a different start site."""
 
@@ -75,6 +91,7 @@ class BuildDataset(Command):
         """Build the missing datasets and print their ids."""
         from crystal_datasets import build_dataset, dataset_id
         from crystal_datasets.dataset_metadata import read_metadata
+        from crystal_datasets.task import DatasetTask
         from crystal_gym.collections import load_collection
         from crystal_gym.collections.collection import SPLITS
         from crystal_gym.errors import CrystalGymError
@@ -82,6 +99,7 @@ class BuildDataset(Command):
 
         out = console()
         reward = resolve_reward(self.reward)  # rejects unknown rewards before any work
+        task = DatasetTask.of(self.start, parse_keep(self.keep), self.mask, self.target)
         collection = load_collection(self.name, split_by=self.split_by, on_error=self.on_error)
         behavior = self._behavior(collection)
         settings = {
@@ -102,7 +120,9 @@ class BuildDataset(Command):
         if empty:
             out.print(f"{collection.name} has no crystals in {', '.join(empty)}: skipped.")
         for split in sizes:
-            name = dataset_id(collection.name, split, self.behavior, self.reward, self.observations)
+            name = dataset_id(
+                collection.name, split, self.behavior, self.reward, self.observations, task=task
+            )
             if split in empty:
                 continue
             if not self.overwrite and self._is_built(name, collection, settings, out):
@@ -116,6 +136,10 @@ class BuildDataset(Command):
                 split_by=self.split_by,
                 on_error=self.on_error,
                 observations=self.observations,
+                start=task.start,
+                keep=task.keep,
+                mask=task.mask,
+                target=task.target,
                 trajectories=self.trajectories,
                 seed=self.seed,
                 overwrite=self.overwrite,

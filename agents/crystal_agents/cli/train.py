@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import tyro
 
 from crystal_agents.cli.command import RESUMES, Command, console
+from crystal_agents.cli.kept_sites import parse_keep
 from crystal_agents.training.recipes import Recipe, get_recipe
 
 
@@ -42,9 +43,16 @@ class Train(Command):
     on_error: Literal["raise", "skip"] = "raise"
     """Stop at crystals that cannot be read, or leave them out with a warning."""
 
+    start: Literal["empty", "partial"] = "empty"
+    """Read the datasets of empty skeletons, or those of `build-dataset --start partial`."""
+
+    keep: str | None = None
+    """For --start partial: --keep of `build-dataset` (default: 0.5)."""
+
     run_folder: Path | None = None
     """Folder of checkpoint, history and policy (default: runs/NAME-RECIPE-seed-SEED, with
-    NAME-by-composition or NAME-by-prototype for such splits, and RECIPE-LABEL for targets)."""
+    NAME-by-composition or NAME-by-prototype for such splits, and the kept sites and the labels of
+    targets after RECIPE)."""
 
     trajectories: int = 5
     """Expert trajectories for each crystal."""
@@ -88,11 +96,13 @@ class Train(Command):
         from crystal_agents.training.behavioral_cloning import train
         from crystal_agents.training.config import TrainingConfig
         from crystal_agents.training.data import load_split
+        from crystal_datasets.task import DatasetTask
         from crystal_gym.collections import canonical_origin, load_collection
         from crystal_gym.errors import MissingDataError
 
         collection = load_collection(self.name, split_by=self.split_by, on_error=self.on_error)
-        options = {"split_by": self.split_by, "seed": self.seed}
+        task = DatasetTask.of(self.start, parse_keep(self.keep))
+        options = {"split_by": self.split_by, "seed": self.seed, "task": task}
         data = load_split(collection, self.name, "train", trajectories=self.trajectories, **options)
         try:
             validation = load_split(collection, self.name, "val", **options)
@@ -108,7 +118,7 @@ class Train(Command):
             if validation is not None:
                 validation_targets = standardized_labels(validation, collection, targets.targets)
         labels = "".join(f"-{name}" for name in self.target)
-        run_name = f"{collection.name}-{self.recipe}{labels}-seed-{self.seed}"
+        run_name = f"{collection.name}-{self.recipe}{task.name}{labels}-seed-{self.seed}"
         folder = self.run_folder or Path("runs") / run_name
         config = TrainingConfig(
             run=folder,
@@ -126,6 +136,7 @@ class Train(Command):
                 "split_by": self.split_by,
                 "data": data.dataset_id,
                 "trajectories": self.trajectories,
+                **task.settings(),
             },
         )
         synthetic = SyntheticGenerator(data).crystals() if recipe.synthetic else None

@@ -80,7 +80,7 @@ class _Task:
 
     @property
     def n_kept(self) -> int:
-        return np.count_nonzero(self.kept_codes)
+        return int(np.count_nonzero(self.kept_codes))
 
     @property
     def group(self) -> tuple:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from crystal_gym.errors import MissingDataError
 
 if TYPE_CHECKING:
+    from crystal_datasets.task import DatasetTask
     from crystal_datasets.transitions import Transitions
     from crystal_gym.collections.collection import CrystalCollection
 
@@ -17,6 +18,7 @@ def load_split(
     split_by: str = "origin",
     behavior: str = "expert",
     reward: str = "match",
+    task: "DatasetTask | None" = None,
     trajectories: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -30,6 +32,7 @@ def load_split(
         split_by: How the collection is split, ``origin`` or ``composition``.
         behavior: The behavior policy that generated the episodes.
         reward: The reward stored with the transitions.
+        task: The task of the dataset (default: filling empty skeletons).
         trajectories: Number of trajectories of each crystal; ``None`` loads all of them.
         seed: Seed of the choice of trajectories.
         progress: Whether to show a progress bar.
@@ -44,9 +47,10 @@ def load_split(
     from crystal_datasets import dataset_id, load_transitions
     from crystal_datasets.dataset_metadata import identify, read_metadata, require_collection
     from crystal_datasets.minari_writer import origin_of
+    from crystal_datasets.task import EMPTY_SKELETONS
 
-    name = dataset_id(collection.name, split, behavior, reward)
-    command = _build_command(origin, split, split_by, behavior, reward)
+    name = dataset_id(collection.name, split, behavior, reward, task=task or EMPTY_SKELETONS)
+    command = _build_command(origin, split, split_by, behavior, reward) + _task_options(task)
     try:
         # Compared before the dataset is read, which can take minutes.
         require_collection(
@@ -69,6 +73,14 @@ def _replace_command(name: str, command: str) -> str:
     if command.startswith("finetune"):
         return f"minari delete {name}` and `crystal-gym {command}"
     return f"crystal-gym {command} --overwrite"
+
+
+def _task_options(task: "DatasetTask | None") -> str:
+    if task is None or task.start == "empty":
+        return ""
+    keep = task.keep
+    text = ",".join(map(str, keep)) if isinstance(keep, tuple) else str(keep)
+    return f" --start {task.start} --keep {text}"
 
 
 def _build_command(origin: str, split: str, split_by: str, behavior: str, reward: str) -> str:

@@ -67,6 +67,10 @@ class TransitionStore:
         self._owner = self.skeleton.to(device)
         self.finished = torch.full(data.frac_coords.shape[:2], -1, device=device)
         self.finished[self._owner, self.focus] = self.action + 1
+        # Sites that no transition fills are kept: they have their elements from the start.
+        kept = (self.elements > 0) & (self.finished[self._owner] < 0)
+        row, site = kept.nonzero(as_tuple=True)
+        self.finished[self._owner[row], site] = self.elements[row, site].to(torch.int64)
 
     def __len__(self) -> int:
         return len(self.skeleton)
