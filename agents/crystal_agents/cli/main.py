@@ -16,6 +16,7 @@ from crystal_agents.cli.command import Command
 from crystal_agents.cli.demo import Demo
 from crystal_agents.cli.evaluate import Evaluate
 from crystal_agents.cli.evaluate_targets import EvaluateTargets
+from crystal_agents.cli.fill import Fill
 from crystal_agents.cli.finetune import Finetune
 from crystal_agents.cli.list_available import List
 from crystal_agents.cli.prepare import Prepare
@@ -33,6 +34,7 @@ COMMANDS: dict[str, type[Command]] = {
     "train": Train,
     "train-offline": TrainOffline,
     "finetune": Finetune,
+    "fill": Fill,
     "evaluate": Evaluate,
     "evaluate-targets": EvaluateTargets,
     "reproduce": Reproduce,
