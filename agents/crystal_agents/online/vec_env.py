@@ -55,9 +55,8 @@ class SkeletonVecEnv(VecEnv):
             )
         self.env = native
         self._wrapped = env
-        super().__init__(
-            native.num_envs, native.single_observation_space, native.single_action_space
-        )
+        # Wrappers change the observations, as `FlatVectorObservation` does.
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._actions = np.zeros(self.num_envs, np.int64)
         self._returns = np.zeros(self.num_envs)
         self._lengths = np.zeros(self.num_envs, np.int64)

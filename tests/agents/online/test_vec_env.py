@@ -6,9 +6,10 @@ import pytest
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecFrameStack, VecNormalize
 
 from crystal_agents import SkeletonVecEnv
-from crystal_gym import CrystalSkeletonVectorEnv
+from crystal_gym import CrystalSkeletonVectorEnv, FlatVectorObservation
 from crystal_gym.errors import CrystalGymError
 from crystal_gym.rewards import Reward
 
@@ -166,3 +167,15 @@ def test_other_environments_are_rejected(toy):
         SkeletonVecEnv(native(toy, autoreset_mode="NextStep"))
     with pytest.raises(CrystalGymError, match="Expected a CrystalSkeletonVectorEnv"):
         SkeletonVecEnv(gym.make_vec("CartPole-v1", 2))
+
+
+def test_flat_observations_of_the_native_vector_reach_the_agent(toy):
+    flat = FlatVectorObservation(native(toy))
+    envs = VecNormalize(VecFrameStack(SkeletonVecEnv(flat), 2))
+    size = flat.single_observation_space.shape[0]
+    assert envs.reset().shape == (B, 2 * size)
+    for action in range(12):
+        observations, _, ended, infos = envs.step(np.full(B, action % 5))
+        assert observations.shape == (B, 2 * size)
+        for index in np.flatnonzero(ended):
+            assert infos[index]["terminal_observation"].shape == (2 * size,)
