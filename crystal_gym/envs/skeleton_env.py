@@ -203,6 +203,7 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
         """
         super().reset(seed=seed)
         self._state = start(self.table, *self.generator.draw(self.np_random, options=options))
+        self._crystal, self._start_site = np.int64(self._state.crystal), self._state.start_site
         if self.render_mode == "human":
             self.render()
         return observe(self.table, self._state), self._info(self._state)
@@ -301,7 +302,7 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
     def _info(self, state: EpisodeState) -> dict[str, Any]:
         return {
             "action_mask": self.mask(self.table, state).view(np.int8),
-            "crystal": np.int64(state.crystal),
-            "start_site": state.start_site,
+            "crystal": self._crystal,
+            "start_site": self._start_site,
             **self._undefined,
         }
