@@ -99,7 +99,7 @@ def test_a_published_policy_has_rounded_weights_and_a_model_card(args):
         "`crystal-gym evaluate goldschmidt/egnn --split test`",
         "intervals over the crystals",
         "| metric | this policy | 95 % | uniform | definition |",
-        "| accuracy | 45.67 | 44.67 to 46.67 | 1.79 | accuracy: sites with the true element",
+        "| accuracy | 45.67 | 44.67 to 46.67 | 1.79 | accuracy: filled sites with the true element",
         "| unique | 50.00 |  |  | distinct fillings",
         "Validity rules: smact14 (SMACT 4); strict (SMACT 4).",
         "Accuracy by site: 11.00, 22.00, 33.00, 44.00, .",
