@@ -166,29 +166,35 @@ class InstanceGenerator:
         n_order, n_keep = self._n_keys
         n_target = int(self._target_draw.drawn_from_split)
         width = 2 + n_target + n_order + n_keep
-        uniform = rng.random(width if size is None else (size, width))
-        columns = uniform.T
+        columns: Any
+        if size is None and width == 2:
+            # Equal to an array of two, and faster.
+            columns = uniform = rng.random(), rng.random()
+        else:
+            uniform = rng.random(width if size is None else (size, width))
+            columns = uniform if size is None else uniform.T
         crystal = self.rows[scale(columns[0], len(self.rows))]
-        start_site = (
-            None if self.start_site is None else np.broadcast_to(self.start_site, crystal.shape)
-        )
+        start_site = None
+        if self.start_site is not None:
+            start_site = np.broadcast_to(self.start_site, crystal.shape)
+        kept_sites = self._kept_sites
         options = options or {}
         if options:
             crystal, start_site = self._apply_options(crystal, start_site, options)
-        kept_sites = self._kept_sites
-        if options.get("keep") is not None:
-            kept_sites = KeptSites("partial", options["keep"])
-        if options:
+            if options.get("keep") is not None:
+                kept_sites = KeptSites("partial", options["keep"])
             kept_sites.check(self.table, np.atleast_1d(crystal), start_site)
         if start_site is None and not kept_sites.any:
             start_site = scale(columns[1], self.table.n_sites[crystal])
         elif start_site is None:
             start_site = kept_sites.draw_start_site(self.table, crystal, columns[1])
-        keys = uniform[..., 2 + n_target :]
-        order = self._order_sites(crystal, start_site, keys[..., :n_order] if n_order else None)
+        first = 2 + n_target
+        keys = uniform[..., first : first + n_order] if n_order else None
+        order = self._order_sites(crystal, start_site, keys)
         n_kept = None
         if kept_sites.any:
-            kept = kept_sites.draw(self.table, crystal, start_site, keys[..., n_order:])
+            keys = np.asarray(uniform)[..., first + n_order :]
+            kept = kept_sites.draw(self.table, crystal, start_site, keys)
             order, n_kept = kept_first(order, kept)
         target = None
         if self._target_draw.names or "target" in options:

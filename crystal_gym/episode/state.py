@@ -72,6 +72,7 @@ class EpisodeState:
         )
 
 
+_ONE_ROW = (np.zeros(1, np.int64),)
 _ARRAYS = ("crystal", "order", "elements", "n_sites", "step", "focus", "n_kept", "target")
 
 
@@ -94,9 +95,8 @@ def start(
         target: The requested values of the labels ``table.target_names``, float32 (T,) or (B, T)
             (default: the labels of the crystals).
     """
-    if target is None:
-        target = table.targets[crystal]
     if isinstance(crystal, np.ndarray):
+        target = table.targets[crystal] if target is None else target
         state = EpisodeState(
             crystal=crystal.copy(),
             order=order.copy(),
@@ -130,7 +130,7 @@ def start(
         focus=order[n_kept],
         rows=(),
         n_kept=n_kept,  # type: ignore[arg-type]
-        target=np.array(target, np.float32),
+        target=table.targets[crystal] if target is None else target.astype(np.float32),
     )
 
 
@@ -203,8 +203,17 @@ def fill(state: EpisodeState, action: np.ndarray) -> np.ndarray:
 
 def as_batch(state: EpisodeState) -> EpisodeState:
     """Return one episode as a batch of one."""
-    arrays: dict[str, Any] = {name: np.asarray(getattr(state, name))[None] for name in _ARRAYS}
-    return EpisodeState(**arrays, rows=(np.zeros(1, np.int64),))
+    return EpisodeState(
+        crystal=np.array([state.crystal]),
+        order=state.order[None],
+        elements=state.elements[None],
+        n_sites=np.array([state.n_sites]),
+        step=np.array([state.step]),
+        focus=np.array([state.focus]),
+        rows=_ONE_ROW,
+        n_kept=np.array([state.n_kept]),
+        target=state.target[None],
+    )
 
 
 def finished(table: EpisodeTable, crystal: np.ndarray, elements: np.ndarray) -> EpisodeState:

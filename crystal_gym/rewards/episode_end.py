@@ -26,7 +26,7 @@ def finish(
         CrystalGymError: If the components are not those that the reward declares.
     """
     last, components = reward.on_finish(table, state)
-    if components.keys() != set(reward.components):
+    if tuple(components) != reward.components and set(components) != set(reward.components):
         raise CrystalGymError(
             f"Expected {type(reward).__name__}.on_finish to return the components "
             f"{list(reward.components)}, got {list(components)}. Set the attribute `components` of "
