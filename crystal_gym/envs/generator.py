@@ -189,7 +189,7 @@ class InstanceGenerator:
         elif start_site is None:
             start_site = kept_sites.draw_start_site(self.table, crystal, columns[1])
         first = 2 + n_target
-        keys = uniform[..., first : first + n_order] if n_order else None
+        keys = np.asarray(uniform)[..., first : first + n_order] if n_order else None
         order = self._order_sites(crystal, start_site, keys)
         n_kept = None
         if kept_sites.any:
