@@ -26,7 +26,7 @@ class Train(Command):
 
     recipe: str = "egnn"
     """The network and its training settings: egnn, egnn-indexed, egnn-augmented,
-    egnn-indexed-augmented, egnn-paper, gcn or dimenet."""
+    egnn-indexed-augmented, egnn-paper, gcn, dimenet or mpnn."""
 
     split_by: Literal["origin", "composition"] = "origin"
     """The splits of the collection's origin, or splits by composition, as in `build-dataset`."""
