@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crystal_agents.networks.egnn_layers import FourierFeatures, mlp
+from crystal_agents.networks.egnn_layers import FourierFeatures, ResidualMLP, mlp
 from crystal_agents.networks.encoder import Encoder
 from crystal_agents.networks.graph_batch import SkeletonBatch, sum_at
 from crystal_agents.networks.periodic_graph import N_ANGULAR, cosine_fade
@@ -56,13 +56,11 @@ class Geometry(NamedTuple):
 
     Attributes:
         sites: Embeddings of the sites, (s, H).
-        crystals: Embeddings of the crystals, (S, H).
         pairs: Embeddings of the pairs, (p, H).
         graph: The quotient graphs.
     """
 
     sites: Tensor
-    crystals: Tensor
     pairs: Tensor
     graph: QuotientGraph
 
@@ -72,23 +70,24 @@ class OrbitLayer(nn.Module):
 
     .. math::
         m_{ij} &= \text{SiLU}(W_1 z_i + W_2 z_j + W_3 e_{ij}) \odot W_4 n_{ij} f_{ij} e_{ij} \\
-        z_i &\leftarrow z_i + \phi_z\big(z_i, \textstyle\sum_j m_{ij}, c\big) \\
-        c &\leftarrow c + \phi_c\big(c, \text{mean}_i\, z_i\big)
+        z_i &\leftarrow z_i + \phi_z\big(z_i, \textstyle\sum_j m_{ij}, c, \text{mean}_j\, z_j\big)
 
-    where :math:`n_{ij}` is the multiplicity and :math:`f_{ij}` the fade of an edge. The mean is
-    over sites. All updates normalize :math:`z` and :math:`c`.
+    where :math:`n_{ij}` is the multiplicity and :math:`f_{ij}` the fade of an edge, and :math:`c`
+    the embedding of the whole crystal. The mean is over sites. The messages and :math:`\phi_z`
+    normalize :math:`z`.
 
     Args:
-        hidden: Channels H.
-        dropout: Dropout rate of the updates.
+        hidden: Channels H of orbits and edges.
+        crystal: Channels G of the crystal.
+        dropout: Dropout rate of the update.
 
     Shapes:
-        - **input:** orbits (o, H), crystals (S, H), edges (q, H), also multiplied by
+        - **input:** orbits (o, H), crystals (S, G), edges (q, H), also multiplied by
           :math:`n_{ij} f_{ij}`
-        - **output:** orbits (o, H), crystals (S, H)
+        - **output:** orbits (o, H)
     """
 
-    def __init__(self, hidden: int, dropout: float) -> None:
+    def __init__(self, hidden: int, crystal: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(hidden)
         self.here = nn.Linear(hidden, hidden)
@@ -96,26 +95,22 @@ class OrbitLayer(nn.Module):
         self.edge = nn.Linear(hidden, hidden, bias=False)
         self.gate = nn.Linear(hidden, hidden, bias=False)
         self.own = nn.Linear(2 * hidden, 2 * hidden)
-        self.whole = nn.Linear(hidden, 2 * hidden, bias=False)
+        self.whole = nn.Linear(crystal + hidden, 2 * hidden, bias=False)
         self.update = nn.Linear(2 * hidden, hidden)
-        self.crystal = mlp(2 * hidden, hidden, hidden)
-        self.crystal_norm = nn.LayerNorm(hidden)
         self.dropout = nn.Dropout(dropout)
 
     def forward(
         self, orbits: Tensor, crystals: Tensor, edges: Tensor, weighted: Tensor, graph: "_Indices"
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         normed = self.norm(orbits)
         here = self.here(normed).index_select(0, graph.source)
         there = self.there(normed).index_select(0, graph.target)
         message = F.silu(here + there + self.edge(edges)) * self.gate(weighted)
         gathered = sum_at(message.to(orbits.dtype), graph.source, len(orbits), 0)
         change = self.own(torch.cat([normed, gathered.to(normed.dtype)], -1))
-        whole = self.whole(self.crystal_norm(crystals)).index_select(0, graph.owner)
-        orbits = orbits + self.update(self.dropout(F.silu(change + whole)))
-        mean = sum_at(orbits * graph.share, graph.owner, len(crystals), 0)
-        together = torch.cat([self.crystal_norm(crystals), mean], -1)
-        return orbits, crystals + self.crystal(together)
+        mean = sum_at(normed * graph.share, graph.owner, len(crystals), 0)
+        whole = self.whole(torch.cat([crystals, mean], -1)).index_select(0, graph.owner)
+        return orbits + self.update(self.dropout(F.silu(change + whole)))
 
 
 class _Indices(NamedTuple):
@@ -202,8 +197,11 @@ class MPNN(Encoder):
     r"""Message passing on the orbits of the empty skeleton, then on the sites of its fillings.
 
     .. math::
-        e_{ij} &= \phi_e\big(b(d_{ij}),\ b(d_{ij} / v^{1/3}),\ a_{ij},\ a_{ji}\big) \\
-        z, c &\leftarrow \text{OrbitLayer}(z, c, e) \\
+        e_{ij} &= \phi_e(b_{ij}), \qquad
+            b_{ij} = \big[b(d_{ij}),\ b(d_{ij} / v^{1/3}),\ a_{ij},\ a_{ji}\big] \\
+        c &= \phi_c\big(\text{mean}_i \textstyle\sum_j n_{ij} f_{ij}\,
+            W_1 b_{ij} \odot W_2 e_{ij},\ v\big) \\
+        z &\leftarrow \text{OrbitLayer}(z, c, e) \\
         h_i &= z_i + \text{embedding}(\text{code}_i) \\
         h &\leftarrow \text{SiteLayer}(h, e)
 
@@ -213,7 +211,9 @@ class MPNN(Encoder):
 
     Args:
         n_elements: V.
-        hidden: Channels H.
+        hidden: Channels H of sites and edges.
+        crystal: Channels G of the whole crystal.
+        crystal_layers: Number of residual blocks on the whole crystal.
         orbit_layers: Number of layers on the empty skeleton.
         site_layers: Number of layers on each filling.
         cutoff: Maximum length of the edges, in units of the cube root of the volume per site.
@@ -234,6 +234,8 @@ class MPNN(Encoder):
         n_elements: int,
         *,
         hidden: int = 128,
+        crystal: int = 256,
+        crystal_layers: int = 4,
         orbit_layers: int = 4,
         site_layers: int = 2,
         cutoff: float = 2.0,
@@ -252,10 +254,17 @@ class MPNN(Encoder):
         self.scale = FourierFeatures(8.0, 0.1, 20)
         features = self.distance.size + self.relative.size + 2 * N_ANGULAR * angular
         self.edge = mlp(features, hidden, hidden)
+        self.edge_norm = nn.LayerNorm(hidden)
         self.orbit = mlp(hidden + self.scale.size, hidden, hidden)
-        self.crystal = nn.Linear(hidden + self.scale.size, hidden)
-        self.trunk = nn.ModuleList([OrbitLayer(hidden, dropout) for _ in range(orbit_layers)])
-        self.together = nn.Linear(2 * hidden, hidden)
+        self.value = nn.Linear(features, crystal)
+        self.gate = nn.Linear(hidden, crystal)
+        self.whole = nn.Linear(crystal + self.scale.size, crystal)
+        self.crystal = ResidualMLP(crystal, crystal_layers, dropout)
+        self.crystal_norm = nn.LayerNorm(crystal)
+        self.trunk = nn.ModuleList(
+            [OrbitLayer(hidden, crystal, dropout) for _ in range(orbit_layers)]
+        )
+        self.together = nn.Linear(hidden + crystal, hidden)
         self.dropout = nn.Dropout(dropout)
         self.element = nn.Embedding(n_elements + 1, hidden)
         self.body = nn.ModuleList([SiteLayer(hidden) for _ in range(site_layers)])
@@ -283,24 +292,28 @@ class MPNN(Encoder):
         features = [self.distance(distance), self.relative(relative)]
         if self.angular:
             features.append(graph.angular)
-        edges = F.silu(self.edge(torch.cat(features, -1)))
+        described = torch.cat(features, -1)
+        edges = self.edge(described)
+        edges = self.edge_norm(edges).to(edges.dtype)
         fade = cosine_fade(relative / self.cutoff)
         weight = (fade * graph.multiplicity / _NEIGHBORS)[:, None]
-        scale = self.scale(unit)
         weighted = edges * weight.to(edges.dtype)
+        scale = self.scale(unit)
         gathered = sum_at(weighted.to(weight.dtype), graph.source, len(owner), 0)
         orbits = self.orbit(torch.cat([gathered, scale.index_select(0, owner)], -1))
         share = graph.share[:, None]
-        mean = sum_at(orbits * share, owner, len(batch), 0)
-        crystals = self.crystal(torch.cat([mean, scale], -1))
+        # The gate selects features of an edge by its embedding.
+        gated = self.value(described) * self.gate(F.silu(edges)) * (weight * share[graph.source])
+        pooled = sum_at(gated, owner[graph.source], len(batch), 0)
+        crystals = self.crystal(self.whole(torch.cat([pooled, scale], -1)))
+        crystals = self.crystal_norm(crystals)
         indices = _Indices(graph.source, graph.target, owner, share)
         for layer in self.trunk:
-            orbits, crystals = layer(orbits, crystals, edges, weighted, indices)
+            orbits = layer(orbits, crystals, edges, weighted, indices)
         orbits = torch.cat([orbits, crystals.index_select(0, owner)], -1)
         orbits = self.together(self.dropout(orbits))
         return Geometry(
             orbits.index_select(0, graph.orbit),
-            crystals,
             edges.index_select(0, graph.pair_edge),
             graph,
         )
@@ -309,7 +322,7 @@ class MPNN(Encoder):
         self, batch: SkeletonBatch, elements: Tensor, geometry: Geometry | None = None
     ) -> Tensor:
         """Embed the sites of K fillings; see ``Encoder.forward``."""
-        skeletons, _, pairs, graph = geometry or self.geometry(batch)
+        skeletons, pairs, graph = geometry or self.geometry(batch)
         sites = skeletons + self.element(elements)
         messages = _messages(elements, graph)
         for layer in self.body:
