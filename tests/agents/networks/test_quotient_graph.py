@@ -144,7 +144,7 @@ def full_graph(batch, cutoff, pair_cutoff):
         n_orbits=batch.n_sites,
         n_edges=torch.bincount(batch.owner[edges.source]),
         orbit=torch.arange(n),
-        share=1 / batch.n_sites[batch.owner],
+        share=1 / batch.n_sites[batch.owner].double(),
         source=edges.source,
         target=edges.target,
         distance=edges.distance,
