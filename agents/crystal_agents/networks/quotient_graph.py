@@ -1,9 +1,9 @@
 """Quotient graphs: symmetry-equivalent sites and edges of a crystal, merged.
 
-A message-passing network with invariant features computes equal embeddings for sites with equal
-environments. It needs to compute them only once for each orbit, with each distinct edge counted
-with its multiplicity. Crystals of databases are symmetric: the quotient graphs of MP-20 have 0.44
-orbits per site and a quarter of the edges.
+A message-passing network on distances computes equal embeddings for sites with equal environments.
+It needs to compute them only once for each orbit, with each distinct edge counted with its
+multiplicity. Crystals of databases are symmetric: the quotient graphs of MP-20 have 0.44 orbits per
+site and a quarter of the edges.
 """
 
 from typing import NamedTuple
@@ -38,7 +38,8 @@ class QuotientGraph(NamedTuple):
         target: Orbit at the end of each edge, int64 (q,).
         distance: Length in Å, (q,).
         multiplicity: Number of such edges per site of the source, (q,).
-        angular: Angular moments at the source and at the target, (q, 2 ``N_ANGULAR``).
+        angular: Angular moments at the source and at the target, averaged over the merged edges,
+            (q, 2 ``N_ANGULAR``).
         pair_source: First site of each pair of different neighboring sites, int64 (p,).
         pair_target: Second site of each pair, int64 (p,).
         pair_edge: The edge between the nearest images of a pair, int64 (p,).
