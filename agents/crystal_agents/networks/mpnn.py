@@ -114,6 +114,11 @@ class OrbitLayer(nn.Module):
 
 
 class _Indices(NamedTuple):
+    """Indices of the orbits at both ends of the edges, (q,), and the crystal of each orbit, (o,).
+
+    ``share`` is the fraction of the sites of the crystal in each orbit, (o, 1).
+    """
+
     source: Tensor
     target: Tensor
     owner: Tensor
