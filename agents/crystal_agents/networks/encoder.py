@@ -35,6 +35,16 @@ class Encoder(nn.Module, abc.ABC):
         """
         return self.Readout(self.size, n_elements, max_sites)
 
+    def graph(self, batch: SkeletonBatch) -> Any:
+        """Return what ``geometry`` computes without weights, or ``None``.
+
+        The training computes it once for each skeleton and passes it as ``batch.graph``.
+
+        Args:
+            batch: The skeletons.
+        """
+        del batch
+
     @abc.abstractmethod
     def geometry(self, batch: SkeletonBatch) -> Any:
         """Return what ``forward`` computes from the skeletons alone.

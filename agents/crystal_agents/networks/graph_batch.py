@@ -5,7 +5,8 @@ loop over graphs. Several states of the same skeletons are a leading axis K: fil
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,6 +101,7 @@ class SkeletonBatch:
             ordered by source and target.
         edge_target: Index of the target of each edge among all sites, int64 (m,).
         edge_image: Cell of the target relative to that of the source, (m, 3).
+        graph: Result of the encoder's ``graph`` for these skeletons, if it was computed before.
     """
 
     n_sites: Tensor
@@ -112,6 +114,7 @@ class SkeletonBatch:
     edge_source: Tensor
     edge_target: Tensor
     edge_image: Tensor
+    graph: Any = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.n_sites)

@@ -65,7 +65,7 @@ def near_pairs(batch: SkeletonBatch) -> Pairs:
     target = batch.first[batch.owner[source]] + partner
     ordered = source < target
     source, target = source[ordered], target[ordered]
-    cells = _reduced(batch)
+    cells = reduced_cells(batch)
     parts = [
         _describe(batch, cells, i, j)
         for i, j in zip(source.split(_CHUNK), target.split(_CHUNK), strict=True)
@@ -73,7 +73,7 @@ def near_pairs(batch: SkeletonBatch) -> Pairs:
     return parts[0] if len(parts) == 1 else Pairs(*map(torch.cat, zip(*parts, strict=True)))
 
 
-class _Cells(NamedTuple):
+class Cells(NamedTuple):
     """Reduced cells.
 
     Attributes:
@@ -87,10 +87,10 @@ class _Cells(NamedTuple):
     unit: Tensor
 
 
-def _reduced(batch: SkeletonBatch) -> _Cells:
+def reduced_cells(batch: SkeletonBatch) -> Cells:
     """Reduce the cells of all skeletons."""
     change = _reduction(batch.lattice)
-    return _Cells(
+    return Cells(
         _product(change, batch.lattice),
         torch.linalg.inv(change).round(),
         (batch.volume / batch.n_sites).pow(1 / 3),
@@ -118,7 +118,7 @@ def _reduction(lattice: Tensor) -> Tensor:
     return change
 
 
-def _describe(batch: SkeletonBatch, cells: _Cells, source: Tensor, target: Tensor) -> Pairs:
+def _describe(batch: SkeletonBatch, cells: Cells, source: Tensor, target: Tensor) -> Pairs:
     """Compute the features of q pairs and keep those within the cutoff."""
     owner = batch.owner[source]
     unit = cells.unit[owner]

@@ -9,6 +9,7 @@ from crystal_agents.networks.egnn_indexed import EGNNIndexed
 from crystal_agents.networks.egnn_paper import EGNNPaper
 from crystal_agents.networks.encoder import Encoder
 from crystal_agents.networks.gcn import GCN
+from crystal_agents.networks.mpnn import MPNN
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 ENCODERS: dict[str, type[Encoder]] = {
@@ -17,6 +18,7 @@ ENCODERS: dict[str, type[Encoder]] = {
     "egnn-paper": EGNNPaper,
     "gcn": GCN,
     "dimenet": DimeNet,
+    "mpnn": MPNN,
 }
 
 

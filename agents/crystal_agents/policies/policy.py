@@ -119,6 +119,14 @@ class SkeletonPolicy(nn.Module):
             return self.readout.every_site(embedding)
         return self.readout(batch, embedding, focus)
 
+    def geometry(self, batch: SkeletonBatch) -> Any:
+        """Return what the encoder computes from the empty skeletons alone, for ``forward``.
+
+        Args:
+            batch: The skeletons.
+        """
+        return self.encoder.geometry(batch)
+
     @torch.no_grad()
     def probabilities(
         self, observation: Mapping[str, np.ndarray], guidance: float = 0.0

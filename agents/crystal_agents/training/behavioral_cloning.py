@@ -127,7 +127,9 @@ class CloningLearner(Learner):
         """Return the loss of this process's share of a batch."""
         fabric = self._fabric
         share = slice(fabric.global_rank, None, fabric.world_size)
-        loss, correct, count = self.objective.batch_loss(self.model, rows, generator, share)
+        # Objectives also call methods of the policy other than `forward`.
+        with fabric.autocast():
+            loss, correct, count = self.objective.batch_loss(self.model, rows, generator, share)
         states = len(rows) * self.objective.states
         sums = torch.stack([loss.detach().sum(), correct, count]).to(torch.float32)
         # Fabric averages gradients over processes, each of which has a share of the batch.

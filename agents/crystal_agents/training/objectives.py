@@ -1,14 +1,18 @@
 """Objectives of behavioral cloning: the batches of an epoch and the loss of each batch."""
 
-from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crystal_agents.networks.graph_batch import SkeletonBatch
 from crystal_agents.synthetic.posterior_batches import SyntheticStore
+from crystal_agents.training.cloning_objective import (
+    BatchLoss,
+    CloningObjective,
+    mean_over_empty_sites,
+)
+from crystal_agents.training.masked_sites import MaskedSitesObjective
 from crystal_agents.training.recipes import Recipe
 from crystal_agents.training.transition_batches import (
     Batch,
@@ -21,53 +25,6 @@ if TYPE_CHECKING:
     from crystal_agents.synthetic.generation import SyntheticCrystals
     from crystal_agents.training.targets import SkeletonTargets
     from crystal_datasets.transitions import Transitions
-
-
-class BatchLoss(NamedTuple):
-    """The loss of K states of each of S skeletons.
-
-    Attributes:
-        loss: Cross-entropy of each state, (K, S).
-        correct: Number of correct predictions, a scalar.
-        count: Number of predictions, a scalar.
-    """
-
-    loss: Tensor
-    correct: Tensor
-    count: Tensor
-
-
-class CloningObjective(ABC):
-    """The states of an epoch and the loss of a policy in these states.
-
-    Args:
-        recipe: The recipe, with the batch size: S skeletons and K states of each.
-    """
-
-    def __init__(self, recipe: Recipe) -> None:
-        self.skeletons, self.states = recipe.skeletons, recipe.states
-
-    @abstractmethod
-    def batches(self, generator: torch.Generator) -> list[Tensor]:
-        """Return the row indices of the batches of one epoch, always the same number of batches.
-
-        Args:
-            generator: Generator of the shuffling.
-        """
-
-    @abstractmethod
-    def batch_loss(
-        self, model: nn.Module, rows: Tensor, generator: torch.Generator, share: slice
-    ) -> BatchLoss:
-        """Return the loss of one process's share of a batch.
-
-        Args:
-            model: The policy.
-            rows: Row indices of the whole batch, an item of ``batches``.
-            generator: Generator of random states. They are sampled for the whole batch, so they do
-                not depend on the number of processes.
-            share: The rows of this process.
-        """
 
 
 class _TransitionObjective(CloningObjective):
@@ -166,7 +123,7 @@ class EmptySitesObjective(_TransitionObjective):
         true = (batch.finished - 1).expand_as(elements)
         loss = F.cross_entropy(logits.flatten(0, 1), true.flatten(), reduction="none")
         correct = logits.argmax(-1) == true
-        return _mean_over_empty_sites(loss.view_as(elements), correct, elements, batch.skeletons)
+        return mean_over_empty_sites(loss.view_as(elements), correct, elements, batch.skeletons)
 
 
 class PosteriorObjective(CloningObjective):
@@ -194,7 +151,7 @@ class PosteriorObjective(CloningObjective):
         logits = model(batch.skeletons, batch.elements)
         loss = -(batch.target * logits.log_softmax(-1)).sum(-1)
         correct = logits.argmax(-1) == batch.target.argmax(-1)
-        return _mean_over_empty_sites(loss, correct, batch.elements, batch.skeletons)
+        return mean_over_empty_sites(loss, correct, batch.elements, batch.skeletons)
 
 
 def make_objective(
@@ -222,22 +179,11 @@ def make_objective(
     store = TransitionStore(data, device, None if targets is None else targets.values)
     if recipe.traversals == "expert":
         return FocusObjective(store, recipe, targets)
+    if recipe.traversals == "masked":
+        if targets is not None:
+            raise CrystalGymError(
+                "Expected no targets for a recipe with masked traversals, which does not train "
+                "conditional policies, got some. Use the recipe 'egnn'."
+            )
+        return MaskedSitesObjective(store, recipe)
     return EmptySitesObjective(store, recipe, targets)
-
-
-def _mean_over_empty_sites(
-    loss: Tensor, correct: Tensor, elements: Tensor, skeletons: SkeletonBatch
-) -> BatchLoss:
-    """Average the losses of sites over the empty ones, so that all states have the same weight.
-
-    Args:
-        loss: Loss of each site, (K, s).
-        correct: Whether the prediction for each site is correct, bool (K, s).
-        elements: Codes of the fillings, int64 (K, s).
-        skeletons: The S skeletons with s sites.
-    """
-    empty = elements == 0
-    zeros = loss.new_zeros(len(elements), len(skeletons))
-    n_empty = zeros.index_add(1, skeletons.owner, empty.to(loss.dtype))
-    total = zeros.index_add(1, skeletons.owner, torch.where(empty, loss, 0.0))
-    return BatchLoss(total / n_empty.clamp_min(1), (correct & empty).sum(), empty.sum())

@@ -17,9 +17,11 @@ def teacher_forced_accuracy(policy: SkeletonPolicy, store: TransitionStore) -> f
     was_training = policy.training
     policy.eval()
     correct = torch.zeros(len(store), dtype=torch.bool)
+    # As many states of a skeleton as it has sites share its geometry. A repeated transition counts
+    # once.
+    states = store.skeletons.max_sites
     with torch.no_grad():
-        # Five states of a skeleton share its geometry. A repeated transition counts once.
-        for groups in store.groups(5, make_generator(0)).split(512):
+        for groups in store.groups(states, make_generator(0)).split(max(1, 2560 // states)):
             batch = store.batch(groups)
             logits = policy(batch.skeletons, batch.elements, batch.focus, target=batch.target)
             correct[groups] = (logits.argmax(-1) == batch.action).T.cpu()
