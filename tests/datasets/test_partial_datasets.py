@@ -1,5 +1,7 @@
 """Datasets of partial starts, masks and targets: the same task as that of their environment."""
 
+from dataclasses import replace
+
 import h5py
 import minari
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 from crystal_agents.cli import main as cli
 from crystal_agents.training.transition_batches import TransitionStore
 from crystal_datasets import EpisodeRecorder, RecordEpisodes, build_dataset, load_transitions
+from crystal_datasets.flat import OBSERVATIONS
 from crystal_datasets.task import DatasetTask
+from crystal_gym.envs.flat_layout import FlatLayout
 from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError, UnknownNameError
@@ -97,8 +101,6 @@ def test_random_actions_follow_the_mask(toy):
 
 
 def test_targets_are_the_own_labels_and_crystals_without_them_are_left_out(toy, folder):
-    from dataclasses import replace
-
     row = int(toy.in_split("train")[0])
     gap = np.arange(len(toy), dtype=np.float64)
     gap[row] = np.nan
@@ -114,6 +116,55 @@ def test_targets_are_the_own_labels_and_crystals_without_them_are_left_out(toy, 
     assert "own labels gap; 1 crystals without these labels are left out" in card
     with pytest.raises(CrystalGymError, match="without targets"):
         load_transitions(name)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OBSERVATIONS if kind != "dict"])
+def test_flat_datasets_have_the_same_task_as_dict_datasets(toy, kind, episode_metadata):
+    toy = toy.take(np.flatnonzero(toy.n_sites > 1))
+    labelled = replace(toy, labels={"gap": np.arange(len(toy), dtype=np.float64)})
+    task = {"start": "partial", "keep": 0.5, "mask": "composition", "target": "gap"}
+    plain, flat = (
+        minari.load_dataset(
+            build_dataset(
+                labelled, "train", "random", observations=observations, progress=False, **task
+            )
+        )
+        for observations in ("dict", kind)
+    )
+    layout = FlatLayout.from_space(plain.observation_space, pairs=OBSERVATIONS[kind])
+    assert flat.observation_space == layout.space()
+    assert len(flat) == len(plain) > 0
+    entries = zip(episode_metadata(flat), episode_metadata(plain), strict=True)
+    for entry, expected in entries:
+        assert entry["crystal"] == expected["crystal"]
+        np.testing.assert_array_equal(entry["keep"], expected["keep"])
+    episodes = zip(flat.iterate_episodes(), plain.iterate_episodes(), strict=True)
+    for episode, expected in episodes:
+        np.testing.assert_array_equal(episode.observations, layout.flatten(expected.observations))
+        np.testing.assert_array_equal(episode.actions, expected.actions)
+        np.testing.assert_array_equal(episode.rewards, expected.rewards)
+
+
+@pytest.mark.parametrize("keep", [0.4, [1, 3]])
+def test_recovered_flat_environments_repeat_the_episodes(episode_metadata, keep):
+    task = {"start": "partial", "keep": keep, "mask": "composition"}
+    name = build_dataset(
+        "goldschmidt", "val", "random", observations="flat", progress=False, **task
+    )
+    dataset = minari.load_dataset(name)
+    env = dataset.recover_environment()
+    episodes = list(zip(episode_metadata(dataset), dataset.iterate_episodes(), strict=True))
+    for entry, episode in episodes[::97]:
+        options = {name: entry[name] for name in ("crystal", "start_site", "keep")}
+        observations = [env.reset(options=options)[0]]
+        for action, reward, terminated in zip(
+            episode.actions, episode.rewards, episode.terminations, strict=True
+        ):
+            observation, env_reward, env_terminated, _, _ = env.step(action)
+            observations.append(observation)
+            assert env_reward == pytest.approx(reward)
+            assert env_terminated == terminated
+        np.testing.assert_array_equal(episode.observations, np.stack(observations))
 
 
 def test_cards_describe_the_task(toy, folder):
