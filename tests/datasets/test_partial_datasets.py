@@ -87,6 +87,26 @@ def test_transitions_count_the_kept_sites_and_contain_the_whole_crystal(toy, kee
     assert np.allclose(data.returns, 1)
 
 
+def test_kept_elements_that_differ_from_actions_are_not_unique():
+    name = build_dataset(
+        "goldschmidt", "val", start="partial", keep=0.5, trajectories=2, progress=False
+    )
+    data = load_transitions(name)
+    assert TransitionStore(data).has_unique_actions
+    # The agent fills each site with a wrong element, the same in all trajectories; the kept sites
+    # have the true elements.
+    first, trajectory = np.unique(data.trajectory, return_index=True, return_inverse=True)[1:]
+    kept = data.elements[first][trajectory] > 0
+    n_elements = len(data.vocabulary)
+    filled = (data.elements > 0) & ~kept
+    wrong = replace(
+        data,
+        action=((data.action + 1) % n_elements).astype(data.action.dtype),
+        elements=np.where(filled, data.elements % n_elements + 1, data.elements),
+    )
+    assert not TransitionStore(wrong).has_unique_actions
+
+
 def test_random_actions_follow_the_mask(toy):
     name = build_dataset(toy, "train", "random", mask="composition", progress=False)
     assert name == "crystal-gym/toy/random-composition-train-v0"
