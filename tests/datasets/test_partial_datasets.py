@@ -252,3 +252,18 @@ def test_a_policy_is_trained_and_evaluated_on_a_partial_task(capsys, tmp_path, m
     assert cli.main(["train", "goldschmidt", "--start", "partial", *options]) == 2
     assert "build-dataset goldschmidt --start partial --keep 0.5" in capsys.readouterr().err
     assert cli.main(["evaluate", folder, "--start", "partial", "--keep", "half"]) == 2
+
+
+def test_the_command_line_names_and_records_the_task(capsys):
+    task = ["--start", "partial", "--keep", "0.4", "--mask", "composition"]
+    options = ["--splits", "val", "--behavior", "random", "--trajectories", "1"]
+    assert cli.main(["build-dataset", "goldschmidt", *options, *task]) == 0
+    name = "crystal-gym/goldschmidt/random-partial-0_4-composition-val-v0"
+    assert f"{name}: " in capsys.readouterr().out
+    settings = minari.load_dataset(name).storage.metadata["crystal_gym"]
+    assert (settings["start"], settings["keep"]) == ("partial", 0.4)
+    assert settings["mask"] == "composition"
+    assert cli.main(["build-dataset", "goldschmidt", *options, *task]) == 0
+    assert "already built" in capsys.readouterr().out
+    assert cli.main(["build-dataset", "goldschmidt", *options, "--target", "gap"]) == 2
+    assert "gap" in capsys.readouterr().err
