@@ -1,5 +1,7 @@
 """Datasets of partial starts, masks and targets: the same task as that of their environment."""
 
+from dataclasses import replace
+
 import h5py
 import minari
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 from crystal_agents.cli import main as cli
 from crystal_agents.training.transition_batches import TransitionStore
 from crystal_datasets import EpisodeRecorder, RecordEpisodes, build_dataset, load_transitions
+from crystal_datasets.flat import OBSERVATIONS
 from crystal_datasets.task import DatasetTask
+from crystal_gym.envs.flat_layout import FlatLayout
 from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError, UnknownNameError
@@ -83,6 +87,26 @@ def test_transitions_count_the_kept_sites_and_contain_the_whole_crystal(toy, kee
     assert np.allclose(data.returns, 1)
 
 
+def test_kept_elements_that_differ_from_actions_are_not_unique():
+    name = build_dataset(
+        "goldschmidt", "val", start="partial", keep=0.5, trajectories=2, progress=False
+    )
+    data = load_transitions(name)
+    assert TransitionStore(data).has_unique_actions
+    # The agent fills each site with a wrong element, the same in all trajectories; the kept sites
+    # have the true elements.
+    first, trajectory = np.unique(data.trajectory, return_index=True, return_inverse=True)[1:]
+    kept = data.elements[first][trajectory] > 0
+    n_elements = len(data.vocabulary)
+    filled = (data.elements > 0) & ~kept
+    wrong = replace(
+        data,
+        action=((data.action + 1) % n_elements).astype(data.action.dtype),
+        elements=np.where(filled, data.elements % n_elements + 1, data.elements),
+    )
+    assert not TransitionStore(wrong).has_unique_actions
+
+
 def test_random_actions_follow_the_mask(toy):
     name = build_dataset(toy, "train", "random", mask="composition", progress=False)
     assert name == "crystal-gym/toy/random-composition-train-v0"
@@ -97,8 +121,6 @@ def test_random_actions_follow_the_mask(toy):
 
 
 def test_targets_are_the_own_labels_and_crystals_without_them_are_left_out(toy, folder):
-    from dataclasses import replace
-
     row = int(toy.in_split("train")[0])
     gap = np.arange(len(toy), dtype=np.float64)
     gap[row] = np.nan
@@ -114,6 +136,55 @@ def test_targets_are_the_own_labels_and_crystals_without_them_are_left_out(toy, 
     assert "own labels gap; 1 crystals without these labels are left out" in card
     with pytest.raises(CrystalGymError, match="without targets"):
         load_transitions(name)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OBSERVATIONS if kind != "dict"])
+def test_flat_datasets_have_the_same_task_as_dict_datasets(toy, kind, episode_metadata):
+    toy = toy.take(np.flatnonzero(toy.n_sites > 1))
+    labelled = replace(toy, labels={"gap": np.arange(len(toy), dtype=np.float64)})
+    task = {"start": "partial", "keep": 0.5, "mask": "composition", "target": "gap"}
+    plain, flat = (
+        minari.load_dataset(
+            build_dataset(
+                labelled, "train", "random", observations=observations, progress=False, **task
+            )
+        )
+        for observations in ("dict", kind)
+    )
+    layout = FlatLayout.from_space(plain.observation_space, pairs=OBSERVATIONS[kind])
+    assert flat.observation_space == layout.space()
+    assert len(flat) == len(plain) > 0
+    entries = zip(episode_metadata(flat), episode_metadata(plain), strict=True)
+    for entry, expected in entries:
+        assert entry["crystal"] == expected["crystal"]
+        np.testing.assert_array_equal(entry["keep"], expected["keep"])
+    episodes = zip(flat.iterate_episodes(), plain.iterate_episodes(), strict=True)
+    for episode, expected in episodes:
+        np.testing.assert_array_equal(episode.observations, layout.flatten(expected.observations))
+        np.testing.assert_array_equal(episode.actions, expected.actions)
+        np.testing.assert_array_equal(episode.rewards, expected.rewards)
+
+
+@pytest.mark.parametrize("keep", [0.4, [1, 3]])
+def test_recovered_flat_environments_repeat_the_episodes(episode_metadata, keep):
+    task = {"start": "partial", "keep": keep, "mask": "composition"}
+    name = build_dataset(
+        "goldschmidt", "val", "random", observations="flat", progress=False, **task
+    )
+    dataset = minari.load_dataset(name)
+    env = dataset.recover_environment()
+    episodes = list(zip(episode_metadata(dataset), dataset.iterate_episodes(), strict=True))
+    for entry, episode in episodes[::97]:
+        options = {name: entry[name] for name in ("crystal", "start_site", "keep")}
+        observations = [env.reset(options=options)[0]]
+        for action, reward, terminated in zip(
+            episode.actions, episode.rewards, episode.terminations, strict=True
+        ):
+            observation, env_reward, env_terminated, _, _ = env.step(action)
+            observations.append(observation)
+            assert env_reward == pytest.approx(reward)
+            assert env_terminated == terminated
+        np.testing.assert_array_equal(episode.observations, np.stack(observations))
 
 
 def test_cards_describe_the_task(toy, folder):
@@ -181,3 +252,18 @@ def test_a_policy_is_trained_and_evaluated_on_a_partial_task(capsys, tmp_path, m
     assert cli.main(["train", "goldschmidt", "--start", "partial", *options]) == 2
     assert "build-dataset goldschmidt --start partial --keep 0.5" in capsys.readouterr().err
     assert cli.main(["evaluate", folder, "--start", "partial", "--keep", "half"]) == 2
+
+
+def test_the_command_line_names_and_records_the_task(capsys):
+    task = ["--start", "partial", "--keep", "0.4", "--mask", "composition"]
+    options = ["--splits", "val", "--behavior", "random", "--trajectories", "1"]
+    assert cli.main(["build-dataset", "goldschmidt", *options, *task]) == 0
+    name = "crystal-gym/goldschmidt/random-partial-0_4-composition-val-v0"
+    assert f"{name}: " in capsys.readouterr().out
+    settings = minari.load_dataset(name).storage.metadata["crystal_gym"]
+    assert (settings["start"], settings["keep"]) == ("partial", 0.4)
+    assert settings["mask"] == "composition"
+    assert cli.main(["build-dataset", "goldschmidt", *options, *task]) == 0
+    assert "already built" in capsys.readouterr().out
+    assert cli.main(["build-dataset", "goldschmidt", *options, "--target", "gap"]) == 2
+    assert "gap" in capsys.readouterr().err

@@ -77,8 +77,12 @@ class TransitionStore:
 
     @property
     def has_unique_actions(self) -> bool:
-        """Whether all trajectories of a skeleton assign the same element to each site."""
-        return bool((self.finished[self._owner, self.focus] == self.action + 1).all())
+        """Whether all trajectories of a skeleton have the same element on each site."""
+        finished = self.finished[self._owner]
+        if not bool((finished.gather(1, self.focus[:, None])[:, 0] == self.action + 1).all()):
+            return False
+        # A site that is kept in one trajectory may be filled with another element in another.
+        return bool(((self.elements <= 0) | (self.elements == finished)).all())
 
     def groups(self, states: int, generator: torch.Generator) -> Tensor:
         """Return all transitions in shuffled groups of K transitions of one skeleton.
