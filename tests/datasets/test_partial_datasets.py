@@ -124,8 +124,8 @@ def test_targets_are_the_own_labels_and_crystals_without_them_are_left_out(toy, 
     row = int(toy.in_split("train")[0])
     gap = np.arange(len(toy), dtype=np.float64)
     gap[row] = np.nan
-    labelled = replace(toy, labels={"gap": gap})
-    name = build_dataset(labelled, "train", target="gap", progress=False)
+    labeled = replace(toy, labels={"gap": gap})
+    name = build_dataset(labeled, "train", target="gap", progress=False)
     assert name == "crystal-gym/toy/expert-target-gap-train-v0"
     dataset = minari.load_dataset(name)
     entries = list(dataset.storage.get_episode_metadata(dataset.episode_indices))
@@ -141,12 +141,12 @@ def test_targets_are_the_own_labels_and_crystals_without_them_are_left_out(toy, 
 @pytest.mark.parametrize("kind", [kind for kind in OBSERVATIONS if kind != "dict"])
 def test_flat_datasets_have_the_same_task_as_dict_datasets(toy, kind, episode_metadata):
     toy = toy.take(np.flatnonzero(toy.n_sites > 1))
-    labelled = replace(toy, labels={"gap": np.arange(len(toy), dtype=np.float64)})
+    labeled = replace(toy, labels={"gap": np.arange(len(toy), dtype=np.float64)})
     task = {"start": "partial", "keep": 0.5, "mask": "composition", "target": "gap"}
     plain, flat = (
         minari.load_dataset(
             build_dataset(
-                labelled, "train", "random", observations=observations, progress=False, **task
+                labeled, "train", "random", observations=observations, progress=False, **task
             )
         )
         for observations in ("dict", kind)
