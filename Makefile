@@ -43,7 +43,7 @@ demo: $(STAMP) ## run the whole path on the embedded collection (three minutes)
 test: $(STAMP) ## check style, imports, spelling and types, and run the tests
 	@status=0; $(LINT) || status=1; $(BIN)/python -m pytest -m 'not slow' -n 2 --dist worksteal || status=1; exit $$status
 
-slow: $(STAMP) ## run the tests that take more than a minute
+slow: $(STAMP) ## run the tests that take long
 	@$(BIN)/python -m pytest -m slow
 
 lint: $(STAMP) ## check style, format, imports, spelling and types

@@ -22,6 +22,7 @@ def returns_of(name, capsys):
     return [float(number) for number in re.findall(r"(0\.\d{3})", printed)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["cleanrl_ppo.py", "torchrl_ppo.py"])
 def test_ppo_learns_from_scratch(name, capsys):
     first, last = returns_of(name, capsys)
@@ -29,12 +30,14 @@ def test_ppo_learns_from_scratch(name, capsys):
     assert last > 0.2
 
 
+@pytest.mark.slow
 def test_cloning_learns_more_than_the_frequent_anions(capsys):
     before, after = returns_of("minari_cloning.py", capsys)
     assert before < 0.05
     assert after > 0.3
 
 
+@pytest.mark.slow
 def test_maskable_ppo_learns_and_a_warm_start_is_preserved(capsys):
     scratch_before, scratch_after, warm_before, warm_after = returns_of("maskable_ppo.py", capsys)
     assert scratch_after > scratch_before + 0.05

@@ -110,6 +110,7 @@ def test_a_resumed_cql_run_has_the_weights_and_history_of_an_uninterrupted_one(
     assert {"loss_qvalue", "loss_cql", "target_value"} <= set(history[0])
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_from_its_checkpoint(expert, environment, tmp_path):
     folder = tmp_path / "killed"
     script = (LOAD + ONE_PROCESS).format(helpers=str(HELPERS), folder=str(folder))
@@ -121,6 +122,7 @@ def test_a_killed_run_resumes_from_its_checkpoint(expert, environment, tmp_path)
     assert same_weights(resumed, run_cloning(tmp_path / "whole", expert, recipe))
 
 
+@pytest.mark.slow
 def test_two_killed_and_resumed_processes_give_the_weights_of_one_process(
     expert, environment, tmp_path
 ):
