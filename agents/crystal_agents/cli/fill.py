@@ -28,7 +28,7 @@ class Fill(Command):
     files: tyro.conf.Positional[tuple[str, ...]]
     """CIF, POSCAR, extended XYZ or JSON files, also compressed."""
 
-    policy: str = "perov-5/egnn"
+    policy: str = "mp-20/mpnn"
     """A name from `crystal-gym list`, or the folder of a trained policy."""
 
     composition: str | None = None
