@@ -15,7 +15,6 @@ the gap is the difference of the two edges, rounded to 0.1 eV.
 """
 
 import csv
-import gzip
 import hashlib
 import io
 import logging
@@ -28,7 +27,13 @@ from crystal_gym.collections.perov5_pickle import COLUMNS, read_label_grid
 from crystal_gym.collections.preparation import load_arrays, save_arrays
 from crystal_gym.errors import DamagedFileError, StorageError
 from crystal_gym.utils import settings
-from crystal_gym.utils.files import RemoteFile, fetch, find_cached
+from crystal_gym.utils.files import (
+    RemoteFile,
+    content_checksums,
+    fetch,
+    find_cached,
+    read_content,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -132,14 +137,8 @@ def verified_csv(path: Path) -> bytes:
     Raises:
         DamagedFileError: If the file cannot be read or is a different one.
     """
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except (OSError, EOFError) as error:
-        raise DamagedFileError(f"{path} cannot be read: {error}. Download it again.") from error
-    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    if hashlib.sha256(content).hexdigest() not in _CSV_SHA256.values() and blob != _TRAIN_GIT_BLOB:
+    content = read_content(path)
+    if content_checksums(content).isdisjoint({*_CSV_SHA256.values(), _TRAIN_GIT_BLOB}):
         raise DamagedFileError(
             f"Expected one of CDVAE's three Perov-5 files, got a different or damaged "
             f"file {path}. Download it again."
@@ -204,10 +203,7 @@ def _reference_heats(collection: CrystalCollection, paths: list[Path]) -> np.nda
 
 def _verified(path: Path, checksum: str) -> bytes:
     """Return the content of a file whose SHA-256 is as expected."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DamagedFileError(f"{path} cannot be read: {error}. Download it again.") from error
+    content = read_content(path)
     found = hashlib.sha256(content).hexdigest()
     if found != checksum:
         raise DamagedFileError(

@@ -1,12 +1,11 @@
 """The prototype of a crystal: its space group, anonymous formula and number of sites."""
 
 import math
-import warnings
 from collections import Counter
 
 import numpy as np
 
-from crystal_gym.crystals.symmetry import TOLERANCE
+from crystal_gym.crystals.symmetry import TOLERANCE, without_announcement
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -50,11 +49,7 @@ def space_group_number(
     import spglib
 
     cell = (lattice.tolist(), frac_coords.tolist(), np.asarray(atomic_numbers).tolist())
-    with warnings.catch_warnings():
-        # spglib announces that failures will become exceptions; both are handled here.
-        warnings.filterwarnings(
-            "ignore", message="Set OLD_ERROR_HANDLING", category=DeprecationWarning
-        )
+    with without_announcement():
         try:
             found = spglib.get_symmetry_dataset(cell, symprec=tolerance)
         except spglib.SpglibError:

@@ -1,6 +1,8 @@
 """The sites of a skeleton that are equivalent under its own symmetry."""
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -56,17 +58,23 @@ def site_permutations(
     ) from cause
 
 
+@contextlib.contextmanager
+def without_announcement() -> Iterator[None]:
+    """Ignore spglib's announcement that failures will become exceptions; callers handle both."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="Set OLD_ERROR_HANDLING", category=DeprecationWarning
+        )
+        yield
+
+
 def _operations(
     lattice: np.ndarray, frac_coords: np.ndarray, symprec: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return rotations (G, 3, 3) and translations (G, 3) in fractional coordinates."""
     import spglib
 
-    with warnings.catch_warnings():
-        # spglib announces that failures will become exceptions; both are handled here.
-        warnings.filterwarnings(
-            "ignore", message="Set OLD_ERROR_HANDLING", category=DeprecationWarning
-        )
+    with without_announcement():
         try:
             found = spglib.get_symmetry(
                 (lattice.tolist(), frac_coords.tolist(), [1] * len(frac_coords)), symprec=symprec

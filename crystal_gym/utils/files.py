@@ -201,20 +201,33 @@ def read_verified(path: Path, checksums: Collection[str]) -> bytes:
     Raises:
         DamagedFileError: If the file cannot be read, or its content has another checksum.
     """
-    try:
-        content = path.read_bytes()
-        if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DamagedFileError(f"{path} cannot be read: {error}. Download it again.") from error
-    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-    if not {hashlib.sha256(content).hexdigest(), blob} & set(checksums):
+    content = read_content(path)
+    if not content_checksums(content) & set(checksums):
         raise DamagedFileError(
             f"{path} is damaged or another version: expected content with one of the checksums "
             f"{', '.join(sorted(checksums))}, got the SHA-256 "
             f"{hashlib.sha256(content).hexdigest()}. Delete it and download it again."
         )
     return content
+
+
+def read_content(path: Path) -> bytes:
+    """Return the content of a file, decompressed if it is compressed with gzip.
+
+    Raises:
+        DamagedFileError: If the file cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+    except (OSError, EOFError, zlib.error) as error:
+        raise DamagedFileError(f"{path} cannot be read: {error}. Download it again.") from error
+
+
+def content_checksums(content: bytes) -> set[str]:
+    """Return the hexadecimal SHA-256 of a content and the id of the object in git."""
+    blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+    return {hashlib.sha256(content).hexdigest(), blob.hexdigest()}
 
 
 def _cached(file: RemoteFile, folder: str) -> Path:
