@@ -82,6 +82,8 @@ def start(
     order: np.ndarray,
     n_kept: np.ndarray | None = None,
     target: np.ndarray | None = None,
+    *,
+    kept_elements: np.ndarray | None = None,
 ) -> EpisodeState:
     """Return the initial state, in which every site is empty except the kept sites.
 
@@ -94,6 +96,8 @@ def start(
             the start, an int or (B,) (default: 0). At least one site must remain.
         target: The requested values of the labels ``table.target_names``, float32 (T,) or (B, T)
             (default: the labels of the crystals).
+        kept_elements: Codes of the elements of the kept sites, for a batch, (B, N); other entries
+            are ignored (default: the true elements).
     """
     if isinstance(crystal, np.ndarray):
         target = table.targets[crystal] if target is None else target
@@ -111,7 +115,10 @@ def start(
         if n_kept is not None and n_kept.any():
             row, place = np.nonzero(np.arange(order.shape[1]) < n_kept[:, None])
             site = order[row, place]
-            state.elements[row, site] = table.true_elements[crystal[row], site]
+            if kept_elements is None:
+                state.elements[row, site] = table.true_elements[crystal[row], site]
+            else:
+                state.elements[row, site] = kept_elements[row, site]
             state.n_kept, state.step = n_kept.copy(), n_kept.copy()
             state.focus = state.start_site
         return state

@@ -318,11 +318,8 @@ def _initial_state(
     table: EpisodeTable, rows: np.ndarray, order: np.ndarray, kept_codes: np.ndarray
 ) -> EpisodeState:
     """Return the states of B episodes, (B,), (B, n) and (B, n), in which kept sites are filled."""
-    state = start(table, rows, order)
-    state.elements[:] = kept_codes
-    state.n_kept = np.count_nonzero(kept_codes, axis=1)
-    state.step, state.focus = state.n_kept.copy(), state.start_site.copy()
-    return state
+    n_kept = np.count_nonzero(kept_codes, axis=1)
+    return start(table, rows, order, n_kept, kept_elements=kept_codes)
 
 
 def _fill_batch(
