@@ -105,7 +105,8 @@ def _masked(network: str) -> Recipe:
     """Return a recipe for crystals with many sites, trained on one pass per crystal."""
     return Recipe(
         network,
-        epochs=100,
+        {"dropout": 0.2},
+        epochs=40,
         skeletons=256,
         states=2,
         learning_rate=6e-3,
