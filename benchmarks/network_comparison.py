@@ -5,7 +5,9 @@ decreasing to zero over this time. The time includes everything except the quoti
 are computed once per collection and reported. Afterwards, a sample of val is filled from one start
 site. The split test is not read.
 
-    python benchmarks/network_comparison.py --variants mpnn mpnn-distances egnn --minutes 6
+    python benchmarks/network_comparison.py --variants mpnn mpnn-distances egnn egnn-paper gcn
+    python benchmarks/network_comparison.py --variants mpnn --fraction 0.1
+    python benchmarks/network_comparison.py --variants mpnn-expert --trajectories 5
 """
 
 import dataclasses
@@ -42,13 +44,22 @@ from crystal_gym.utils.settings import CACHE_VARIABLE
 # Steps over which the learning rate increases.
 _WARM_UP = 100
 
-# Recipes that differ from a named one in settings of the network.
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "mpnn": ("mpnn", {}),
-    "mpnn-distances": ("mpnn", {"angular": False}),
-    "mpnn-wide": ("mpnn", {"hidden": 192}),
-    "mpnn-deep": ("mpnn", {"orbit_layers": 7}),
-    "egnn": ("egnn", {"dropout": 0.1}),
+# Batches of masked sites. Small batches learn faster in short trainings.
+_MASKED = {"traversals": "masked", "skeletons": 64, "states": 2}
+# Batches of transitions, as in Algorithm 1 of the paper.
+_EXPERT = {"traversals": "expert", "skeletons": 256, "states": 1}
+
+# The recipe of each variant, the settings of its network and other changes of the recipe. Networks
+# that only predict the element at the focus learn from transitions, with the paper's learning rate.
+VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "mpnn": ("mpnn", {"dropout": 0.1}, _MASKED),
+    "mpnn-distances": ("mpnn", {"dropout": 0.1, "angular": False}, _MASKED),
+    "mpnn-wide": ("mpnn", {"dropout": 0.1, "hidden": 192}, _MASKED),
+    "mpnn-deep": ("mpnn", {"dropout": 0.1, "orbit_layers": 7}, _MASKED),
+    "mpnn-expert": ("mpnn", {"dropout": 0.1}, _EXPERT),
+    "egnn": ("egnn", {"dropout": 0.1}, _MASKED),
+    "egnn-paper": ("egnn-paper", {}, _EXPERT),
+    "gcn": ("gcn", {}, _EXPERT),
 }
 
 
@@ -58,41 +69,40 @@ class Args(common.Args):
 
     collection: str = "mp-20"
     """Name or path of the collection."""
-    variants: tuple[str, ...] = ("mpnn", "mpnn-distances", "egnn")
+    variants: tuple[str, ...] = ("mpnn", "mpnn-distances", "egnn", "egnn-paper", "gcn")
     """Networks, keys of VARIANTS."""
     minutes: float = 6.0
     """Processor time of each training."""
-    crystals: int | None = None
-    """Training crystals (default: all)."""
+    fraction: float = 1.0
+    """Fraction of the training crystals."""
+    trajectories: int = 1
+    """Expert trajectories of each crystal, for variants that learn from transitions."""
     val_crystals: int = 2000
     """Crystals of val that are filled."""
     seed: int = 0
     """Seed of the weights and the batches."""
     precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
     """Floating-point precision."""
-    batch: int = 64
-    """Crystals per training step; small batches learn faster in short trainings."""
     threads: int = 1
     """Threads of PyTorch."""
 
 
-def recipe_of(variant: str, batch: int) -> Recipe:
-    """Return the recipe of a variant, trained on masked sites with equal batches."""
-    name, changes = VARIANTS[variant]
+def recipe_of(variant: str) -> Recipe:
+    """Return the recipe of a variant."""
+    name, settings, changes = VARIANTS[variant]
     recipe = get_recipe(name)
-    settings = {**recipe.settings, **changes}
-    return dataclasses.replace(
-        recipe, settings=settings, traversals="masked", skeletons=batch, states=2
-    )
+    return dataclasses.replace(recipe, settings={**recipe.settings, **settings}, **changes)
 
 
-def expert_transitions(crystals: CrystalCollection, vocabulary: Vocabulary) -> Transitions:
-    """Return one expert trajectory of each crystal."""
+def expert_transitions(
+    crystals: CrystalCollection, vocabulary: Vocabulary, trajectories: int
+) -> Transitions:
+    """Return expert trajectories of each crystal."""
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch.dict(os.environ, {"MINARI_DATASETS_PATH": folder, CACHE_VARIABLE: folder}),
     ):
-        options = {"vocabulary": vocabulary, "trajectories": 1, "progress": False}
+        options = {"vocabulary": vocabulary, "trajectories": trajectories, "progress": False}
         name = build_dataset(crystals, "all", **options)
         return load_transitions(name, progress=False)
 
@@ -101,20 +111,22 @@ def train(args: Args, recipe: Recipe, data: Transitions) -> tuple[SkeletonPolicy
     """Train a network for the given processor time."""
     config = TrainingConfig(Path(), recipe, seed=args.seed, precision=args.precision)
     torch.manual_seed(args.seed)
-    learner = CloningLearner(config, make_fabric(config), data, None)
+    fabric = make_fabric(config)
+    learner = CloningLearner(config, fabric, data, None)
     peak_rates = peak_learning_rates(learner.optimizers)
     graphs_start = time.process_time()
     learner.loss(learner.batches(make_generator(0))[0][:1], make_generator(0))
     start = time.process_time()
     step = 0
     for epoch in count():
-        for rows in learner.batches(make_generator(args.seed, epoch)):
+        batches = learner.batches(make_generator(args.seed, epoch))
+        for index, rows in enumerate(batches):
             elapsed = (time.process_time() - start) / (60 * args.minutes)
             if elapsed >= 1:
                 record = {
                     "parameters": sum(weight.numel() for weight in learner.policy.parameters()),
                     "steps": step,
-                    "epochs": round(step * recipe.skeletons / len(data.n_sites), 2),
+                    "epochs": round(epoch + index / len(batches), 2),
                     "graphs, seconds": round(start - graphs_start, 1),
                 }
                 return learner.final_policy.eval(), record
@@ -123,7 +135,7 @@ def train(args: Args, recipe: Recipe, data: Transitions) -> tuple[SkeletonPolicy
             set_learning_rates(learner.optimizers, peak_rates, factor)
             torch.manual_seed(derive_seed(args.seed, step, 0))
             result = learner.loss(rows, make_generator(args.seed, step))
-            result.loss.backward()
+            fabric.backward(result.loss)
             torch.nn.utils.clip_grad_norm_(learner.policy.parameters(), recipe.clip or math.inf)
             for optimizer in learner.optimizers:
                 optimizer.step()
@@ -171,15 +183,15 @@ def measure(args: Args) -> dict[str, Any]:
     collection = crystal_gym.load_collection(args.collection)
     rng = np.random.default_rng(args.seed)
     train_rows = collection.in_split("train")
-    if args.crystals:
-        train_rows = np.sort(rng.permutation(train_rows)[: args.crystals])
+    n_train = round(args.fraction * len(train_rows))
+    train_rows = np.sort(rng.permutation(train_rows)[:n_train])
     # The vocabulary is that of the whole collection, so it includes the elements of val.
-    data = expert_transitions(collection.take(train_rows), collection.vocabulary)
+    data = expert_transitions(collection.take(train_rows), collection.vocabulary, args.trajectories)
     table = EpisodeTable(collection)
     val_rows = np.sort(rng.permutation(collection.in_split("val"))[: args.val_crystals])
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"training crystals": n_train}
     for variant in args.variants:
-        policy, record = train(args, recipe_of(variant, args.batch), data)
+        policy, record = train(args, recipe_of(variant), data)
         start = time.process_time()
         result[variant] = {**record, **accuracies(policy, table, val_rows)}
         result[variant]["filling, seconds"] = round(time.process_time() - start, 1)
