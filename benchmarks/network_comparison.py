@@ -112,10 +112,9 @@ def train(args: Args, recipe: Recipe, data: Transitions) -> tuple[SkeletonPolicy
     config = TrainingConfig(Path(), recipe, seed=args.seed, precision=args.precision)
     torch.manual_seed(args.seed)
     fabric = make_fabric(config)
+    graphs_start = time.process_time()
     learner = CloningLearner(config, fabric, data, None)
     peak_rates = peak_learning_rates(learner.optimizers)
-    graphs_start = time.process_time()
-    learner.loss(learner.batches(make_generator(0))[0][:1], make_generator(0))
     start = time.process_time()
     step = 0
     for epoch in count():

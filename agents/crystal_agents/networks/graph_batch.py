@@ -6,7 +6,7 @@ loop over graphs. Several states of the same skeletons are a leading axis K: fil
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -204,8 +204,18 @@ class SkeletonBatch:
         return sum_at(values, self.owner, len(self), -2) / self.n_sites[:, None]
 
 
+class GraphStore(Protocol):
+    """What an encoder computes without weights for the skeletons of a store."""
+
+    def batch(self, rows: Tensor) -> Any:
+        """Return the graphs of some rows of the store, int64 (S,)."""
+
+
 class SkeletonStore:
     """Skeletons on one device, from which batches are gathered.
+
+    Attributes:
+        graphs: If set, batches have these graphs, see ``quotient_graph.attach_graphs``.
 
     Args:
         arrays: ``n_sites`` (C,), ``frac_coords`` (C, N, 3), ``parameters`` (C, 6) and ``edges``
@@ -227,6 +237,7 @@ class SkeletonStore:
         self.frac_coords = tensor("frac_coords", dtype)
         self.parameters = tensor("parameters", dtype)
         self.edges = tensor("edges", torch.int16)
+        self.graphs: GraphStore | None = None
 
     @classmethod
     def from_cells(
@@ -291,4 +302,5 @@ class SkeletonStore:
             edge_source=edges[:, 0] + offset,
             edge_target=edges[:, 1] + offset,
             edge_image=edges[:, 2:].to(frac_coords.dtype),
+            graph=None if self.graphs is None else self.graphs.batch(rows),
         )

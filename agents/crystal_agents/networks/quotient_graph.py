@@ -11,7 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crystal_agents.networks.graph_batch import SkeletonBatch
+from crystal_agents.networks.encoder import Encoder
+from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
 from crystal_agents.networks.periodic_graph import (
     PeriodicEdges,
     angular_moments,
@@ -21,6 +22,8 @@ from crystal_agents.networks.periodic_graph import (
 
 # Distances of one crystal are equal if no gap between consecutive ones exceeds this value in Å.
 _TOLERANCE = 1e-3
+# Number of skeletons whose graphs are computed together.
+_CHUNK = 256
 # Number of rounds of color refinement, which determine the orbits.
 _ROUNDS = 4
 
@@ -264,3 +267,19 @@ def _ragged(count: Tensor, rows: Tensor) -> Tensor:
     length = count[rows]
     shift = _starts(count)[rows] - _starts(length)
     return torch.arange(int(length.sum()), device=rows.device) + shift.repeat_interleave(length)
+
+
+def attach_graphs(store: SkeletonStore, encoder: Encoder) -> None:
+    """Compute what an encoder computes without weights, once for all batches of a store.
+
+    Encoders without such a part leave the store as it is.
+
+    Args:
+        store: The skeletons.
+        encoder: The encoder that will embed them.
+    """
+    if type(encoder).graph is Encoder.graph:
+        return
+    rows = torch.arange(len(store), device=store.n_sites.device)
+    parts = [encoder.graph(store.batch(chunk)) for chunk in rows.split(_CHUNK)]
+    store.graphs = QuotientGraphStore(parts, store.n_sites)

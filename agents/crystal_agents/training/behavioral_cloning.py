@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from crystal_agents.networks.quotient_graph import attach_graphs
 from crystal_agents.networks.registry import ENCODERS, encoder_settings
 from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.checkpoint import Stateful, hash_inputs
@@ -116,6 +117,7 @@ class CloningLearner(Learner):
         )
         self.average = AveragedModel(self.policy, avg_fn=running_average(recipe.average))
         self.objective = make_objective(recipe, data, synthetic, fabric.device, targets)
+        attach_graphs(self.objective.skeleton_store, self.policy.encoder)
         self._config, self._fabric, self._data, self._synthetic = config, fabric, data, synthetic
         self._targets = targets
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from crystal_agents.networks.graph_batch import SkeletonBatch
+from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
 from crystal_agents.training.recipes import Recipe
 
 
@@ -29,10 +29,12 @@ class CloningObjective(ABC):
 
     Args:
         recipe: The recipe, with the batch size: S skeletons and K states of each.
+        skeleton_store: The skeletons of all batches.
     """
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Recipe, skeleton_store: SkeletonStore) -> None:
         self.skeletons, self.states = recipe.skeletons, recipe.states
+        self.skeleton_store = skeleton_store
 
     @abstractmethod
     def batches(self, generator: torch.Generator) -> list[Tensor]:

@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from crystal_agents.networks.quotient_graph import attach_graphs
 from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.checkpoint import Stateful, hash_inputs
 from crystal_agents.training.config import TrainingConfig, check_config
@@ -115,6 +116,7 @@ class CQLLearner(Learner):
         self.policy = new_policy(recipe, data).to(fabric.device)
         self.model = self.policy
         self.store = RewardedStore(data, fabric.device)
+        attach_graphs(self.store.skeletons, self.policy.encoder)
         self.cql_loss = make_cql_loss(self.policy, self.store.skeletons, cql.gamma)
         self.target_update = SoftUpdate(self.cql_loss, tau=cql.tau)
         self.optimizers = make_optimizers(self.policy, recipe)

@@ -1,6 +1,5 @@
 """The objective of masked-element modeling: the elements of all empty sites of random subsets."""
 
-import dataclasses
 from typing import cast
 
 import torch
@@ -8,7 +7,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crystal_agents.networks.graph_batch import SkeletonBatch
-from crystal_agents.networks.quotient_graph import QuotientGraph, QuotientGraphStore
 from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.cloning_objective import (
     BatchLoss,
@@ -19,8 +17,6 @@ from crystal_agents.training.recipes import Recipe
 from crystal_agents.training.transition_batches import TransitionStore
 from crystal_gym.errors import CrystalGymError
 
-# Number of skeletons whose graphs are computed together.
-_CHUNK = 256
 # Fraction of the subsets that are filled with the policy's own predictions.
 _OWN = 0.5
 
@@ -42,7 +38,7 @@ class MaskedSitesObjective(CloningObjective):
     """
 
     def __init__(self, store: TransitionStore, recipe: Recipe) -> None:
-        super().__init__(recipe)
+        super().__init__(recipe, store.skeletons)
         if not store.has_unique_actions:
             raise CrystalGymError(
                 "Expected transitions with one filling for each crystal, which masked traversals "
@@ -51,7 +47,6 @@ class MaskedSitesObjective(CloningObjective):
             )
         self.store = store
         self.crystals = store.skeleton.unique()
-        self._graphs: QuotientGraphStore | None = None
 
     def batches(self, generator: torch.Generator) -> list[Tensor]:
         """Return shuffled crystals, indices (S,) for each batch."""
@@ -65,9 +60,7 @@ class MaskedSitesObjective(CloningObjective):
         store = self.store.skeletons
         draws = torch.rand(self.states, len(rows), store.max_sites + 2, generator=generator)
         policy = cast(SkeletonPolicy, model)
-        # Mixed precision would round coordinates.
-        with torch.autocast(store.n_sites.device.type, enabled=False):
-            skeletons = self._skeletons(policy, rows[share])
+        skeletons = store.batch(rows[share].to(store.n_sites.device))
         finished = skeletons.flat(self.store.finished[rows[share].to(store.n_sites.device)])
         geometry = policy.geometry(skeletons)
         empty = torch.zeros_like(finished)[None]
@@ -83,20 +76,6 @@ class MaskedSitesObjective(CloningObjective):
         loss = F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), reduction="none")
         correct = logits.argmax(-1) == target
         return mean_over_empty_sites(loss.view_as(elements), correct, elements, skeletons)
-
-    def _skeletons(self, policy: SkeletonPolicy, rows: Tensor) -> SkeletonBatch:
-        """Return a batch of skeletons with their graphs, which are computed in the first call."""
-        store = self.store.skeletons
-        if self._graphs is None:
-            chunks = torch.arange(len(store), device=store.n_sites.device).split(_CHUNK)
-            parts = [policy.encoder.graph(store.batch(chunk)) for chunk in chunks]
-            if any(isinstance(part, QuotientGraph) for part in parts):
-                self._graphs = QuotientGraphStore(parts, store.n_sites)
-        rows = rows.to(store.n_sites.device)
-        batch = store.batch(rows)
-        if self._graphs is None:
-            return batch
-        return dataclasses.replace(batch, graph=self._graphs.batch(rows))
 
 
 def sample_subsets(

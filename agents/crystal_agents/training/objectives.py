@@ -39,7 +39,7 @@ class _TransitionObjective(CloningObjective):
     def __init__(
         self, store: TransitionStore, recipe: Recipe, targets: "SkeletonTargets | None" = None
     ) -> None:
-        super().__init__(recipe)
+        super().__init__(recipe, store.skeletons)
         self.store = store
         self.targets = targets
 
@@ -135,7 +135,7 @@ class PosteriorObjective(CloningObjective):
     """
 
     def __init__(self, store: SyntheticStore, recipe: Recipe) -> None:
-        super().__init__(recipe)
+        super().__init__(recipe, store.skeletons)
         self.store = store
 
     def batches(self, generator: torch.Generator) -> list[Tensor]:

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 
 from crystal_agents.networks import periodic_graph
 from crystal_agents.networks import quotient_graph as module
+from crystal_agents.networks.egnn import EGNN
 from crystal_agents.networks.graph_batch import SkeletonStore
 from crystal_agents.networks.mpnn import MPNN
 from crystal_agents.networks.periodic_graph import angular_moments, periodic_edges
 from crystal_agents.networks.quotient_graph import (
     QuotientGraphStore,
+    attach_graphs,
     quotient_graph,
 )
 from crystal_gym.crystals.skeleton import lattice_matrix
@@ -189,3 +191,22 @@ def test_a_store_returns_the_graphs_of_its_crystals():
         encoder(dataclasses.replace(batch, graph=found), elements),
         encoder(dataclasses.replace(batch, graph=expected), elements),
     )
+
+
+def test_batches_of_a_store_with_attached_graphs_do_not_compute_them(monkeypatch):
+    store = store_of((PEROVSKITE, cubic(4.0)), random_cell(0, 4), ROCK_SALT)
+    torch.manual_seed(0)
+    encoder = MPNN(5, hidden=16).double().eval()
+    rows = torch.tensor([2, 0, 2])
+    expected = encoder(store.batch(rows), torch.zeros(1, 9, dtype=torch.int64))
+    attach_graphs(store, encoder)
+    monkeypatch.setattr(MPNN, "graph", None)
+    found = encoder(store.batch(rows), torch.zeros(1, 9, dtype=torch.int64))
+    torch.testing.assert_close(found, expected)
+
+
+def test_an_encoder_without_graphs_leaves_the_store_unchanged():
+    store = store_of((PEROVSKITE, cubic(4.0)))
+    attach_graphs(store, EGNN(5, hidden=16))
+    assert store.graphs is None
+    assert store.batch().graph is None
