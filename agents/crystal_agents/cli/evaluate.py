@@ -44,6 +44,17 @@ _HEADINGS = {
     "novel": "novel",
 }
 
+# Headings of the second table.
+_FURTHER_HEADINGS = {
+    "accuracy_sites": "accuracy,\nall sites",
+    "teacher_forced_sites": "teacher forced,\nall sites",
+    "top5_sites": "top 5,\nall sites",
+    "composition": "true\ncomposition",
+    "structure_match": "structure\nmatch",
+    "beam": "in beam",
+    "beam_symmetry": "in beam,\nsymm. equiv.",
+}
+
 
 @dataclass
 class Evaluate(Command):
@@ -105,9 +116,24 @@ class Evaluate(Command):
     guidance: float = 0.0
     """Strength w of the guidance by the target: logits = (1 + w) conditional - w unconditional."""
 
+    crystals: int | None = None
+    """Evaluate a random sample of this many crystals (default: the whole split)."""
+
+    by: tuple[Literal["element", "class", "n_sites", "crystal_system"], ...] = ()
+    """Also report the accuracies of groups of sites: by true element, by class (anion, cation or
+    metal), by number of sites of the crystal, or by its crystal system."""
+
+    structure_matcher: bool = False
+    """Also report how many filled crystals match the true one by pymatgen's StructureMatcher with
+    the tolerances of CDVAE."""
+
+    beam: int | None = None
+    """Also report how often the true filling is among the most probable ones of a beam search of
+    this width."""
+
     seed: int = 0
-    """Seed of the start sites, where a crystal has more than are used, of the kept sites and of the
-    uniform baseline."""
+    """Seed of the sample of crystals, of the start sites, where a crystal has more than are used,
+    of the kept sites and of the uniform baseline."""
 
     json: bool = False
     """Print all metrics as JSON, with the fingerprint of the crystals."""
@@ -115,6 +141,7 @@ class Evaluate(Command):
     def run(self) -> None:
         """Evaluate and print the table."""
         from crystal_agents.evaluation.evaluate import evaluate
+        from crystal_agents.evaluation.rows import ExtraMetrics
         from crystal_agents.policies.policy import load_policy
         from crystal_gym.errors import CrystalGymError
 
@@ -150,6 +177,8 @@ class Evaluate(Command):
             keep=parse_keep(self.keep),
             n_start_sites=self.start_sites,
             baselines=self.baselines,
+            n_crystals=self.crystals,
+            extra=ExtraMetrics(self.by, self.structure_matcher, self.beam),
             seed=self.seed,
         )
         if self.json:
@@ -158,6 +187,8 @@ class Evaluate(Command):
                 "split_by": chosen.split_by,
                 "start": self.start,
                 "keep": self.keep,
+                "mask": self.mask,
+                "beam": self.beam,
                 "notes": notes,
             }
             json.dump(_without_nan(dataclasses.asdict(report) | crystals), sys.stdout, indent=2)
@@ -221,6 +252,13 @@ def runs_by_name(policies: Mapping[Path, "SkeletonPolicy"]) -> "dict[str, list[S
     }
 
 
+# Rows that the tables of groups leave out, to keep them narrow.
+_ROWS_WITHOUT_GROUPS = (
+    "uniform",
+    "most frequent element",
+    "most frequent per site",
+    "ground truth",
+)
 # Sites above which the table by site would be too wide.
 _MOST_SITES = 6
 
@@ -261,8 +299,42 @@ def report_table(report: "Report") -> "Group":
         half = 50 * (accuracy.high - accuracy.low)
         cells[0] += f" ± {half:.2f}" if half else ""
         table.add_row(f"{label} ({row.runs} runs)" if row.runs > 1 else label, *cells)
+    further = Table(f"{report.collection}, {report.split}", title="Further metrics, in %")
+    names = [n for n in _FURTHER_HEADINGS if any(n in row.metrics for row in report.rows.values())]
+    for name in names:
+        further.add_column(_FURTHER_HEADINGS[name], justify="right", no_wrap=True)
+    for label, row in report.rows.items():
+        further.add_row(label, *(_percent(row.metrics.get(name)) for name in names))
     few_sites = len(next(iter(report.rows.values())).per_site) <= _MOST_SITES
-    return Group(table, _site_table(report)) if few_sites else Group(table)
+    groups = next(iter(report.rows.values())).groups
+    return Group(
+        table,
+        further,
+        *([_site_table(report)] if few_sites else []),
+        *(_group_table(report, name) for name in groups),
+    )
+
+
+def _group_table(report: "Report", grouping: str) -> "Table":
+    """Return the metrics of the groups of one grouping, in percent."""
+    from rich.table import Table
+
+    title = f"By {grouping.replace('_', ' ')}, means over sites in %"
+    table = Table(grouping.replace("_", " "), "sites", "crystals", title=title)
+    rows = {name: row.groups[grouping] for name, row in report.rows.items() if row.groups}
+    first = next(iter(rows.values()))
+    columns = [
+        (name, metric)
+        for name, groups in rows.items()
+        if name.removesuffix(", masked") not in _ROWS_WITHOUT_GROUPS
+        for metric in next(iter(groups.values())).metrics
+    ]
+    for name, metric in columns:
+        table.add_column(f"{name},\n{_HEADINGS[metric].replace(chr(10), ' ')}", justify="right")
+    for label, group in first.items():
+        values = [_percent(rows[name][label].metrics[metric]) for name, metric in columns]
+        table.add_row(label, f"{group.n_sites:,}", f"{group.n_crystals:,}", *values)
+    return table
 
 
 def _site_table(report: "Report") -> "Table":

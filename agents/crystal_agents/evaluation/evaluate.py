@@ -13,7 +13,8 @@ from crystal_agents.evaluation.baselines import (
     nearest_skeleton,
     uniform,
 )
-from crystal_agents.evaluation.rows import EvaluationRow, RowEvaluator
+from crystal_agents.evaluation.groups import group_labels
+from crystal_agents.evaluation.rows import EvaluationRow, ExtraMetrics, RowEvaluator
 from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
 from crystal_agents.policies.targets import TargetValues
 from crystal_agents.rollouts.rollout import Scorer, batch_by_size
@@ -26,6 +27,8 @@ from crystal_gym.masks import Mask, resolve_mask
 from crystal_gym.utils.progress import progress_bar
 
 GROUND_TRUTH = "ground truth"
+# Expected metrics of a uniformly random assignment of the true elements to the sites.
+RANDOM_ASSIGNMENT = "random assignment"
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ def evaluate(
     keep: float | Sequence[int] | None = None,
     n_start_sites: int = 5,
     baselines: bool = True,
+    n_crystals: int | None = None,
+    extra: ExtraMetrics | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> Report:
@@ -91,7 +96,9 @@ def evaluate(
         guidance: Strength of the guidance by the target, see ``SkeletonPolicy.forward``.
         n_start_sites: Start sites per crystal.
         baselines: Also evaluate baselines that use no chemistry, and the ground truth.
-        seed: Seed of the start sites, the kept sites and the uniform baseline.
+        n_crystals: Evaluate a random sample of this many crystals (default: all).
+        extra: Further metrics, see ``ExtraMetrics``.
+        seed: Seed of the sample, the start sites, the kept sites and the uniform baseline.
         progress: Show progress bars.
 
     Warns:
@@ -99,8 +106,10 @@ def evaluate(
 
     Raises:
         CrystalGymError: If the vocabulary or the number of sites of a policy does not fit, the
-            split is empty, ``keep`` does not fit, ``n_start_sites`` is below 1, ``seed`` is below
-            0, or a target is invalid or given to an unconditional policy.
+            split is empty, ``keep`` does not fit, ``n_start_sites``, ``n_crystals`` or the beam is
+            below 1, ``seed`` is below 0, or a target is invalid or given to an unconditional
+            policy.
+        UnknownNameError: If there is no such grouping.
         DamagedFileError: If cached symmetries are damaged.
         StorageError: If the cache folder of the symmetries cannot be written.
     """
@@ -110,6 +119,9 @@ def evaluate(
             f"Expected crystals in the split {split!r} of {collection.name!r}, got none. Choose "
             "another split."
         )
+    if n_crystals is not None:
+        crystals = _sample(crystals, n_crystals, seed)
+    extra = extra or ExtraMetrics()
     runs = [policy for group in policies.values() for policy in group]
     table = EpisodeTable(collection, runs[0].vocabulary if runs else None)
     batches = partial(batch_by_size, table, crystals, seed=seed, start=start, keep=keep)
@@ -117,7 +129,8 @@ def evaluate(
     train = collection.in_split("train")
     symmetries = skeleton_symmetries(collection, crystals, progress=progress)
     _warn_of_failures(collection, symmetries.failures, len(crystals))
-    evaluator = RowEvaluator(table, train, symmetries.permutations)
+    labels = {name: _labels(collection, crystals, name, progress) for name in extra.by}
+    evaluator = RowEvaluator(table, train, symmetries.permutations, extra, labels)
     scorers: dict[str, list[Scorer]] = {
         name: [PolicyScorer(policy, table, target, guidance) for policy in group]
         for name, group in policies.items()
@@ -141,13 +154,17 @@ def evaluate(
         for name, group in scorers.items():
             rows[name] = evaluator.policy_row(group, all_starts, advance)
         for name, group in masked.items():
-            rows[name] = evaluator.free_running_row(group, all_starts, advance, resolve_mask(mask))
+            rows[name] = evaluator.free_running_row(
+                group, all_starts, advance, resolve_mask(mask), by_beam=True
+            )
         for name, scorer in baseline_scorers.items():
             rows[name] = evaluator.free_running_row([scorer], one_start, advance)
         for name, scorer in masked_baselines.items():
             rows[name] = evaluator.free_running_row(
                 [scorer], one_start, advance, resolve_mask(mask)
             )
+    if baselines and mask == "composition":
+        rows[RANDOM_ASSIGNMENT] = evaluator.random_assignment_row(one_start)
     if baselines:
         rows[GROUND_TRUTH] = evaluator.ground_truth_row(one_start)
     return Report(
@@ -159,6 +176,28 @@ def evaluate(
         rows=rows,
         n_symmetry_failures=len(symmetries.failures),
     )
+
+
+def _sample(crystals: np.ndarray, n_crystals: int, seed: int) -> np.ndarray:
+    """Return a random sample of rows, in ascending order, or all of them if there are fewer."""
+    if n_crystals < 1:
+        raise CrystalGymError(
+            f"Expected at least one crystal, got {n_crystals}. Pass a larger number of crystals."
+        )
+    rng = np.random.default_rng(seed)
+    return np.sort(rng.permutation(crystals)[:n_crystals])
+
+
+def _labels(
+    collection: CrystalCollection, crystals: np.ndarray, name: str, progress: bool
+) -> dict[int, np.ndarray]:
+    """Return the group of each site by row of the collection."""
+    labels = {}
+    with progress_bar(f"Groups by {name}", len(crystals), shown=progress) as advance:
+        for chunk in np.array_split(crystals, max(1, len(crystals) // 100)):
+            labels |= zip(chunk.tolist(), group_labels(collection, chunk, name), strict=True)
+            advance(len(chunk))
+    return labels
 
 
 def _warn_of_failures(

@@ -12,16 +12,31 @@ METRICS: dict[str, str] = {
     "accuracy": "accuracy: filled sites with the true element, free-running from the start",
     "teacher_forced": "teacher-forced accuracy: choices of the true element in the expert's states",
     "top5": "top-5 accuracy: true element among the five most probable, in the expert's states",
+    "accuracy_sites": "accuracy over all sites: large crystals count more",
+    "teacher_forced_sites": "teacher-forced accuracy over all sites",
+    "top5_sites": "top-5 accuracy over all sites",
     "ece": "expected calibration error of the probabilities, in the expert's states",
     "exact": "exact reproduction: crystals with the true element on every site",
     "symmetry": "symmetry-equivalent accuracy: the best accuracy over the site permutations in the "
     "skeleton's space group",
+    "composition": "crystals with the true composition",
     "swap": "best-swap accuracy: the best accuracy over exchanges of two sites",
     **{f"validity_{rule}": f"compositions that are valid under the rule {rule}" for rule in RULES},
+    "structure_match": "crystals that match the true one by pymatgen's StructureMatcher, with the "
+    "tolerances of CDVAE",
+    "beam": "true filling among the K most probable ones of a beam search of width K",
+    "beam_symmetry": "a filling that is equivalent to the true one by symmetry among them",
     "unique": "distinct fillings among those from the first start site of each crystal",
     "novel": "compositions that no training crystal has",
 }
 
+# Metrics over all sites, and the metric of one crystal whose mean they weight by its filled sites.
+# They are omitted where all crystals have equally many sites.
+SITE_METRICS = {
+    "accuracy_sites": "accuracy",
+    "teacher_forced_sites": "teacher_forced",
+    "top5_sites": "top5",
+}
 
 # Bins of equal width for the expected calibration error (Guo et al., 2017).
 _BINS = 15

@@ -50,6 +50,32 @@ class MeanWithCI:
         ).confidence_interval
         return cls(float(values.mean()), float(interval.low), float(interval.high))
 
+    @classmethod
+    def of_ratio(cls, totals: np.ndarray, counts: np.ndarray) -> "MeanWithCI":
+        """Estimate the mean of values that come in independent groups, such as sites of crystals.
+
+        The groups are resampled, not the values.
+
+        Args:
+            totals: Sum of the values of each group, (n,).
+            counts: Number of values of each group, above 0, (n,).
+
+        Returns:
+            The estimate. With fewer than two groups or equal means the limits equal the mean.
+        """
+        mean = float(totals.sum() / counts.sum()) if len(totals) else float("nan")
+        if len(totals) < 2 or np.ptp(totals / counts) == 0:
+            return cls(mean, mean, mean)
+
+        def ratio(totals: np.ndarray, counts: np.ndarray, axis: int) -> np.ndarray:
+            return totals.sum(axis) / counts.sum(axis)
+
+        interval = bootstrap(
+            (totals, counts), ratio, paired=True, n_resamples=2000, batch=100, method="percentile",
+            rng=0,
+        ).confidence_interval  # fmt: skip
+        return cls(mean, float(interval.low), float(interval.high))
+
 
 def interquartile_mean(values: np.ndarray, axis: int = -1) -> np.ndarray:
     """Compute the mean of the middle half of the values along an axis.

@@ -13,6 +13,7 @@ from crystal_agents.evaluation.metrics import METRICS
 from crystal_agents.policies.ensemble import EnsembleScorer
 from crystal_agents.policies.policy import PolicyScorer
 from crystal_agents.rollouts.rollout import batch_by_size, roll_out
+from crystal_gym import load_collection
 from crystal_gym.collections import symmetries
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.episode import EpisodeTable, start
@@ -251,3 +252,35 @@ def test_every_filling_has_the_composition_of_the_crystal_under_its_mask(toy):
 def test_evaluate_rejects_sites_that_a_crystal_lacks(toy):
     with pytest.raises(CrystalGymError, match="crystals with the site 7"):
         evaluate({}, toy, "all", start="partial", keep=[7])
+
+
+def test_means_over_sites_agree_with_plain_counting(toy):
+    policy, table = small_policy(toy), EpisodeTable(toy)
+    row = evaluate(
+        {"egnn": [policy]}, toy, "all", n_start_sites=1, baselines=False, progress=False
+    ).rows["egnn"]
+    correct, composition = [], []
+    for batch in batch_by_size(table, np.arange(len(toy)), 1):
+        free = roll_out(table, batch, PolicyScorer(policy, table)).elements[0]
+        true = table.true_elements[batch.crystals]
+        correct += (free == true)[true > 0].tolist()
+        composition += [sorted(a) == sorted(b) for a, b in zip(free, true, strict=True)]
+    assert row.metrics["accuracy_sites"].mean == pytest.approx(np.mean(correct))
+    assert row.metrics["composition"].mean == pytest.approx(np.mean(composition))
+
+
+def test_crystals_of_equal_size_have_no_separate_means_over_sites():
+    report = evaluate({}, load_collection("goldschmidt"), "test", progress=False)
+    assert all("accuracy_sites" not in row.metrics for row in report.rows.values())
+
+
+def test_a_sample_of_crystals_is_seeded(toy):
+    def formulas(seed, n_crystals):
+        report = evaluate({}, toy, "all", n_crystals=n_crystals, seed=seed, progress=False)
+        return report.n_crystals, report.rows["uniform"].per_site
+
+    assert formulas(0, 5) == formulas(0, 5)
+    assert formulas(0, 5)[0] == 5
+    assert formulas(0, 100)[0] == len(toy)
+    with pytest.raises(CrystalGymError, match="at least one crystal, got 0"):
+        formulas(0, 0)

@@ -66,3 +66,19 @@ def test_aggregate_resamples_within_tasks():
 
 def test_aggregate_of_single_runs_has_no_interval():
     assert aggregate([np.array([0.2]), np.array([0.4, 0.6])]).low == pytest.approx(0.4)
+
+
+@given(sizes=st.lists(st.integers(1, 6), min_size=3, max_size=20), seed=st.integers(0, 1000))
+def test_the_ratio_of_groups_is_the_mean_of_their_values(sizes, seed):
+    values = [np.random.default_rng(seed).random(size) for size in sizes]
+    estimate = MeanWithCI.of_ratio(
+        np.array([group.sum() for group in values]), np.array(sizes, float)
+    )
+    assert estimate.mean == pytest.approx(np.concatenate(values).mean())
+    assert estimate.low <= estimate.mean <= estimate.high
+
+
+def test_the_interval_of_a_ratio_of_equal_groups_is_that_of_a_mean():
+    totals = np.random.default_rng(0).random(40)
+    ratio, mean = MeanWithCI.of_ratio(totals, np.ones(40)), MeanWithCI.of(totals)
+    assert (ratio.low, ratio.high) == pytest.approx((mean.low, mean.high))
