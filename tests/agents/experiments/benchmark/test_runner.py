@@ -37,7 +37,7 @@ def test_runs_are_measured_and_not_repeated(small, folder):
     for name, record in records.items():
         steps = [step for step, _ in record.curve]
         if METHODS[name].online:
-            assert steps == [0, 2_560, 5_120]
+            assert steps == [0, 640, 1_280]
         else:
             assert not steps
     # A warm start begins with the cloned policy, whatever the algorithm, and then changes.
