@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crystal_agents.networks.geometry_cache import GeometryCache
@@ -79,6 +79,7 @@ def test_part_of_a_batch_equals_the_batch_of_these_skeletons(store, rows):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
+@settings(max_examples=25)
 @given(batches=rows_of_batches)
 def test_embeddings_of_any_sequence_of_batches_equal_those_without_a_cache(
     store, encoders, name, batches
