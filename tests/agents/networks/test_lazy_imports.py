@@ -48,5 +48,5 @@ def test_only_dimenet_imports_one_of_them_when_it_is_created():
         evaluate=EVALUATE,
         dimenet=DIMENET,
     )
-    nothing = dict.fromkeys(("package", "registry", "fill", "evaluate"), [])
+    nothing = {name: [] for name in ("package", "registry", "fill", "evaluate")}
     assert found == nothing | {"dimenet": ["torch_geometric"]}
