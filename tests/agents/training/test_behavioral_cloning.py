@@ -18,7 +18,7 @@ from crystal_gym.errors import CrystalGymError
 @pytest.mark.parametrize("traversals", ["expert", "random"])
 def test_a_policy_overfits_a_few_crystals(expert, tmp_path, traversals):
     recipe = dataclasses.replace(
-        SMALL, epochs=60, skeletons=20, learning_rate=1e-2, traversals=traversals, weight_decay=0
+        SMALL, epochs=40, skeletons=20, learning_rate=1e-2, traversals=traversals, weight_decay=0
     )
     policy = run_cloning(tmp_path, expert, recipe)
     assert teacher_forced_accuracy(policy, TransitionStore(expert)) > 0.9

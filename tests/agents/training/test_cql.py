@@ -19,7 +19,7 @@ from crystal_gym.errors import CrystalGymError, DamagedFileError
 # torchrl warns when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
-LEARNING = dataclasses.replace(SMALL_CQL, epochs=12, skeletons=60, learning_rate=5e-3)
+LEARNING = dataclasses.replace(SMALL_CQL, epochs=8, skeletons=60, learning_rate=5e-3)
 
 
 def test_cql_surpasses_behavior_policy_and_cloning_if_frequent_actions_are_not_the_best(
@@ -54,8 +54,10 @@ def test_without_conservatism_and_with_discount_0_the_values_are_the_rewards(ran
 def test_the_scale_of_the_rewards_does_not_change_the_weights(biased, tmp_path):
     # A factor of a power of two does not change the rounding.
     scaled = dataclasses.replace(biased, reward=8 * biased.reward)
+    recipe = dataclasses.replace(SMALL_CQL, skeletons=60)
     assert same_weights(
-        run_cql(tmp_path / "original", biased), run_cql(tmp_path / "scaled", scaled)
+        run_cql(tmp_path / "original", biased, recipe=recipe),
+        run_cql(tmp_path / "scaled", scaled, recipe=recipe),
     )
 
 

@@ -89,7 +89,7 @@ def test_a_policy_learns_to_fill_what_is_requested(expert, labeled, tmp_path):
         + np.linspace(0, 0.9, expert.frac_coords.shape[1], dtype=np.float32)[:, None],
     )
     targets = SkeletonTargets.from_labels(blind, labeled, ["heat"])
-    recipe = dataclasses.replace(SMALL, epochs=60, skeletons=20, learning_rate=1e-2)
+    recipe = dataclasses.replace(SMALL, epochs=30, skeletons=20, learning_rate=1e-2)
     config = TrainingConfig(tmp_path, recipe)
     policy = train(config, blind, targets=targets, progress=False)
     assert policy.targets == targets.targets
