@@ -1,12 +1,12 @@
 """Shared fixtures: a small synthetic collection, real Perov-5 crystals, and an isolated cache."""
 
-import csv
 import os
 from pathlib import Path
 
 import hypothesis
 import numpy as np
 import pytest
+from csv_folders import write_csv_folder
 
 from crystal_gym.collections.collection import SPLITS, CrystalCollection
 from crystal_gym.collections.structures import collection_from_structures
@@ -83,15 +83,7 @@ def toy():
 @pytest.fixture(scope="session")
 def toy_folder(toy, tmp_path_factory):
     """Return a folder with the toy crystals in CSV files by split."""
-    folder = tmp_path_factory.mktemp("origin") / "toy"
-    folder.mkdir()
-    for split in SPLITS:
-        with (folder / f"{split}.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["material_id", "cif"])
-            for row in toy.in_split(split):
-                writer.writerow([toy.ids[row], toy.structure(int(row)).to(fmt="cif")])
-    return folder
+    return write_csv_folder(tmp_path_factory.mktemp("origin") / "toy", toy)
 
 
 @pytest.fixture(scope="session")

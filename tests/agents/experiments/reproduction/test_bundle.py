@@ -6,12 +6,14 @@ import subprocess
 import sys
 
 import pytest
+from csv_folders import write_csv_folder
 
 from crystal_agents.experiments.reproduction import bundle, bundle_results
 from crystal_agents.experiments.reproduction.runner import RunContext
 from crystal_agents.experiments.reproduction.table_1 import TABLE_1
 from crystal_agents.policies.policy import load_policy
 from crystal_datasets import build_dataset
+from crystal_gym.collections import load_collection
 from crystal_gym.errors import CrystalGymError, DamagedFileError
 
 NOT_NEEDED = (
@@ -28,14 +30,21 @@ assert not found, found
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """Return a folder with a bundle of an embedded collection and one run of one epoch."""
+def perovskites(tmp_path_factory):
+    """Return a folder with ten perovskites of each split: all have five sites."""
+    folder = tmp_path_factory.mktemp("origin") / "perovskites"
+    return write_csv_folder(folder, load_collection("goldschmidt"), per_split=10)
+
+
+@pytest.fixture(scope="module")
+def folder(perovskites, tmp_path_factory):
+    """Return a folder with a bundle of the perovskites and one run of one epoch."""
     folder = tmp_path_factory.mktemp("bundle")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
         for split in ("train", "val"):
-            build_dataset("goldschmidt", split, progress=False)
-        bundle.main([str(folder / "bundle"), "--collection", "goldschmidt", "--seeds", "0"])
+            build_dataset(perovskites, split, progress=False)
+        bundle.main([str(folder / "bundle"), "--collection", str(perovskites), "--seeds", "0"])
         environment = {**os.environ, "PYTHONPATH": str(folder / "bundle"), "OMP_NUM_THREADS": "1"}
         arguments = ["--columns", "gcn-5", "--epochs", "1", "--eager", "--device", "cpu"]
         subprocess.run(
@@ -48,9 +57,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def context(folder, tmp_path, monkeypatch):
+def context(folder, perovskites, tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder / "minari"))
-    return RunContext(tmp_path, "goldschmidt", progress=False)
+    return RunContext(tmp_path, str(perovskites), progress=False)
 
 
 def test_results_are_read_once(folder, context, tmp_path):
