@@ -12,7 +12,9 @@ from crystal_agents.cli.kept_sites import parse_sites
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from crystal_agents.rollouts.filled_files import RankedFilling
+    from crystal_agents.policies.policy import SkeletonPolicy
+    from crystal_agents.rollouts.complete_structure import FilledStructure
+    from crystal_agents.rollouts.ranking import EnergyRanking, RankedFilling
 
 
 @dataclass
@@ -67,8 +69,27 @@ class Fill(Command):
     """Seed of the samples."""
 
     rank: Literal["probability", "energy"] = "probability"
-    """Order of the fillings: by their probability, or by their formation energy, computed with
-    CHGNet for the unrelaxed crystal (extra `energy`)."""
+    """Order of the fillings: by their probability, or by their energy, computed with CHGNet (extra
+    `energy`)."""
+
+    phase_diagram: Path | None = None
+    """For --rank energy: order by the energy above the hull of this phase diagram, a JSON file of
+    pymatgen with CHGNet's energies or those of the Materials Project."""
+
+    relax: bool = False
+    """For --rank energy: relax the cell and the sites of each filling first (minutes for many
+    fillings)."""
+
+    relax_steps: int = 200
+    """Largest number of steps of a relaxation."""
+
+    compare_training: bool = False
+    """Report which fillings are crystals that the policy was trained on. Their collection is
+    prepared first if necessary."""
+
+    primitive: bool = False
+    """Fill the primitive cell of the file's crystal, with its elements. `mp-20/mpnn` was trained on
+    primitive cells."""
 
     show: int = 10
     """Number of fillings of each file to print."""
@@ -85,7 +106,7 @@ class Fill(Command):
     def run(self) -> None:
         """Fill the structures, print the fillings and write them."""
         from crystal_agents.policies.policy import load_policy
-        from crystal_agents.rollouts.filled_files import rank_fillings, write_fillings
+        from crystal_agents.rollouts.filled_files import write_fillings
         from crystal_gym.errors import CrystalGymError
 
         if not self.files:
@@ -95,6 +116,7 @@ class Fill(Command):
                 f"Expected a new folder for --output, got {self.output}, which exists. Choose "
                 "another one, or pass --overwrite."
             )
+        ranking = self._ranking()
         policy = load_policy(self.policy)
         fillings = policy.fill_all(
             self.files,
@@ -109,8 +131,9 @@ class Fill(Command):
             beam=self.beam,
             temperature=self.temperature,
             seed=self.seed,
+            primitive=self.primitive,
         )
-        ranked = [rank_fillings(found, by_energy=self.rank == "energy") for found in fillings]
+        ranked = self._rank(policy, fillings, ranking)
         out = console()
         for file, found in zip(self.files, ranked, strict=True):
             out.print(_table(file, found, self.show))
@@ -118,6 +141,50 @@ class Fill(Command):
             path = write_fillings(self.output, self.files, ranked, self.format)
             count = sum(map(len, ranked))
             out.print(f"Wrote {count:,} crystals and {path}.", soft_wrap=True)
+
+    def _ranking(self) -> "EnergyRanking | None":
+        """Read what the ranking needs, before anything is filled."""
+        from crystal_agents.rollouts.ranking import EnergyRanking
+        from crystal_gym.errors import CrystalGymError
+
+        if self.rank == "energy":
+            if self.relax_steps < 1:
+                raise CrystalGymError(
+                    f"Expected --relax-steps of at least 1, got {self.relax_steps}. Leave --relax "
+                    "out to rank unrelaxed crystals."
+                )
+            return EnergyRanking(self.phase_diagram, self.relax_steps if self.relax else None)
+        for name, given in (("phase-diagram", self.phase_diagram), ("relax", self.relax)):
+            if given:
+                raise CrystalGymError(
+                    f"Expected --rank energy with --{name}, got --rank {self.rank}. Add --rank "
+                    "energy."
+                )
+        return None
+
+    def _rank(
+        self,
+        policy: "SkeletonPolicy",
+        fillings: "list[list[FilledStructure]]",
+        ranking: "EnergyRanking | None",
+    ) -> "list[list[RankedFilling]]":
+        from crystal_agents.cli.policy_collection import PolicyCollection
+        from crystal_agents.rollouts.ranking import RankedFilling, compare_with_training
+        from crystal_gym.collections.known_crystals import KnownCrystals
+        from crystal_gym.utils.progress import progress_bar
+
+        ranked = [[RankedFilling(filling) for filling in found] for found in fillings]
+        if ranking is not None:
+            for found in fillings:
+                ranking.check(found)
+            total = sum(map(len, fillings))
+            with progress_bar("Energies of the fillings", total, shown=True) as advance:
+                ranked = [ranking(found, advance) for found in fillings]
+        if self.compare_training:
+            collection = PolicyCollection.of(policy, self.policy, None, None, "raise").load()
+            known = KnownCrystals(collection)
+            ranked = [compare_with_training(found, known) for found in ranked]
+        return ranked
 
 
 def _split(text: str) -> list[str]:
@@ -129,14 +196,22 @@ def _table(file: str, fillings: "list[RankedFilling]", show: int) -> "Table":
 
     title = f"{file}: {len(fillings):,} fillings"
     table = Table("rank", title=title if len(fillings) > 1 else file)
-    with_energy = any(filling.formation_energy is not None for filling in fillings)
-    for heading in ("formula", "elements", "log p", "count", "valid"):
-        table.add_column(heading, justify="left" if heading in ("formula", "elements") else "right")
-    if with_energy:
-        table.add_column("formation energy, eV/atom", justify="right")
+    headings = ["formula", "elements", "log p", "count", "valid"]
+    further = {
+        "formation energy,\neV/atom": "formation_energy",
+        "above hull,\neV/atom": "energy_above_hull",
+        "relaxed": "converged",
+        "in training": "in_training",
+    }
+    further = {
+        heading: name
+        for heading, name in further.items()
+        if any(getattr(filling, name) is not None for filling in fillings)
+    }
+    for heading in (*headings, *further):
+        table.add_column(heading, justify="left" if heading in headings[:2] else "right")
     for rank, filling in enumerate(fillings[:show], start=1):
         filled = filling.filled
-        energy = [f"{filling.formation_energy:.3f}"] if with_energy else []
         table.add_row(
             str(rank),
             filled.formula,
@@ -144,6 +219,14 @@ def _table(file: str, fillings: "list[RankedFilling]", show: int) -> "Table":
             f"{filled.log_probability:.2f}",
             str(filled.count),
             "yes" if filled.valid else "no",
-            *energy,
+            *(_cell(getattr(filling, name)) for name in further.values()),
         )
     return table
+
+
+def _cell(value: float | bool | str | None) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, bool):
+        return "yes" if value else "not converged"
+    return f"{value:.3f}"

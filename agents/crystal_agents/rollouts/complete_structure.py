@@ -1,10 +1,8 @@
 """Completion of structures, which users call as ``SkeletonPolicy.fill``."""
 
 import operator
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,15 +12,14 @@ from crystal_agents.rollouts.beam_search import BeamResult, beam_search
 from crystal_agents.rollouts.filling_options import FillingOptions
 from crystal_agents.rollouts.kept_elements import read_kept_codes
 from crystal_agents.rollouts.rollout import Scorer
-from crystal_gym.collections.preparation import file_order
+from crystal_agents.rollouts.skeleton_input import read_skeleton
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.crystals.neighbors import renumbered
 from crystal_gym.crystals.skeleton import Skeleton
 from crystal_gym.crystals.validity import is_valid
 from crystal_gym.episode import EpisodeState, EpisodeTable, fill, start
 from crystal_gym.episode.kept_sites import kept_first
-from crystal_gym.errors import BadCrystalError, CrystalGymError, ParserWarning
-from crystal_gym.formats import read_structure
+from crystal_gym.errors import CrystalGymError
 from crystal_gym.masks import Mask
 
 if TYPE_CHECKING:
@@ -145,7 +142,7 @@ def _read_task(
     options: FillingOptions,
     number_sites: Callable[[np.ndarray], np.ndarray] | None,
 ) -> _Task:
-    skeleton, structure = _read_skeleton(crystal)
+    skeleton, structure = read_skeleton(crystal, primitive=options.primitive)
     kept_codes = read_kept_codes(
         structure, skeleton.n_sites, vocabulary, options.keep, options.keep_elements
     )
@@ -260,23 +257,6 @@ def _distinct_fillings(
         for row in range(len(first))
     ]
     return sorted(fillings, key=lambda filling: -filling.log_probability)
-
-
-def _read_skeleton(crystal: Any) -> "tuple[Skeleton, Structure | None]":
-    """Return the skeleton and its structure, if any, with their sites in the same order."""
-    if isinstance(crystal, Skeleton):
-        return crystal, None
-    parsed = read_structure(crystal)
-    place = f"{crystal}: " if isinstance(crystal, str | PathLike) else ""
-    if parsed.notices:
-        warnings.warn(f"{place}{'; '.join(parsed.notices)}.", ParserWarning, stacklevel=4)
-    structure = parsed.structure
-    try:
-        # The sites keep the order of the file. An order by element would reveal elements to a
-        # policy, which is harmless here because nothing is trained or evaluated.
-        return Skeleton.from_structure(structure, file_order(structure)), structure
-    except BadCrystalError as error:
-        raise BadCrystalError(f"{place}{error}") from error
 
 
 def _reorder(skeleton: Skeleton, sites: np.ndarray) -> Skeleton:

@@ -1,18 +1,13 @@
-"""Fillings of structure files: their order, and the files that are written for them."""
+"""The files that are written for the fillings of structure files."""
 
 import csv
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from crystal_agents.rollouts.complete_structure import FilledStructure
-from crystal_gym.collections.preparation import file_order
-from crystal_gym.crystals.skeleton import Skeleton
+from crystal_agents.rollouts.ranking import RankedFilling
 from crystal_gym.errors import CrystalGymError
 from crystal_gym.utils.storage_errors import storage_errors
 
@@ -22,53 +17,6 @@ if TYPE_CHECKING:
 # Extension of each format.
 FORMATS = {"cif": "cif", "poscar": "vasp", "extxyz": "extxyz"}
 SCORES = "scores.csv"
-
-
-@dataclass(frozen=True)
-class RankedFilling:
-    """A filling and its energy.
-
-    Attributes:
-        filled: The filling.
-        formation_energy: Formation energy in eV/atom; NaN if its computation failed, ``None`` if it
-            was not computed.
-    """
-
-    filled: FilledStructure
-    formation_energy: float | None = None
-
-
-def rank_fillings(
-    fillings: Sequence[FilledStructure], *, by_energy: bool = False
-) -> list[RankedFilling]:
-    """Return fillings in the order of their probability, or of their formation energy.
-
-    Args:
-        fillings: The fillings of one structure.
-        by_energy: Compute the formation energies with CHGNet, for the unrelaxed crystals. Failed
-            computations come last.
-
-    Raises:
-        CrystalGymError: If the package of CHGNet is missing, or it does not support an element.
-    """
-    if not by_energy:
-        return [RankedFilling(filling) for filling in fillings]
-    from crystal_gym.rewards.energy.models import resolve_energy_model
-    from crystal_gym.rewards.energy.references import ReferenceEnergies
-
-    model = resolve_energy_model("chgnet")
-    references = ReferenceEnergies(model)
-    crystals = []
-    for filling in fillings:
-        structure = filling.structure
-        numbers = np.array(structure.atomic_numbers)
-        references.check_supported(numbers.tolist())
-        crystals.append((Skeleton.from_structure(structure, file_order(structure)), numbers))
-    energies = model.energies(crystals)
-    means = references.mean_over_atoms(np.stack([numbers for _, numbers in crystals]))
-    formation = energies - means
-    order = np.argsort(formation, kind="stable")  # NaN comes last
-    return [RankedFilling(fillings[k], float(formation[k])) for k in order.tolist()]
 
 
 def write_fillings(
@@ -101,7 +49,7 @@ def write_fillings(
             for name, found in zip(_names(files), fillings, strict=True):
                 for rank, filling in enumerate(found, start=1):
                     file = f"{name}-{rank}.{FORMATS[kind]}"
-                    _write_structure(filling.filled.structure, temporary / file, kind)
+                    _write_structure(filling.structure, temporary / file, kind)
                     rows.append([file, rank, *_scores(filling)])
             with (temporary / SCORES).open("w", newline="", encoding="utf-8") as table:
                 lines = csv.writer(table)
@@ -118,7 +66,7 @@ def write_fillings(
 
 _HEADER = (
     "file", "rank", "formula", "elements", "log_probability", "count", "valid_strict",
-    "formation_energy",
+    "formation_energy", "energy_above_hull", "relaxation_converged", "in_training",
 )  # fmt: skip
 
 
@@ -139,7 +87,15 @@ def _scores(filling: RankedFilling) -> list[object]:
         filled.log_probability,
         filled.count,
         int(filled.valid),
-        "" if filling.formation_energy is None else filling.formation_energy,
+        *(
+            "" if value is None else value
+            for value in (
+                filling.formation_energy,
+                filling.energy_above_hull,
+                None if filling.converged is None else int(filling.converged),
+                filling.in_training,
+            )
+        ),
     ]
 
 

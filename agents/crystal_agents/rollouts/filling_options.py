@@ -40,6 +40,8 @@ class FillingKeywords(TypedDict, total=False):
         temperature: Temperature of the sampling: above 1, samples are more diverse; below 1, they
             are closer to the most probable filling.
         seed: Seed of the sampling.
+        primitive: Fill the primitive cell of the crystal, found by spglib from the sites and the
+            elements of the input. The fillings have this cell.
     """
 
     traversal: int | Sequence[int] | None
@@ -54,6 +56,7 @@ class FillingKeywords(TypedDict, total=False):
     beam: int | None
     temperature: float
     seed: int
+    primitive: bool
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class FillingOptions:
     beam: int | None = None
     temperature: float = 1.0
     seed: int = 0
+    primitive: bool = False
 
     def __post_init__(self) -> None:
         for name in ("elements", "exclude", "keep", "keep_elements"):
@@ -100,6 +104,12 @@ class FillingOptions:
             raise CrystalGymError(
                 "Expected temperature 1 for a beam search and for samples without replacement, got "
                 f"{self.temperature}. Leave the temperature out."
+            )
+        if self.primitive and (self.keep or self.traversal is not None):
+            raise CrystalGymError(
+                "Expected no numbers of sites with primitive=True, whose cell has other sites, got "
+                f"keep={self.keep} and traversal={self.traversal}. Use keep_elements, or fill the "
+                "given cell."
             )
         if self.seed < 0:
             raise CrystalGymError(f"Expected seed to be at least 0, got {self.seed}.")
