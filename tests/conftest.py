@@ -87,6 +87,15 @@ def toy_folder(toy, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def perovskites(tmp_path_factory):
+    """Return a folder with ten perovskites of each split, which all have five sites."""
+    from crystal_gym.collections import load_collection
+
+    folder = tmp_path_factory.mktemp("origin") / "perovskites"
+    return write_csv_folder(folder, load_collection("goldschmidt"), per_split=10)
+
+
+@pytest.fixture(scope="session")
 def perov5():
     """Return the first 200 crystals of each split of Perov-5; mark the test with `real`."""
     from crystal_gym.collections.perov5 import STRUCTURES, abx3_order, read_structures

@@ -37,34 +37,38 @@ def test_train_and_evaluate_on_a_folder_of_cif_files(run, cif_folder, tmp_path, 
 
 
 @pytest.mark.usefixtures("minari_folder")
-def test_splits_by_composition_are_separate_from_those_of_the_origin(run, tmp_path, monkeypatch):
+def test_splits_by_composition_are_separate_from_those_of_the_origin(
+    run, perovskites, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     by_composition = ("--split-by", "composition")
-    train = ("train", "goldschmidt", "--recipe", "gcn", "--epochs", 1, "--accelerator", "cpu")
+    train = ("train", perovskites, "--recipe", "gcn", "--epochs", 1, "--accelerator", "cpu")
     code, _, err = run(*train, *by_composition)
     assert code == 2
-    assert "crystal-gym build-dataset goldschmidt --split-by composition" in " ".join(err.split())
+    assert f"crystal-gym build-dataset {perovskites} --split-by composition" in " ".join(
+        err.split()
+    )
 
-    build = ("build-dataset", "goldschmidt", "--trajectories", 1, "--splits", "train")
+    build = ("build-dataset", perovskites, "--trajectories", 1, "--splits", "train")
     code, out, _ = run(*build, *by_composition)
     assert code == 0
-    assert "crystal-gym/goldschmidt-by-composition/expert-train-v0: " in out
+    assert "crystal-gym/perovskites-by-composition/expert-train-v0: " in out
     code, out, _ = run(*train, *by_composition)
-    folder = "runs/goldschmidt-by-composition-gcn-seed-0"
+    folder = "runs/perovskites-by-composition-gcn-seed-0"
     assert code == 0
     assert f"Policy: {folder}" in out
 
     evaluate = ("evaluate", folder, "--start-sites", 1, "--no-baselines", "--json")
     code, out, _ = run(*evaluate)
     assert code == 0
-    assert json.loads(out)["collection"] == "goldschmidt-by-composition"
+    assert json.loads(out)["collection"] == "perovskites-by-composition"
     # Test crystals of the other splits can be training crystals of this policy.
     code, out, err = run(*evaluate, "--split-by", "origin")
     assert (code, out) == (2, "")
-    assert f"{folder} was trained on goldschmidt split by composition" in " ".join(err.split())
+    assert f"{folder} was trained on {perovskites} split by composition" in " ".join(err.split())
     code, out, _ = run(*evaluate, "--split-by", "origin", "--split", "all")
     assert code == 0
-    assert json.loads(out)["collection"] == "goldschmidt"
+    assert json.loads(out)["collection"] == "perovskites"
 
 
 @pytest.mark.parametrize(

@@ -6,14 +6,12 @@ import subprocess
 import sys
 
 import pytest
-from csv_folders import write_csv_folder
 
 from crystal_agents.experiments.reproduction import bundle, bundle_results
 from crystal_agents.experiments.reproduction.runner import RunContext
 from crystal_agents.experiments.reproduction.table_1 import TABLE_1
 from crystal_agents.policies.policy import load_policy
 from crystal_datasets import build_dataset
-from crystal_gym.collections import load_collection
 from crystal_gym.errors import CrystalGymError, DamagedFileError
 
 NOT_NEEDED = (
@@ -27,13 +25,6 @@ main(sys.argv[1:])
 found = [name for name in {NOT_NEEDED} if name in sys.modules]
 assert not found, found
 """
-
-
-@pytest.fixture(scope="module")
-def perovskites(tmp_path_factory):
-    """Return a folder with ten perovskites of each split: all have five sites."""
-    folder = tmp_path_factory.mktemp("origin") / "perovskites"
-    return write_csv_folder(folder, load_collection("goldschmidt"), per_split=10)
 
 
 @pytest.fixture(scope="module")
