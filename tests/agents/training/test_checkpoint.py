@@ -1,6 +1,7 @@
 """Checkpoints: errors for other settings, other data, damaged files and a full disk."""
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
@@ -13,10 +14,18 @@ from crystal_gym.errors import CrystalGymError, DamagedFileError, StorageError
 from crystal_gym.utils.files import atomic_write
 
 
+@pytest.fixture(scope="module")
+def run_folder(expert, tmp_path_factory):
+    """The folder of a finished run, which no test changes."""
+    folder = tmp_path_factory.mktemp("run")
+    run_cloning(folder, expert)
+    return folder
+
+
 @pytest.fixture
-def finished(expert, tmp_path):
-    """The checkpoint file of a finished run."""
-    run_cloning(tmp_path, expert)
+def finished(run_folder, tmp_path):
+    """The checkpoint file in a copy of a finished run."""
+    shutil.copytree(run_folder, tmp_path, dirs_exist_ok=True)
     return tmp_path / "checkpoint.pt"
 
 
