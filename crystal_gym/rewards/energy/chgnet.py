@@ -140,7 +140,9 @@ def make_ase_calculator() -> "CHGNetCalculator":
     model = load_chgnet()
     from chgnet.model.dynamics import CHGNetCalculator
 
-    return CHGNetCalculator(model, use_device="cpu")
+    # It prints the device.
+    with contextlib.redirect_stdout(io.StringIO()):
+        return CHGNetCalculator(model, use_device="cpu")
 
 
 def _require_package() -> None:

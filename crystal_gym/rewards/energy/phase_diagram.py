@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class UserPhaseDiagram:
     """The phase diagram of a file, for energies above its hull.
 
-    The file is JSON of pymatgen: a ``PhaseDiagram`` (``as_dict``), or a list of ``PDEntry`` or
-    ``ComputedEntry``. Only compositions and energies are read. They must be energies of the model
+    The file is JSON of pymatgen: a ``PhaseDiagram`` (``to_json``), or a list of ``PDEntry`` or
+    ``ComputedEntry`` (``as_dict``). Only compositions and energies are read. They must be energies of the model
     whose energies are compared with them, or compatible with it; CHGNet's are compatible with the
     corrected GGA and GGA+U energies of the Materials Project.
 
@@ -80,12 +80,15 @@ def _read(path: Path) -> "PhaseDiagram":
         raise DamagedFileError(
             f"Expected a phase diagram as JSON in {path}, got a file that is no JSON ({error})."
         ) from error
-    records = content.get("all_entries") if isinstance(content, dict) else content
+    records = content
+    if isinstance(content, dict):
+        computed = content.get("computed_data")
+        records = computed.get("all_entries") if isinstance(computed, dict) else None
     if not isinstance(records, list) or not records:
         raise DamagedFileError(
             f"Expected a phase diagram or a list of entries of pymatgen in {path}, got "
             f"{type(content).__name__} without entries. Write it with "
-            "json.dumps(phase_diagram.as_dict())."
+            "phase_diagram.to_json()."
         )
     entries = [_entry(record, f"{path}, entry {index}") for index, record in enumerate(records)]
     try:
@@ -104,15 +107,16 @@ def _entry(record: Any, place: str) -> "PDEntry":
 
     try:
         energy = float(record["energy"]) + float(record.get("correction") or 0.0)
-        composition = Composition(record["composition"])
+        composition = Composition(record["composition"]).element_composition
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DamagedFileError(
             f"Expected 'composition' and 'energy' in {place}, got others "
             f"({type(error).__name__}: {error}). Write entries of pymatgen with as_dict()."
         ) from error
-    if not composition or not math.isfinite(energy):
+    known = all(element.symbol in SYMBOLS for element in composition.elements)
+    if not composition or not known or not math.isfinite(energy):
         raise DamagedFileError(
-            f"Expected a composition and a finite energy in {place}, got "
+            f"Expected a composition of elements and a finite energy in {place}, got "
             f"{record['composition']!r} and {energy}."
         )
     return PDEntry(composition, energy)

@@ -1,5 +1,6 @@
 """Relaxation of a crystal with an ASE calculator."""
 
+import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ def relax(structure: "Structure", calculator: Any, steps: int) -> Relaxation:
     movable: Any = FrechetCellFilter(atoms)
     no_log: Any = None
     optimizer = FIRE(movable, logfile=no_log)
-    converged = bool(optimizer.run(fmax=_CONVERGED, steps=steps))
+    with warnings.catch_warnings():
+        # PyTorch's warning about how CHGNet converts the volume, which does not change results.
+        warnings.filterwarnings("ignore", "Converting a tensor with requires_grad", UserWarning)
+        converged = bool(optimizer.run(fmax=_CONVERGED, steps=steps))
     relaxed = AseAtomsAdaptor.get_structure(atoms)
     return Relaxation(relaxed, float(atoms.get_potential_energy()) / len(atoms), converged)

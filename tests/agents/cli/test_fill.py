@@ -7,6 +7,7 @@ from pymatgen.core import Lattice, Structure
 from small_policies import PEROVSKITE
 
 from crystal_agents.cli.kept_sites import parse_sites
+from crystal_gym import load_collection
 from crystal_gym.errors import CrystalGymError
 from crystal_gym.formats import read_structure
 
@@ -89,6 +90,47 @@ def test_fillings_are_ranked_by_energy(run, cif):
     assert energies == sorted(energies)
 
 
+def test_relaxed_crystals_and_training_crystals_are_reported(run, tmp_path):
+    collection = load_collection("goldschmidt")
+    row = int(collection.in_split("train")[0])
+    collection.structure(row).to(filename=str(tmp_path / "known.cif"))
+    output = tmp_path / "filled"
+    options = ("--keep", "0-3", "--composition", collection.formula(row), "--rank", "energy")
+    relaxation = ("--relax", "--relax-steps", 2, "--compare-training", "--output", output)
+    code, out, _ = run("fill", tmp_path / "known.cif", *POLICY, *options, *relaxation)
+    assert code == 0
+    assert "in training" in out
+    with (output / "scores.csv").open() as file:
+        (scores,) = csv.DictReader(file)
+    assert scores["in_training"] == "crystal"
+    assert scores["relaxation_converged"] in ("0", "1")
+    relaxed = read_structure(output / scores["file"]).structure
+    given = read_structure(tmp_path / "known.cif").structure
+    assert relaxed.composition == given.composition
+    assert relaxed.volume != pytest.approx(given.volume, rel=1e-6)
+
+
+def test_the_primitive_cell_is_filled(run, tmp_path):
+    salt = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    salt.to(filename=str(tmp_path / "salt.cif"))
+    output = tmp_path / "filled"
+    options = ("--primitive", "--keep-elements", "Cl", "--output", output)
+    assert run("fill", tmp_path / "salt.cif", "--policy", "mp-20/mpnn", *options)[0] == 0
+    filled = read_structure(output / "salt-1.cif").structure
+    assert len(filled) == 2
+    assert "Cl" in [site.specie.symbol for site in filled]
+
+
+def test_a_cell_beyond_the_memory_limit_is_refused(run, tmp_path):
+    cell = Structure(Lattice.cubic(3.0), ["Fe"], [[0, 0, 0]]) * (21, 20, 20)
+    cell.to(filename=str(tmp_path / "large.vasp"), fmt="poscar")
+    code, _, err = run("fill", tmp_path / "large.vasp", *POLICY)
+    assert code == 2
+    assert "at most 8,192 sites, got 8,400" in " ".join(err.split())
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -98,6 +140,11 @@ def test_fillings_are_ranked_by_energy(run, cif):
         (("--keep", "a"), "Expected --keep with site numbers"),
         (("--beam", 0), "Expected beam to be at least 1"),
         (("--policy", "none/egnn"), "none/egnn"),
+        (("--relax",), "Expected --rank energy with --relax"),
+        (("--phase-diagram", "hull.json"), "Expected --rank energy with --phase-diagram"),
+        (("--rank", "energy", "--phase-diagram", "none.json"), "no such file"),
+        (("--rank", "energy", "--relax", "--relax-steps", 0), "--relax-steps of at least 1"),
+        (("--primitive", "--keep", "0"), "Expected no numbers of sites with primitive=True"),
     ],
 )
 def test_invalid_options_are_rejected_and_nothing_is_written(run, cif, tmp_path, options, message):
