@@ -18,9 +18,9 @@ class UserPhaseDiagram:
     """The phase diagram of a file, for energies above its hull.
 
     The file is JSON of pymatgen: a ``PhaseDiagram`` (``to_json``), or a list of ``PDEntry`` or
-    ``ComputedEntry`` (``as_dict``). Only compositions and energies are read. They must be energies of the model
-    whose energies are compared with them, or compatible with it; CHGNet's are compatible with the
-    corrected GGA and GGA+U energies of the Materials Project.
+    ``ComputedEntry`` (``as_dict``). Only compositions and energies are read. The energies must be
+    those of the model that computes the energies of the fillings, or compatible with it: CHGNet was
+    trained on the corrected GGA and GGA+U energies of the Materials Project.
 
     Args:
         path: The file.
