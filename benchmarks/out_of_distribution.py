@@ -9,7 +9,6 @@ counted. The split test is not read.
 """
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ import numpy as np
 import torch
 import tyro
 from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
-from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
@@ -31,6 +29,7 @@ from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
 from crystal_agents.rollouts.rollout import batch_by_size, roll_out
 from crystal_gym import load_collection
 from crystal_gym.collections.collection import CrystalCollection
+from crystal_gym.collections.known_crystals import KnownCrystals
 from crystal_gym.collections.structures import collection_from_structures
 from crystal_gym.episode import EpisodeTable
 
@@ -86,29 +85,6 @@ def aflow_prototypes() -> list[Structure]:
     """Return the ordered crystals after which AFLOW names its structure types."""
     structures = [entry["snl"].structure for entry in AFLOW_PROTOTYPE_LIBRARY]
     return [structure for structure in structures if structure.is_ordered]
-
-
-class TrainingCrystals:
-    """The training crystals of a collection, searched by composition."""
-
-    def __init__(self, collection: CrystalCollection) -> None:
-        self.collection = collection
-        self.matcher = StructureMatcher()
-        self.rows: dict[str, list[int]] = defaultdict(list)
-        for row in collection.in_split("train").tolist():
-            self.rows[_key(collection.atomic_numbers[row])].append(row)
-
-    def include(self, structure: Structure) -> bool:
-        """Return whether a crystal matches a training crystal."""
-        rows = self.rows[_key(np.array(structure.atomic_numbers))]
-        return any(self.matcher.fit(structure, self.collection.structure(row)) for row in rows)
-
-
-def _key(atomic_numbers: np.ndarray) -> str:
-    """Return the reduced composition of a crystal."""
-    numbers, counts = np.unique(atomic_numbers[atomic_numbers > 0], return_counts=True)
-    counts //= np.gcd.reduce(counts)
-    return " ".join(f"{number}:{count}" for number, count in zip(numbers, counts, strict=True))
 
 
 def conventional(structures: Iterable[Structure]) -> Iterator[Structure]:
@@ -199,13 +175,13 @@ def measure(args: Args) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     policy = load_policy(args.policy)
     collection = load_collection(args.collection)
-    training = TrainingCrystals(collection)
+    training = KnownCrystals(collection)
     known = set(policy.vocabulary.symbols)
     result: dict[str, Any] = {}
     curve: list[dict[str, float]] = []
     for name, structures, compared in sets(args, collection):
         allowed = [s for s in structures if {e.symbol for e in s.composition.elements} <= known]
-        new = [s for s in allowed if not compared or not training.include(s)]
+        new = [s for s in allowed if not compared or not training.matches(s)]
         crystals = collection_from_structures(
             new, splits=["val"] * len(new), name=name, on_error="skip", progress=False
         )
