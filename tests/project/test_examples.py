@@ -81,6 +81,35 @@ def test_substitute_ranks_the_elements_of_one_site(monkeypatch, capsys):
         assert all(kept in line and line.endswith("O3)") for line in ranked)
 
 
+def test_battery_cathode_ranks_the_transition_metals_of_layered_oxides(monkeypatch, capsys):
+    run(monkeypatch, "battery_cathode.py")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "In place of Co in LiCoO2:"
+    elements = [line.split()[1].rstrip(":") for line in lines[1:]]
+    assert len(elements) == len(set(elements)) == 10
+    # The known layered oxides LiCoO2, LiNiO2 and LiMnO2.
+    assert {"Co", "Ni", "Mn"} <= set(elements[:5])
+
+
+def test_zeolite_skeleton_is_filled_with_silica_first(monkeypatch, capsys):
+    run(monkeypatch, "zeolite_skeleton.py")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "18 sites"
+    assert lines[1].startswith("1. SiO2: log p = -")
+    formulas = [line.split()[1] for line in lines[1:]]
+    assert len(formulas) == len(set(formulas)) == 8
+
+
+def test_perovskite_oxides_are_ranked_by_energy(monkeypatch, capsys):
+    run(monkeypatch, "perovskite_oxides.py")
+    lines = capsys.readouterr().out.splitlines()
+    energies = [float(line.split(": ")[1].split()[0]) for line in lines]
+    assert len(lines) == 10
+    assert energies == sorted(energies)
+    assert all("O3: " in line for line in lines)
+    assert any("SrTiO3" in line for line in lines)
+
+
 def test_watch_a_policy_draws_an_episode(monkeypatch, capsys, tmp_path):
     collection = load_collection("goldschmidt")
     torch.manual_seed(0)
