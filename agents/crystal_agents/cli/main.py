@@ -12,6 +12,7 @@ from typing import Any
 
 from crystal_agents.cli.benchmark import Benchmark
 from crystal_agents.cli.build_dataset import BuildDataset
+from crystal_agents.cli.calibrate import Calibrate
 from crystal_agents.cli.command import Command
 from crystal_agents.cli.demo import Demo
 from crystal_agents.cli.evaluate import Evaluate
@@ -33,6 +34,7 @@ COMMANDS: dict[str, type[Command]] = {
     "build-dataset": BuildDataset,
     "train": Train,
     "train-offline": TrainOffline,
+    "calibrate": Calibrate,
     "finetune": Finetune,
     "fill": Fill,
     "evaluate": Evaluate,
