@@ -50,6 +50,9 @@ class PublishArgs:
     command: str | None = None
     """Command of the training (default: derived from the training record)."""
 
+    other_crystals: Path | None = None
+    """Output of `benchmarks/out_of_distribution.py --json`, for a table in the model card."""
+
     package: Path = PACKAGE
     """Folder of the pretrained policies."""
 
@@ -78,7 +81,10 @@ def publish(args: PublishArgs) -> str:
     row = args.row or policy.config.network
     reports = [_read_report(path, training, row) for path in args.reports]
     command = args.command or training_command(training)
-    card = model_card(name, policy, reports, row=row, command=command, hardware=args.hardware)
+    others = None if args.other_crystals is None else _read_other_crystals(args.other_crystals)
+    card = model_card(
+        name, policy, reports, row=row, command=command, hardware=args.hardware, others=others
+    )
     checksums = read_checksums(args.package)
     args.package.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.package) as temporary:
@@ -145,6 +151,7 @@ def model_card(
     row: str,
     command: str,
     hardware: str,
+    others: Mapping[str, Any] | None = None,
 ) -> str:
     """Return the model card of a policy as Markdown.
 
@@ -155,6 +162,7 @@ def model_card(
         row: Row of the policy in the reports.
         command: Command of the training.
         hardware: Hardware of the training.
+        others: Metrics of sets of other crystals, by name of the set.
     """
     config, training = policy.config, policy.config.training
     parameters = sum(tensor.numel() for tensor in policy.parameters())
@@ -184,7 +192,10 @@ def model_card(
     lines += [f'policy = load_policy("{name}")', "```", "", "## Evaluation", ""]
     for report in reports:
         lines += [*_split_section(name, report, row, training["seed"]), ""]
-    return "\n".join([*lines, _use_and_limitations(policy)]) + "\n"
+    if others is not None:
+        lines += [*_other_crystals_section(others), ""]
+    use = _use_and_limitations(policy, evaluated_elsewhere=others is not None)
+    return "\n".join([*lines, use]) + "\n"
 
 
 def _check_training(policy: SkeletonPolicy, run: Path) -> None:
@@ -275,17 +286,88 @@ def _split_section(name: str, report: Mapping[str, Any], row: str, seed: int) ->
         cells = [_percent(value["mean"]), interval, *other_values, METRICS.get(metric, "")]
         lines.append(f"| {metric} | {' | '.join(cells)} |")
     by_site = ", ".join(_percent(accuracy) for accuracy in policy_row["per_site"])
+    groups = [
+        line
+        for grouping, groups in policy_row.get("groups", {}).items()
+        for line in _group_lines(grouping, groups)
+    ]
     validity = "; ".join(report["validity_rules"].values())
-    return [*lines, "", f"Validity rules: {validity}.", "", f"Accuracy by site: {by_site}."]
+    return [
+        *lines,
+        "",
+        f"Validity rules: {validity}.",
+        "",
+        f"Accuracy by site: {by_site}.",
+        *groups,
+    ]
+
+
+def _group_lines(grouping: str, groups: Mapping[str, Any]) -> list[str]:
+    """Return the lines of the card with the metrics of the groups of one grouping."""
+    metrics = list(next(iter(groups.values()))["metrics"])
+    title = grouping.replace("_", " ")
+    lines = [
+        "",
+        f"| {' | '.join([title, 'sites', *metrics])} |",
+        f"|---|{'---:|' * (1 + len(metrics))}",
+    ]
+    for label, group in groups.items():
+        values = [_percent(group["metrics"][metric]["mean"]) for metric in metrics]
+        lines.append(f"| {' | '.join([label, format(group['n_sites'], ','), *values])} |")
+    return lines
+
+
+def _read_other_crystals(path: Path) -> dict[str, Any]:
+    """Read the sets of an output of ``benchmarks/out_of_distribution.py``."""
+    try:
+        sets = json.loads(path.read_text("utf-8"))["sets"]
+        if not all("accuracy" in metrics for metrics in sets.values()):
+            raise KeyError("accuracy")  # noqa: TRY301 - as for the other keys
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedFileError(
+            f"Expected an output of benchmarks/out_of_distribution.py --json in {path}, got "
+            f"{error!r}."
+        ) from error
+    return sets
+
+
+def _other_crystals_section(sets: Mapping[str, Any]) -> list[str]:
+    """Return the lines of the card with the metrics of sets of other crystals."""
+    lines = [
+        "### Other crystals",
+        "",
+        "Samples, one start site each, in percent, with 95 % bootstrap intervals over crystals.",
+        "Crystals that match a training crystal are left out.",
+        "",
+        "| set | crystals | most sites | accuracy | 95 % | teacher-forced | top 5 | ECE |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, metrics in sets.items():
+        accuracy = metrics["accuracy"]
+        cells = [
+            name,
+            f"{metrics['crystals']:,}",
+            str(metrics["most sites"]),
+            _percent(accuracy["mean"]),
+            f"{_percent(accuracy['low'])} to {_percent(accuracy['high'])}",
+            *(_percent(metrics[key]["mean"]) for key in ("teacher_forced", "top5", "ece")),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 def _percent(fraction: float | None) -> str:
     return "" if fraction is None else f"{100 * fraction:.2f}"
 
 
-def _use_and_limitations(policy: SkeletonPolicy) -> str:
+def _use_and_limitations(policy: SkeletonPolicy, *, evaluated_elsewhere: bool) -> str:
     collection = policy.config.training["collection"]
     n_elements = len(policy.vocabulary)
+    elsewhere = (
+        "On other kinds of\n  crystals, it is less accurate and too confident; see the table above."
+        if evaluated_elsewhere
+        else "It was not evaluated on\n  other kinds of crystals."
+    )
     return f"""\
 ## Intended use
 
@@ -295,8 +377,7 @@ baseline.
 
 ## Limitations
 
-- The policy chooses only among the {n_elements} elements of its vocabulary. It was not evaluated on
-  other kinds of crystals.
+- The policy chooses only among the {n_elements} elements of its vocabulary. {elsewhere}
 - The policy imitates crystals of the dataset. A probable filling may be unstable, and a valid
   composition does not imply stability. Energies were not used in the training.
 - The geometry must be known. It contains much information on the elements, so a guessed cell

@@ -198,3 +198,27 @@ def test_a_package_that_is_too_large_raises(args, monkeypatch):
     with pytest.raises(CrystalGymError, match="at most 0 MB"):
         publish(args)
     assert pretrained_policies(args.package) == ()
+
+
+def test_model_card_reports_groups_and_other_crystals(args, tmp_path):
+    group = {"n_sites": 1234, "n_crystals": 400, "metrics": {"accuracy": mean_with_interval(0.8)}}
+    report = json.loads(json.dumps(REPORT))
+    report["rows"]["egnn"]["groups"] = {"class": {"anion": group}}
+    (tmp_path / "test.json").write_text(json.dumps(report))
+    metrics = {
+        key: mean_with_interval(0.25) for key in ("accuracy", "teacher_forced", "top5", "ece")
+    }
+    others = {"sets": {"allotropes": {"crystals": 5, "most sites": 8, **metrics}}}
+    (tmp_path / "others.json").write_text(json.dumps(others))
+    args = dataclasses.replace(args, other_crystals=tmp_path / "others.json")
+    card = (args.package / publish(args) / "README.md").read_text()
+    assert "| anion | 1,234 | 80.00 |" in card
+    assert "| allotropes | 5 | 8 | 25.00 | 24.00 to 26.00 | 25.00 | 25.00 | 25.00 |" in card
+    assert "It was not evaluated on" not in card
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"sets": {"a": {}}}'])
+def test_files_that_are_no_metrics_of_other_crystals_raise(args, tmp_path, content):
+    (tmp_path / "others.json").write_text(content)
+    with pytest.raises(DamagedFileError, match=r"out_of_distribution\.py --json"):
+        publish(dataclasses.replace(args, other_crystals=tmp_path / "others.json"))
