@@ -138,7 +138,9 @@ def element_classes(formula: str) -> dict[str, str]:
     elements = composition.elements
     if all(element.is_metal for element in elements):
         return {element.symbol: "metal" for element in elements}
-    guesses = composition.oxi_state_guesses(max_sites=-1)
+    # Noble gases have neither oxidation states nor an electronegativity.
+    has_states = all(element.symbol not in ("He", "Ne", "Ar") for element in elements)
+    guesses = composition.oxi_state_guesses(max_sites=-1) if has_states else ()
     states = guesses[0] if guesses else {}
 
     def class_of(symbol: str) -> str:
