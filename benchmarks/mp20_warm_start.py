@@ -62,6 +62,8 @@ class Args(common.Args):
     """Crystals that each run of PPO fills."""
     num_envs: int = 64
     """Environments in the vector."""
+    runs: tuple[str, ...] = tuple(RUNS)
+    """Runs of PPO, keys of RUNS."""
     reward: str = "formation-energy"
     """The reward that PPO maximizes."""
     seed: int = 0
@@ -92,6 +94,7 @@ def train(
     model = warm_start(policy, "ppo", SkeletonVecEnv(env), anchor=RUNS[name], seed=args.seed)
     n_sites = crystals.n_sites[crystals.in_split("train")].mean()
     settings = common.arguments(args) | {"run": name}
+    del settings["runs"]  # each run is a run of its own
     folder = args.folder / name.replace(", ", "-").replace(" ", "-").lower()
     return fine_tune(model, round(args.episodes * n_sites), folder, settings, seed=args.seed)
 
@@ -140,7 +143,9 @@ def measure(args: Args) -> dict[str, Any]:
     policy = load_policy(args.policy)
     crystals = sample(crystal_gym.load_collection(args.collection), args)
     reward = resolve_reward(args.reward)
-    policies = {"BC": policy} | {name: train(args, policy, crystals, reward, name) for name in RUNS}
+    policies = {"BC": policy} | {
+        name: train(args, policy, crystals, reward, name) for name in args.runs
+    }
     table = EpisodeTable(crystals, policy.vocabulary)
     reward.prepare(table)
     train_rows, val_rows = crystals.in_split("train"), crystals.in_split("val")
