@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import common
 import numpy as np
@@ -21,6 +21,7 @@ import tyro
 from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+from scipy.special import log_softmax
 
 from crystal_agents import load_policy
 from crystal_agents.evaluation.evaluate import evaluate
@@ -31,7 +32,7 @@ from crystal_gym import load_collection
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.collections.known_crystals import KnownCrystals
 from crystal_gym.collections.structures import collection_from_structures
-from crystal_gym.episode import EpisodeTable
+from crystal_gym.episode import EpisodeState, EpisodeTable
 
 _METRICS = ("accuracy", "accuracy_sites", "teacher_forced", "top5", "top5_sites", "ece", "exact")
 _BINS = 15
@@ -58,7 +59,7 @@ class Args(common.Args):
 
 
 def carbon_allotropes() -> dict[str, Structure]:
-    """Return allotropes of carbon with one kind of site in space, by name.
+    """Return allotropes of carbon whose coordinates follow from few parameters, by name.
 
     Cells of diamond, graphite and rhombohedral graphite: R. W. G. Wyckoff, Crystal Structures
     (1963). Lonsdaleite: Bundy and Kasper, J. Chem. Phys. 46, 3437 (1967). bct-C4: Umemoto et al.,
@@ -97,52 +98,70 @@ def conventional(structures: Iterable[Structure]) -> Iterator[Structure]:
 
 def sets(
     args: Args, collection: CrystalCollection
-) -> Iterator[tuple[str, list[Structure], list[Structure]]]:
-    """Yield the name of each set, its crystals, and those among them to compare with train."""
+) -> Iterator[tuple[str, list[Structure], Literal["no", "leave out", "count"]]]:
+    """Yield the name of each set, its crystals, and what to do with those that are in train."""
     rng = np.random.default_rng(args.seed)
     rows = rng.permutation(collection.in_split("val"))[: args.crystals]
     val = [collection.structure(row) for row in rows.tolist()]
     some = val[: args.cells]
-    yield "val", val, []
-    yield "val, the first of them", some, []
-    yield (
-        "the same in 2 x 1 x 1 supercells",
-        [cell.make_supercell([2, 1, 1], in_place=False) for cell in some],
-        [],
-    )
-    centered = list(conventional(some))
-    yield "the same in larger conventional cells", centered, []
+    yield "val", val, "no"
+    yield f"{args.cells} of val", some, "no"
+    supercells = [cell.make_supercell([2, 1, 1], in_place=False) for cell in some]
+    yield "the same in 2 x 1 x 1 supercells", supercells, "no"
+    yield "the same in larger conventional cells", list(conventional(some)), "no"
     prototypes = aflow_prototypes()
-    small = [structure for structure in prototypes if len(structure) <= collection.max_sites]
-    large = [structure for structure in prototypes if len(structure) > collection.max_sites]
-    yield f"AFLOW, up to {collection.max_sites} sites", small, small
-    yield f"AFLOW, more than {collection.max_sites} sites", large, large
+    limit = collection.max_sites
+    small = [structure for structure in prototypes if len(structure) <= limit]
+    large = [structure for structure in prototypes if len(structure) > limit]
+    yield f"AFLOW, up to {limit} sites", small, "leave out"
+    yield f"AFLOW, more than {limit} sites", large, "leave out"
     perov5 = load_collection("perov-5")
     rows = rng.permutation(perov5.in_split("val"))[: args.crystals]
-    perovskites = [perov5.structure(row) for row in rows.tolist()]
-    yield "Perov-5, val", perovskites, perovskites
-    yield (
-        "carbon allotropes",
-        [cell.get_primitive_structure() for cell in carbon_allotropes().values()],
-        [],
-    )
+    yield "Perov-5, val", [perov5.structure(row) for row in rows.tolist()], "leave out"
+    carbon = [cell.get_primitive_structure() for cell in carbon_allotropes().values()]
+    yield "allotropes of carbon", carbon, "count"
 
 
-def reliability(policy: SkeletonPolicy, crystals: CrystalCollection) -> list[dict[str, float]]:
-    """Return confidence, accuracy and number of choices by bin of confidence, teacher-forced."""
+class Choices(NamedTuple):
+    """The choices of a policy in the expert's states.
+
+    Attributes:
+        confidence: Highest probability of each choice, (T,).
+        correct: Whether the most probable element is the true one, (T,).
+        loss: Negative log-likelihood of the true element, (T,), in another order.
+    """
+
+    confidence: np.ndarray
+    correct: np.ndarray
+    loss: np.ndarray
+
+
+def choices(policy: SkeletonPolicy, crystals: CrystalCollection) -> Choices:
+    """Return the choices of a policy in the expert's states, from one start site."""
     table = EpisodeTable(crystals, policy.vocabulary)
     scorer = PolicyScorer(policy, table)
-    confidence, correct = [], []
+    confidence, correct, loss = [], [], []
+
+    def score(state: EpisodeState) -> np.ndarray:
+        logits = scorer(state)
+        true = table.true_elements[state.crystal, state.focus] - 1
+        loss.append(-log_softmax(logits, axis=1)[np.arange(len(true)), true])
+        return logits
+
     for batch in batch_by_size(table, np.arange(len(crystals)), 1):
-        result = roll_out(table, batch, scorer, teacher_forced=True)
+        result = roll_out(table, batch, score, teacher_forced=True)
         confidence.append(result.confidence.ravel())
         correct.append((result.rank == 0).ravel())
-    confidence, correct = np.concatenate(confidence), np.concatenate(correct)
-    bins = np.clip(np.ceil(confidence * _BINS) - 1, 0, _BINS - 1)
+    return Choices(*map(np.concatenate, (confidence, correct, loss)))
+
+
+def reliability(made: Choices) -> list[dict[str, float]]:
+    """Return confidence, accuracy and number of choices by bin of confidence."""
+    bins = np.clip(np.ceil(made.confidence * _BINS) - 1, 0, _BINS - 1)
     return [
         {
-            "confidence": float(confidence[bins == k].mean()),
-            "accuracy": float(correct[bins == k].mean()),
+            "confidence": float(made.confidence[bins == k].mean()),
+            "accuracy": float(made.correct[bins == k].mean()),
             "choices": int((bins == k).sum()),
         }
         for k in range(_BINS)
@@ -179,14 +198,19 @@ def measure(args: Args) -> dict[str, Any]:
     known = set(policy.vocabulary.symbols)
     result: dict[str, Any] = {}
     curve: list[dict[str, float]] = []
-    for name, structures, compared in sets(args, collection):
+    for name, structures, in_train in sets(args, collection):
         allowed = [s for s in structures if {e.symbol for e in s.composition.elements} <= known]
-        new = [s for s in allowed if not compared or not training.matches(s)]
+        matches = [in_train != "no" and bool(training.matches(s)) for s in allowed]
+        kept = [
+            structure
+            for structure, match in zip(allowed, matches, strict=True)
+            if not (match and in_train == "leave out")
+        ]
         crystals = collection_from_structures(
-            new, splits=["val"] * len(new), name=name, on_error="skip", progress=False
+            kept, splits=["val"] * len(kept), name=name, on_error="skip", progress=False
         )
-        if name == "val":
-            curve = reliability(policy, crystals)
+        made = choices(policy, crystals)
+        curve = curve or reliability(made)  # that of the first set
         report = evaluate(
             {"policy": [policy]},
             crystals,
@@ -202,9 +226,12 @@ def measure(args: Args) -> dict[str, Any]:
             "crystals": len(crystals),
             "sites": int(crystals.n_sites.sum()),
             "most sites": int(crystals.n_sites.max()),
-            "left out, unknown elements": len(structures) - len(allowed),
-            "left out, in train": len(allowed) - len(new),
-            "left out, unreadable": len(new) - len(crystals),
+            "unknown elements": len(structures) - len(allowed),
+            "in train": None if in_train == "no" else sum(matches),
+            "left out": len(allowed) - len(kept),
+            "unreadable": len(kept) - len(crystals),
+            "mean confidence": float(made.confidence.mean()),
+            "negative log-likelihood": float(made.loss.mean()),
             **{
                 metric: dataclasses.asdict(metrics[metric])
                 for metric in (*_METRICS, "structure_match")
