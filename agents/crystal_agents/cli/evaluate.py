@@ -189,6 +189,8 @@ class Evaluate(Command):
                 "keep": self.keep,
                 "mask": self.mask,
                 "beam": self.beam,
+                "crystals": self.crystals,
+                "seed": self.seed,
                 "notes": notes,
             }
             json.dump(_without_nan(dataclasses.asdict(report) | crystals), sys.stdout, indent=2)

@@ -39,7 +39,7 @@ class Report:
         collection: Name of the collection.
         collection_sha256: Fingerprint of the collection.
         split: The split that was evaluated.
-        n_crystals: Number of crystals in the split.
+        n_crystals: Number of crystals that were evaluated: all of the split, or a sample of it.
         n_start_sites: Start sites per crystal, over which the metrics of a policy are averaged.
         rows: Rows by name: the policies, the baselines and the ground truth.
         n_symmetry_failures: Number of crystals without a space group. Only the identity counts as
@@ -119,9 +119,11 @@ def evaluate(
             f"Expected crystals in the split {split!r} of {collection.name!r}, got none. Choose "
             "another split."
         )
+    extra = extra or ExtraMetrics()
+    if extra.beam is not None and extra.beam < 1:
+        raise CrystalGymError(f"Expected a beam width of at least 1, got {extra.beam}.")
     if n_crystals is not None:
         crystals = _sample(crystals, n_crystals, seed)
-    extra = extra or ExtraMetrics()
     runs = [policy for group in policies.values() for policy in group]
     table = EpisodeTable(collection, runs[0].vocabulary if runs else None)
     batches = partial(batch_by_size, table, crystals, seed=seed, start=start, keep=keep)

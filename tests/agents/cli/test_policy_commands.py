@@ -89,3 +89,36 @@ def test_invalid_policies_exit_with_2(run, tmp_path, monkeypatch, argv, message)
     code, _, err = run(*argv)
     assert code == 2
     assert message in err
+
+
+@pytest.mark.usefixtures("minari_folder")
+def test_a_calibrated_policy_is_evaluated_by_groups(run, tmp_path):
+    calibrate = ("calibrate", "goldschmidt/egnn", "--output", tmp_path / "calibrated")
+    code, _, err = run(*calibrate)
+    assert code == 2
+    assert "crystal-gym build-dataset goldschmidt" in " ".join(err.split())
+    assert run("build-dataset", "goldschmidt", "--splits", "val", "--trajectories", 1)[0] == 0
+    code, out, _ = run(*calibrate)
+    assert code == 0
+    assert out.startswith("Temperature ")
+    assert run(*calibrate)[0] == 2  # the folder exists
+
+    options = ("--crystals", 12, "--by", "element", "class", "--structure-matcher", "--beam", 2)
+    evaluate = ("evaluate", tmp_path / "calibrated", "--mask", "composition", *options)
+    code, out, _ = run(*evaluate, "--json")
+    assert code == 0
+    report = json.loads(out)
+    assert (report["n_crystals"], report["beam"], report["crystals"]) == (12, 2, 12)
+    masked, random = report["rows"]["egnn, masked"], report["rows"]["random assignment"]
+    assert {"structure_match", "composition", "beam"} <= set(masked["metrics"])
+    assert set(random["metrics"]) == {"accuracy", "exact", "beam", "composition"}
+    assert set(masked["groups"]["class"]) == {"anion", "cation"}
+    assert masked["groups"]["class"]["anion"]["n_sites"] == 36
+
+    code, out, _ = run(*evaluate)
+    assert code == 0
+    for text in ("Further metrics", "By class", "By element", "random assignment"):
+        assert text in out
+    code, _, err = run("evaluate", "goldschmidt/egnn", "--beam", 0)
+    assert code == 2
+    assert "beam width of at least 1" in err
