@@ -60,6 +60,8 @@ _EXTRAS = {
     "tensordict": "offline",
     "torchrl": "offline",
     "chgnet": "energy",
+    "pymoo": "discovery",
+    "sklearn": "discovery",
 }
 
 
