@@ -14,6 +14,7 @@ class ExtraTreesSettings:
 
     Attributes:
         trees: Number of trees.
+        max_features: Fraction of the descriptors that are tried at a split.
         exploration: Weight of the standard deviation between trees.
         batch: Crystals evaluated between two fits without a rule.
         batch_with_rule: The same where a rule restricts the candidates.
@@ -21,6 +22,7 @@ class ExtraTreesSettings:
     """
 
     trees: int = 50
+    max_features: float = 0.33
     exploration: float = 1.0
     batch: int = 50
     batch_with_rule: int = 20
@@ -46,7 +48,9 @@ def extra_trees_search(search: Search, settings: ExtraTreesSettings | None = Non
         if not len(candidates):
             return
         seed = int(search.rng.integers(2**31))
-        model = ExtraTreesRegressor(settings.trees, n_jobs=1, random_state=seed)
+        model = ExtraTreesRegressor(
+            settings.trees, max_features=settings.max_features, n_jobs=1, random_state=seed
+        )
         model.fit(descriptors[oracle.order], oracle.evaluate(oracle.order))
         trees = np.stack(
             [tree.tree_.predict(descriptors[candidates])[:, 0] for tree in model.estimators_]

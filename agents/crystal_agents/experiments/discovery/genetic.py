@@ -28,10 +28,10 @@ class GeneticSettings:
         uniform: Probability that a mutated choice is drawn uniformly instead.
     """
 
-    population: int = 60
-    offspring: int = 20
-    mutation: float = 0.4
-    width: float = 4.0
+    population: int = 20
+    offspring: int = 40
+    mutation: float = 0.2
+    width: float = 2.0
     uniform: float = 0.3
 
 
