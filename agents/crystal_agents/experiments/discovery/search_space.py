@@ -21,6 +21,7 @@ class SearchSpace:
         sizes: Numbers of cations on A, cations on B and groups of anions.
         rows: Row of the crystal with these choices, int64 of the shape ``sizes``, -1 for none.
         descriptors: Properties of the elements of each crystal, float32 (C, D).
+        cation_descriptors: Standardized properties of the cations by their rank, float32 (K, D).
         allowed: Whether a method may propose the crystal, bool (C,).
     """
 
@@ -28,6 +29,7 @@ class SearchSpace:
     sizes: tuple[int, int, int]
     rows: np.ndarray
     descriptors: np.ndarray
+    cation_descriptors: np.ndarray
     allowed: np.ndarray
 
     @classmethod
@@ -61,7 +63,9 @@ class SearchSpace:
                 f"Expected different elements in all crystals of {table.collection.name!r}, got "
                 "duplicates. Remove them."
             )
-        return cls(choices, sizes, rows, _descriptors(numbers), _admitted(table, mask))
+        cation = np.array([_properties(number) for number in cations.tolist()], np.float32)
+        cation = (cation - cation.mean(0)) / np.maximum(cation.std(0), 1e-6)
+        return cls(choices, sizes, rows, _descriptors(numbers), cation, _admitted(table, mask))
 
 
 def _admitted(table: EpisodeTable, mask: str) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Self-imitation: a policy that clones its best episodes (best-episode replay).
 
 The policy makes the three decisions of a crystal one after another: A, then B given A, then the
-anions given both. It is a small network on learned embeddings of the elements, not one of the
+anions given both. It is a small network on descriptors of the elements, not one of the
 graph networks of ``crystal_agents.networks``. After every batch of new episodes it takes a step of
 REINFORCE on the episodes of the batch and steps of cloning on its best episodes so far, as in
 Oh et al., Self-Imitation Learning, ICML 2018.
@@ -47,20 +47,34 @@ class SelfImitationSettings:
 class ThreeDecisionPolicy(nn.Module):
     """Distribution of crystals as p(A) p(B | A) p(anions | A, B).
 
+    The logits of a cation are products of the state of the episode with an embedding of the cation,
+    so that similar cations receive similar probabilities.
+
     Args:
         sizes: Numbers of choices of the three decisions.
+        cations: Standardized descriptors of the cations, float32 (K, D).
         width: Width of embeddings and hidden layers.
     """
 
-    def __init__(self, sizes: tuple[int, int, int], width: int) -> None:
+    def __init__(self, sizes: tuple[int, int, int], cations: Tensor, width: int) -> None:
         super().__init__()
-        self.first = nn.Parameter(torch.zeros(sizes[0]))
-        self.embed_a = nn.Embedding(sizes[0], width)
-        self.embed_b = nn.Embedding(sizes[1], width)
-        self.second = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, sizes[1]))
+        self.register_buffer("cations", cations)
+        features = cations.shape[1]
+        self.embed = nn.Sequential(nn.Linear(features, width), nn.Tanh(), nn.Linear(width, width))
+        self.first = nn.Linear(width, 1)
+        self.first_bias = nn.Parameter(torch.zeros(sizes[0]))
+        self.second = nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width))
+        self.second_bias = nn.Parameter(torch.zeros(sizes[1]))
         self.third = nn.Sequential(
             nn.Linear(2 * width, width), nn.Tanh(), nn.Linear(width, sizes[2])
         )
+
+    def logits(self, a: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the embeddings of the cations, and the logits of A and of B for every A."""
+        embedded = self.embed(self.cations)
+        first = self.first(embedded)[:, 0] + self.first_bias
+        second = self.second(embedded if a is None else embedded[a]) @ embedded.T
+        return embedded, first, second / embedded.shape[1] ** 0.5 + self.second_bias
 
     def forward(self, choices: Tensor) -> tuple[Tensor, Tensor]:
         """Return the log-probability and the entropy of the decisions of episodes.
@@ -71,12 +85,9 @@ class ThreeDecisionPolicy(nn.Module):
         Returns:
             Log-probabilities (k,), and the sum of the entropies of the three decisions (k,).
         """
-        a, b = self.embed_a(choices[:, 0]), self.embed_b(choices[:, 1])
-        logits = (
-            self.first.expand(len(choices), -1),
-            self.second(a),
-            self.third(torch.cat([a, b], dim=1)),
-        )
+        embedded, first, second = self.logits(choices[:, 0])
+        pair = embedded[choices[:, :2]].flatten(1)
+        logits = (first.expand(len(choices), -1), second, self.third(pair))
         log_probability = torch.zeros(len(choices))
         entropy = torch.zeros(len(choices))
         for decision, values in enumerate(logits):
@@ -88,11 +99,12 @@ class ThreeDecisionPolicy(nn.Module):
     @torch.no_grad()
     def probabilities(self) -> np.ndarray:
         """Return the probability of every combination, float64 of the shape of the grid."""
-        a, b = self.embed_a.weight, self.embed_b.weight
-        p_a = self.first.double().softmax(0)
-        p_b = self.second(a).double().softmax(1)
+        embedded, first, second = self.logits()
+        p_a = first.double().softmax(0)
+        p_b = second.double().softmax(1)
+        k = len(embedded)
         pairs = torch.cat(
-            [a[:, None].expand(-1, len(b), -1), b[None].expand(len(a), -1, -1)], dim=2
+            [embedded[:, None].expand(-1, k, -1), embedded[None].expand(k, -1, -1)], dim=2
         )
         p_x = self.third(pairs).double().softmax(2)
         return (p_a[:, None, None] * p_b[:, :, None] * p_x).numpy()
@@ -113,7 +125,8 @@ def self_imitation_search(search: Search, settings: SelfImitationSettings | None
     space, oracle, rng = search.space, search.oracle, search.rng
     with torch.random.fork_rng():
         torch.manual_seed(int(rng.integers(2**31)))
-        policy = ThreeDecisionPolicy(space.sizes, settings.width)
+        cations = torch.from_numpy(space.cation_descriptors)
+        policy = ThreeDecisionPolicy(space.sizes, cations, settings.width)
     optimizer = torch.optim.Adam(policy.parameters(), lr=settings.learning_rate)
     oracle.evaluate(search.draw(settings.initial))
     while not oracle.finished:
