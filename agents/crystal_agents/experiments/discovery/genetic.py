@@ -105,16 +105,25 @@ def genetic_search(search: Search, settings: GeneticSettings | None = None) -> N
         problem, termination=NoTermination(), seed=int(search.rng.integers(2**31)), verbose=False
     )
     while not oracle.finished:
-        children: Any = algorithm.ask()
+        children = _ask(algorithm)
         if children is None or len(children) == 0:
             # No crossover or mutation of the survivors leads to a new crystal.
             if not len(search.candidates()):
                 return
-            children = Population.new(X=space.choices[search.draw(settings.offspring)])
+            children = _as_population(space.choices[search.draw(settings.offspring)])
         children = children[: oracle.remaining]
         scores = oracle.evaluate(rows_of(space, children.get("X")))
         children.set("F", -scores[:, None])
         algorithm.tell(infills=children)
+
+
+# pymoo annotates its populations as arrays, without their methods.
+def _ask(algorithm: GA) -> Any:
+    return algorithm.ask()
+
+
+def _as_population(choices: np.ndarray) -> Any:
+    return Population.new(X=choices)
 
 
 def rows_of(space: SearchSpace, choices: np.ndarray) -> np.ndarray:
