@@ -49,14 +49,20 @@ class _Unavailable(DuplicateElimination):
         return_indices: bool = False,
         to_itself: bool = True,
     ) -> Any:
-        """Return the crystals that can be evaluated; the others passed here are evaluated."""
+        """Return the crystals that can be evaluated and are not in the populations ``args``."""
         if len(pop) == 0:
             return pop
-        rows = rows_of(self.search.space, pop.get("X"))
-        first = np.zeros(len(rows), bool)
-        first[np.unique(rows, return_index=True)[1]] = True
-        free = self.search.space.allowed[rows] & ~self.search.oracle.evaluated[rows]
-        return pop[first & free]
+        space = self.search.space
+        rows = rows_of(space, pop.get("X"))
+        free = space.allowed[rows] & ~self.search.oracle.evaluated[rows]
+        if to_itself:
+            first = np.zeros(len(rows), bool)
+            first[np.unique(rows, return_index=True)[1]] = True
+            free &= first
+        for other in args:
+            if len(other):
+                free &= ~np.isin(rows, rows_of(space, other.get("X")))
+        return pop[free]
 
 
 class _NearMutation(Mutation):
