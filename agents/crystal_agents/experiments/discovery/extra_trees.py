@@ -33,7 +33,7 @@ def extra_trees_search(search: Search, settings: ExtraTreesSettings | None = Non
     """Evaluate the candidates with the highest upper confidence bound of the shaped score.
 
     The bound is the mean over the trees plus their standard deviation times the exploration. The
-    method sees the shaped score of every evaluated crystal and the descriptors of all crystals.
+    method receives the shaped score of every evaluated crystal and the descriptors of all crystals.
 
     Args:
         search: The search.

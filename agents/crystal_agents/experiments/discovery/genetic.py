@@ -87,7 +87,7 @@ class _NearMutation(Mutation):
 def genetic_search(search: Search, settings: GeneticSettings | None = None) -> None:
     """Evolve crystals towards a high shaped score; children are always new crystals.
 
-    The survivors are the crystals with the highest scores. The method sees the shaped score of
+    The survivors are the crystals with the highest scores. The method receives the shaped score of
     every evaluated crystal.
 
     Args:

@@ -114,7 +114,7 @@ def self_imitation_search(search: Search, settings: SelfImitationSettings | None
     """Learn to propose crystals with a high shaped score.
 
     Episodes are drawn from the policy until they give new, allowed crystals: the draw is made from
-    the policy's distribution restricted to these. The method sees the shaped score of every
+    the policy's distribution restricted to these. The method receives the shaped score of every
     evaluated crystal as the return of its episode.
 
     Args:
