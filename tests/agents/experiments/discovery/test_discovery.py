@@ -151,7 +151,7 @@ def test_methods_find_all_allowed_targets_within_the_budget(table, name):
     METHODS[name].run(Search(space, short, np.random.default_rng(0)))
     assert short.n_evaluations <= 40
     if name.startswith("random"):
-        assert short.n_evaluations == 40
+        assert short.n_evaluations == min(40, len(oracle.order))
 
 
 def test_finished_searches_are_not_repeated(of_grid, tmp_path, monkeypatch):
