@@ -16,6 +16,9 @@ import numpy as np
 from crystal_gym.crystals.elements import SYMBOLS
 from crystal_gym.errors import UnknownNameError
 
+# Name of the common oxidation states in pymatgen, which are fewer than those of any set in SMACT.
+COMMON_STATES = "pymatgen-common"
+
 # Number of compositions in the cache, a few hundred bytes each.
 _MEMORY = 2**18
 
@@ -133,14 +136,24 @@ def _reached(charges: int, level: list[tuple[int, tuple[int, ...]]], sign: int) 
 
 @functools.cache
 def ion(number: int, oxidation_states: str) -> tuple[float | None, tuple[int, ...]]:
-    """Return the Pauling electronegativity and the oxidation states of an element in SMACT."""
+    """Return the Pauling electronegativity of an element in SMACT, and its oxidation states.
+
+    Args:
+        number: Atomic number.
+        oxidation_states: Name of a set in SMACT, or ``COMMON_STATES``.
+    """
     from smact import Element
 
     try:
         element = Element(SYMBOLS[number - 1])
     except KeyError:  # SMACT has no data for the heaviest elements
         return None, ()
-    states = getattr(element, f"oxidation_states_{oxidation_states}")
+    if oxidation_states == COMMON_STATES:
+        from pymatgen.core import Element as PymatgenElement
+
+        states = PymatgenElement.from_Z(number).common_oxidation_states
+    else:
+        states = getattr(element, f"oxidation_states_{oxidation_states}")
     return element.pauling_eneg, tuple(states or ())
 
 

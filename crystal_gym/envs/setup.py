@@ -13,7 +13,7 @@ from crystal_gym.errors import (
     UnknownArgumentError,
     UnknownNameError,
 )
-from crystal_gym.masks import Mask, resolve_mask
+from crystal_gym.masks import Mask, MaskLike, resolve_mask
 from crystal_gym.rewards import Reward, component_names, resolve_reward
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class SkeletonEnvSetup:
         generator: InstanceGenerator | None,
         instances: InstanceKeywords,
         reward: "RewardLike",
-        mask: str | Mask,
+        mask: MaskLike,
         render_mode: str | None,
     ) -> tuple[spaces.Dict, spaces.Discrete]:
         """Set the attributes and prepare the reward.

@@ -10,7 +10,7 @@ from crystal_gym.envs.generator import InstanceGenerator, InstanceKeywords
 from crystal_gym.envs.setup import SkeletonEnvSetup
 from crystal_gym.episode import EpisodeState, as_batch, fill, observe, start
 from crystal_gym.errors import InvalidActionError, ResetNeededError
-from crystal_gym.masks import Mask
+from crystal_gym.masks import MaskLike
 from crystal_gym.rewards import finish
 
 if TYPE_CHECKING:
@@ -124,15 +124,16 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
     | `on_error`          | `"raise"`         | or `skip`: leave out crystals that cannot be read  |
     | `collection_sha256` | `None`            | expected fingerprint of the collection             |
     | `reward`            | `"match"`         | name, mapping, function, or `Reward`; see Rewards  |
-    | `mask`              | `"none"`          | name or function of (table, state); see below      |
+    | `mask`              | `"none"`          | name, mapping or function of (table, state)        |
     | `render_mode`       | `None`            | `ansi`, `rgb_array` or `human`                     |
 
     A `generator` (`crystal_gym.envs.generator.InstanceGenerator`) can replace the first
     thirteen.
 
     The mask `charge-neutral` allows the elements from which a composition that is valid under the
-    rule `strict` can be reached. `composition` allows the elements that the crystal still has to
-    place, so that only their assignment to sites is open.
+    rule `strict` can be reached; `{"charge-neutral": {"states": "common"}}` does so with the common
+    oxidation states of pymatgen, which are fewer. `composition` allows the elements that the
+    crystal still has to place, so that only their assignment to sites is open.
 
     ## Info
 
@@ -177,7 +178,7 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
         *,
         generator: InstanceGenerator | None = None,
         reward: "RewardLike" = "match",
-        mask: str | Mask = "none",
+        mask: MaskLike = "none",
         render_mode: str | None = None,
         **instances: Unpack[InstanceKeywords],
     ) -> None:

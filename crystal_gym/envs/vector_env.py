@@ -15,7 +15,7 @@ from crystal_gym.errors import (
     ResetNeededError,
     UnknownNameError,
 )
-from crystal_gym.masks import Mask
+from crystal_gym.masks import MaskLike
 from crystal_gym.rewards import finish
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class CrystalSkeletonVectorEnv(
         max_episode_steps: int | None = None,
         generator: InstanceGenerator | None = None,
         reward: "RewardLike" = "match",
-        mask: str | Mask = "none",
+        mask: MaskLike = "none",
         render_mode: str | None = None,
         **instances: Unpack[InstanceKeywords],
     ) -> None:

@@ -1,4 +1,4 @@
-"""The mask ``charge-neutral``: elements from which a valid composition can be reached."""
+"""The masks ``charge-neutral`` and ``charge-neutral-common``, which keep a composition valid."""
 
 import functools
 from collections.abc import Sequence
@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from crystal_gym.crystals.elements import Vocabulary
+from crystal_gym.crystals.validity import COMMON_STATES
 from crystal_gym.episode import EpisodeState, EpisodeTable
+from crystal_gym.errors import UnknownNameError
 from crystal_gym.masks.look_ahead import Ion, allowed_ions, ions_of
 from crystal_gym.masks.multisets import all_multisets, n_multisets, rank_table, ranks_without_one
 
@@ -18,8 +20,14 @@ MOST_SITES = 7
 _CACHED_MASKS = 2**16
 
 
-def charge_neutral(table: EpisodeTable, state: EpisodeState) -> np.ndarray:
+# Sets of oxidation states by the value of ``states``.
+STATES = {"smact14": "smact14", "common": COMMON_STATES}
+
+
+def charge_neutral(table: EpisodeTable, state: EpisodeState, states: str = "smact14") -> np.ndarray:
     """Allow the elements from which a composition valid under the rule ``strict`` can be reached.
+
+    With ``states="common"``, the rule is the same with fewer oxidation states per element.
 
     If no such composition can be reached, because of the elements assigned so far or because of the
     vocabulary, all elements are allowed. The first case never occurs if an agent follows the mask
@@ -28,25 +36,33 @@ def charge_neutral(table: EpisodeTable, state: EpisodeState) -> np.ndarray:
     Args:
         table: The crystals.
         state: One episode or a batch of B.
+        states: Oxidation states: ``smact14``, the states of the rule ``strict``, or ``common``, the
+            common oxidation states in pymatgen. On Perov-5, they admit 98.7 % and 30.4 % of the
+            crystals.
 
     Returns:
         bool (V,) or (B, V).
+
+    Raises:
+        UnknownNameError: If there are no such oxidation states.
     """
+    if not isinstance(states, str) or states not in STATES:
+        raise UnknownNameError("oxidation states", states, STATES)
     elements, n_sites = np.atleast_2d(state.elements), np.atleast_1d(state.n_sites)
     sizes = set(n_sites.tolist())
     if len(sizes) == 1:
-        allowed = _mask_for(table.vocabulary, sizes.pop())(elements)
+        allowed = _mask_for(table.vocabulary, sizes.pop(), states)(elements)
     else:
         allowed = np.empty((len(elements), table.n_elements), bool)
         for size in sizes:
             rows = n_sites == size
-            allowed[rows] = _mask_for(table.vocabulary, size)(elements[rows])
+            allowed[rows] = _mask_for(table.vocabulary, size, states)(elements[rows])
     return allowed if state.rows else allowed[0]
 
 
 @functools.lru_cache(maxsize=64)
-def _mask_for(vocabulary: Vocabulary, n_sites: int) -> "MaskTable | MaskSearch":
-    ions = ions_of(vocabulary)
+def _mask_for(vocabulary: Vocabulary, n_sites: int, states: str) -> "MaskTable | MaskSearch":
+    ions = ions_of(vocabulary, STATES[states])
     small = n_sites <= MOST_SITES and n_multisets(len(ions), n_sites) <= MOST_COMPOSITIONS
     return (MaskTable if small else MaskSearch)(ions, len(vocabulary), n_sites)
 

@@ -41,11 +41,18 @@ class Ion:
     metal: bool
 
 
-def ions_of(vocabulary: Vocabulary) -> tuple[Ion, ...]:
-    """Return the elements that can be in a neutral composition, by ascending electronegativity."""
+def ions_of(
+    vocabulary: Vocabulary, oxidation_states: str = RULES[RULE].oxidation_states
+) -> tuple[Ion, ...]:
+    """Return the elements that can be in a neutral composition, by ascending electronegativity.
+
+    Args:
+        vocabulary: The elements.
+        oxidation_states: Name of the set of oxidation states, see ``validity.ion``.
+    """
     known = []
     for action, number in enumerate(vocabulary.atomic_numbers.tolist()):
-        electronegativity, states = ion(number, RULES[RULE].oxidation_states)
+        electronegativity, states = ion(number, oxidation_states)
         if electronegativity is not None and states:
             known.append((electronegativity, action, states, is_metal(number)))
     known.sort()

@@ -1,7 +1,8 @@
 """The interface of masks, and the mask ``none``."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from crystal_gym.episode import EpisodeState, EpisodeTable
 # Maps the crystals and the state of one episode or of B episodes to the allowed elements, bool (V,)
 # or (B, V). Every call returns a new array.
 Mask = Callable[[EpisodeTable, EpisodeState], np.ndarray]
+# The argument of ``resolve_mask``.
+MaskLike = str | Mapping[str, Any] | Mask
 
 
 def no_mask(table: EpisodeTable, state: EpisodeState) -> np.ndarray:

@@ -77,7 +77,7 @@ def test_wheel_declares_command_license_and_extras(wheel):
     )
     assert f"{info}/licenses/LICENSE" in wheel.namelist()
     metadata = Parser().parsestr(wheel.read(f"{info}/METADATA").decode())
-    extras = {"datasets", "agents", "energy", "offline", "docs", "dev", "all"}
+    extras = {"datasets", "agents", "energy", "offline", "discovery", "docs", "dev", "all"}
     assert extras == set(metadata.get_all("Provides-Extra"))
     assert "Fill" in metadata["Summary"]
 

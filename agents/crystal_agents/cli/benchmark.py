@@ -1,13 +1,21 @@
-"""``crystal-gym benchmark CONFIG``: compare behavioral cloning with reinforcement learning."""
+"""``crystal-gym benchmark CONFIG``: compare methods of learning, or of discovery."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import tyro
 
 from crystal_agents.cli.command import Command, console, print_table
+from crystal_gym.errors import CrystalGymError
+
+if TYPE_CHECKING:
+    from crystal_agents.experiments.tables import Table
+
+# The config that compares methods of search instead of learners.
+DISCOVERY = "discovery"
 
 
 @dataclass
@@ -15,7 +23,8 @@ class Benchmark(Command):
     """Compare behavioral cloning with online and offline reinforcement learning.
 
     Finished runs are stored in one JSON file and not repeated; tables and learning curves are
-    written from it.
+    written from it. The config discovery compares methods that search Perov-5 for target crystals
+    with few evaluations.
     """
 
     after_stop: ClassVar[str] = (
@@ -24,7 +33,7 @@ class Benchmark(Command):
     )
 
     config: tyro.conf.Positional[str] = "perov-5"
-    """perov-5 (hours), smoke (a minute or two), or a TOML file of the same form."""
+    """perov-5 (hours), smoke (a minute or two), or a TOML file of the same form; or discovery."""
 
     rewards: tuple[str, ...] = ()
     """Rewards of the config to run (default: all)."""
@@ -35,6 +44,9 @@ class Benchmark(Command):
     seeds: tuple[int, ...] = ()
     """Seeds of the config to run (default: all)."""
 
+    budget: int | None = None
+    """Evaluations per search, for the config discovery only (default: all crystals)."""
+
     folder: Path | None = None
     """Folder of results, table, curves and datasets (default: benchmark-CONFIG)."""
 
@@ -44,14 +56,20 @@ class Benchmark(Command):
     def run(self) -> None:
         """Execute the missing runs, then write table and curves."""
         folder = self.folder or Path(f"benchmark-{Path(self.config).stem}")
+        if self.config == DISCOVERY:
+            self._run_discovery(folder)
+            return
+        if self.budget is not None:
+            raise CrystalGymError(
+                f"Expected --budget with the config {DISCOVERY}, got the config {self.config!r}. "
+                "Leave it out."
+            )
         # The benchmark keeps the datasets of its offline learners in its own folder.
         os.environ["MINARI_DATASETS_PATH"] = str((folder / "minari").resolve())
         from crystal_agents.experiments.benchmark.config import load_benchmark_config
         from crystal_agents.experiments.benchmark.report import build_tables, save_curves
         from crystal_agents.experiments.benchmark.results import RESULTS_FILE, load_results, select
         from crystal_agents.experiments.benchmark.runner import run_benchmark
-        from crystal_gym.errors import CrystalGymError
-        from crystal_gym.utils.files import atomic_write
 
         config = load_benchmark_config(self.config).only(
             rewards=self.rewards, methods=self.methods, seeds=self.seeds
@@ -65,15 +83,46 @@ class Benchmark(Command):
         records = load_results(folder)
         if self.report_only:
             records = select(records, config, folder / RESULTS_FILE)
-        if not records:
-            raise CrystalGymError(
-                f"Expected results in {folder}, found none. Run the benchmark without "
-                "--report-only."
-            )
-        tables = build_tables(records)
-        for table in tables:
-            print_table(table)
-        text = "\n".join(table.markdown() for table in tables)
-        with atomic_write(folder / "benchmark.md") as temporary:
-            temporary.write_text(text, "utf-8")
+        _require_results(records, folder)
+        _write_tables(build_tables(records), folder / "benchmark.md")
         console().print(str(save_curves(records, folder / "curves.png")), soft_wrap=True)
+
+    def _run_discovery(self, folder: Path) -> None:
+        """Execute the missing searches, then write the tables."""
+        from crystal_agents.experiments.discovery.report import build_tables
+        from crystal_agents.experiments.discovery.results import results_file
+        from crystal_agents.experiments.discovery.runner import DiscoveryConfig, run_discovery
+
+        selected = {"tasks": self.rewards, "methods": self.methods, "seeds": self.seeds}
+        config = DiscoveryConfig(
+            budget=self.budget, **{name: values for name, values in selected.items() if values}
+        )
+        if not self.report_only:
+            for record in run_discovery(config, folder):
+                last = record.found_at[-1] if record.found_at else record.evaluations
+                console().print(
+                    f"{record.task}, {record.method}, seed {record.seed}: "
+                    f"{len(record.found_at)} of {record.n_targets} targets in {last} evaluations "
+                    f"({record.seconds:.0f} s)"
+                )
+        records = config.select(results_file(folder).load())
+        _require_results(records, folder)
+        _write_tables(build_tables(records), folder / "discovery.md")
+
+
+def _require_results(records: Sequence[object], folder: Path) -> None:
+    if not records:
+        raise CrystalGymError(
+            f"Expected results in {folder}, found none. Run the benchmark without --report-only."
+        )
+
+
+def _write_tables(tables: "Sequence[Table]", path: Path) -> None:
+    """Print the tables, and save them in one file."""
+    from crystal_gym.utils.files import atomic_write
+
+    for table in tables:
+        print_table(table)
+    text = "\n".join(table.markdown() for table in tables)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, "utf-8")

@@ -99,7 +99,8 @@ class Evaluate(Command):
 
     mask: str = "none"
     """Also evaluate each policy and baseline under this action mask, in a row of its own:
-    `charge-neutral`, or `composition`, which leaves the elements of the crystal to be placed."""
+    `charge-neutral`; `charge-neutral-common`, with common oxidation states only; or `composition`,
+    which leaves the elements of the crystal to be placed."""
 
     start: Literal["empty", "partial"] = "empty"
     """Start from empty skeletons, or with the true elements on the sites of --keep. Accuracies are

@@ -51,7 +51,8 @@ class Fill(Command):
     """Elements of the file that are kept on all their sites, such as O."""
 
     mask: str = "none"
-    """charge-neutral: only fillings that can be charge-neutral."""
+    """charge-neutral: only fillings that can be charge-neutral; charge-neutral-common: the same
+    with common oxidation states only."""
 
     samples: int | None = None
     """Number of fillings to sample (default: only the greedy filling)."""

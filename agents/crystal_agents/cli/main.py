@@ -62,6 +62,8 @@ _EXTRAS = {
     "tensordict": "offline",
     "torchrl": "offline",
     "chgnet": "energy",
+    "pymoo": "discovery",
+    "sklearn": "discovery",
 }
 
 

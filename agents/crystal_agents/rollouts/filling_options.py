@@ -9,7 +9,7 @@ import numpy as np
 from crystal_gym.crystals.elements import SYMBOLS, Vocabulary, atomic_number
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError
-from crystal_gym.masks import Mask, resolve_mask
+from crystal_gym.masks import Mask, MaskLike, resolve_mask
 from crystal_gym.masks.composition import FixedComposition
 from crystal_gym.masks.element_subset import ElementSubset
 
@@ -28,7 +28,7 @@ class FillingKeywords(TypedDict, total=False):
         keep: Sites that keep their elements, as indices of the input, such as ``[0, 2]``. The other
             sites are filled given these elements.
         keep_elements: Elements that are kept on all their sites, such as ``["O"]``.
-        mask: A name of ``crystal_gym.masks.MASKS``, or a function of ``(table, state)`` as in the
+        mask: See ``crystal_gym.masks.resolve_mask``; functions receive ``(table, state)`` as in the
             environment. If elements are given or excluded, the others and the elements of kept
             sites are the vocabulary of ``table``. Its sites have the numbers that the network
             receives.
@@ -50,7 +50,7 @@ class FillingKeywords(TypedDict, total=False):
     composition: str | Mapping[str, int] | None
     keep: Iterable[int]
     keep_elements: Iterable[str | int]
-    mask: str | Mask
+    mask: MaskLike
     samples: int | None
     replacement: bool
     beam: int | None
@@ -73,7 +73,7 @@ class FillingOptions:
     composition: str | Mapping[str, int] | None = None
     keep: Iterable[int] = ()
     keep_elements: Iterable[str | int] = ()
-    mask: str | Mask = "none"
+    mask: MaskLike = "none"
     samples: int | None = None
     replacement: bool = True
     beam: int | None = None
