@@ -73,9 +73,10 @@ class _NearMutation(Mutation):
         self.settings = settings
 
     def _do(self, problem: Problem, X: np.ndarray, *_: Any, random_state: Any, **__: Any) -> Any:
-        sizes = problem.xu + 1
+        highest = np.asarray(problem.xu)
+        sizes = highest + 1
         step = np.rint(random_state.normal(0, self.settings.width, X.shape)).astype(int)
-        near = np.clip(X + step, 0, problem.xu)
+        near = np.clip(X + step, 0, highest)
         uniform = random_state.integers(0, sizes, X.shape)
         drawn = random_state.random(X.shape) < self.settings.uniform
         # Groups of anions have no order.
@@ -120,7 +121,7 @@ def genetic_search(search: Search, settings: GeneticSettings | None = None) -> N
         children = children[: oracle.remaining]
         scores = oracle.evaluate(rows_of(space, children.get("X")))
         children.set("F", -scores[:, None])
-        algorithm.tell(infills=children)
+        algorithm.tell(infills=children)  # codespell:ignore tell
 
 
 # pymoo annotates its populations as arrays, without their methods.
