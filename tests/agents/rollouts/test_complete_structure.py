@@ -200,7 +200,7 @@ def test_filling_does_not_change_the_policy(policy, perovskite, changes):
         ({"elements": ["Pb"]}, "Pb is not in the vocabulary"),
         ({"elements": []}, "one or more distinct elements"),
         ({"elements": ["sr"]}, "an element symbol such as .Ti., got .sr."),
-        ({"mask": 3}, "mask to be a name or a function"),
+        ({"mask": 3}, "mask to be a name, a mapping"),
         ({"samples": 0}, "samples to be at least 1, got 0"),
         ({"temperature": 0.0}, "temperature to be above 0"),
         ({"temperature": float("nan")}, "temperature to be above 0"),

@@ -29,7 +29,7 @@ from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
         ({"reward": "macth"}, "Unknown reward 'macth'. Did you mean 'match'"),
         ({"reward": 3}, "Expected reward to be a name"),
         ({"mask": "all"}, "Unknown mask 'all'"),
-        ({"mask": 3}, "Expected mask to be a name or a function"),
+        ({"mask": 3}, "Expected mask to be a name, a mapping"),
         ({"mask": lambda *_: np.ones(3)}, r"shape \(5,\), got \(3,\)"),
         ({"render_mode": "pdf"}, "Unknown render mode 'pdf'"),
     ],
