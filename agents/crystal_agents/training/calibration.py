@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from crystal_agents.networks.quotient_graph import attach_graphs
 from crystal_agents.policies.policy import SkeletonPolicy
-from crystal_agents.training.seeding import make_generator
 from crystal_agents.training.transition_batches import TransitionStore
+from crystal_agents.training.validation import expert_logits
 from crystal_gym.errors import CrystalGymError
 
 if TYPE_CHECKING:
@@ -88,16 +88,12 @@ def calibrate(policy: SkeletonPolicy, data: "Transitions") -> Calibration:
     return Calibration(calibrated.eval(), temperature, loss(0.0), float(found.fun))
 
 
-@torch.no_grad()
 def _expert_logits(policy: SkeletonPolicy, data: "Transitions") -> tuple[Tensor, Tensor]:
     """Return the logits (T, V) and the expert's actions (T,) of all transitions."""
     policy.eval()
     store = TransitionStore(data)
     attach_graphs(store.skeletons, policy.encoder)
-    states = store.skeletons.max_sites
     logits = torch.empty(len(store), len(policy.vocabulary))
-    for groups in store.groups(states, make_generator(0)).split(max(1, 2560 // states)):
-        batch = store.batch(groups)
-        found = policy(batch.skeletons, batch.elements, batch.focus)
+    for groups, found, _ in expert_logits(policy, store):
         logits[groups] = found.transpose(0, 1).float()
     return logits, store.action
