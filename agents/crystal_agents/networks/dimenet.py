@@ -6,6 +6,7 @@ periodic skeletons.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -233,6 +234,10 @@ class DimeNet(Encoder):
         radial = self.distance(lengths)[:, None]
         spherical = self.angle(lengths, cosines, first)[:, None]
         return Geometry(radial, spherical, first, second)
+
+    def geometry_modules(self) -> Sequence[nn.Module]:
+        """Return the bases of distances and angles."""
+        return [self.distance, self.angle]
 
     def forward(
         self, batch: SkeletonBatch, elements: Tensor, geometry: Geometry | None = None

@@ -4,6 +4,7 @@ Its embeddings are invariant to rotations, reflections, translations and the cho
 and equivariant to permutations of the sites.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -184,19 +185,10 @@ class EGNN(Encoder):
         crystals = self.crystal(self.whole(torch.cat([pooled, scale], -1)))
         return Geometry(sites, crystals, near)
 
-    def update_geometry(
-        self,
-        batch: SkeletonBatch,
-        rows: Tensor,
-        last_batch: SkeletonBatch,
-        last_geometry: Geometry,
-    ) -> Geometry:
-        """Embed only the skeletons that were not in the last batch."""
-        is_new = rows < 0
-        new = batch.take(is_new.nonzero()[:, 0])
-        joined = last_geometry.join(self.geometry(new)) if len(new) else last_geometry
-        rows = torch.where(is_new, len(last_batch) + is_new.cumsum(0) - 1, rows)
-        return joined.take(rows, torch.cat([last_batch.n_sites, new.n_sites]))
+    def geometry_modules(self) -> Sequence[nn.Module]:
+        """Return the modules of the empty skeleton."""
+        pairs = [self.pair, self.value, self.gate]
+        return [*pairs, self.site, self.trunk, self.whole, self.crystal]
 
     def condition(self, batch: SkeletonBatch, geometry: Geometry, target: Tensor) -> Geometry:
         """Add the embedding of the target to those of sites and crystals."""

@@ -1,6 +1,7 @@
 """The base class of all networks."""
 
 import abc
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -55,25 +56,17 @@ class Encoder(nn.Module, abc.ABC):
             batch: The skeletons.
         """
 
-    def update_geometry(
-        self,
-        batch: SkeletonBatch,
-        rows: Tensor,
-        last_batch: SkeletonBatch,
-        last_geometry: Any,
-    ) -> Any:
-        """Return the geometry of a batch, some skeletons of which were in the last batch.
+    def geometry_modules(self) -> Sequence[nn.Module]:
+        """Return the modules whose weights only ``geometry`` uses.
 
-        By default, the whole batch is computed. Encoders with an expensive ``geometry`` override
-        this method and compute only the other skeletons.
-
-        Args:
-            batch: S skeletons.
-            rows: Index of each skeleton in the last batch, int64 (S,); -1: not in it.
-            last_batch: The last batch.
-            last_geometry: Its geometry.
+        A frozen geometry is computed once for each skeleton and stored.
         """
-        return self.geometry(batch)
+        return ()
+
+    def geometry_parameters(self) -> Iterator[nn.Parameter]:
+        """Return the weights that the geometry depends on."""
+        for module in self.geometry_modules():
+            yield from module.parameters()
 
     def condition(self, batch: SkeletonBatch, geometry: Any, target: Tensor) -> Any:
         """Return the geometry together with the embedding of a target, for ``forward``.

@@ -4,6 +4,7 @@ Its embeddings are invariant to rotations, reflections, translations and the cho
 and equivariant to permutations of the sites.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -322,6 +323,11 @@ class MPNN(Encoder):
             edges.index_select(0, graph.pair_edge),
             graph,
         )
+
+    def geometry_modules(self) -> Sequence[nn.Module]:
+        """Return the modules of the empty skeleton."""
+        pooled = [self.value, self.gate, self.whole, self.crystal, self.crystal_norm]
+        return [self.edge, self.edge_norm, self.orbit, *pooled, self.trunk, self.together]
 
     def forward(
         self, batch: SkeletonBatch, elements: Tensor, geometry: Geometry | None = None

@@ -1,11 +1,13 @@
 """Algorithms of Stable-Baselines3 by name, adapted to start from a cloned actor."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
+import torch
 from gymnasium.spaces import Discrete
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import A2C, DQN, PPO
@@ -25,6 +27,20 @@ from crystal_agents.online.sb3_policies import (
     SkeletonDQNPolicy,
 )
 from crystal_gym.errors import CrystalGymError, UnknownNameError
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Replace subnormal numbers by zero in this thread.
+
+    Probabilities of a cloned policy are as small as 1e-30. Their gradients are subnormal, and
+    matrix products with such numbers are several times slower.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def get_features_extractor(policy: BasePolicy) -> SkeletonFeatures:
@@ -60,11 +76,12 @@ class CriticWarmUpMixin(BaseAlgorithm):
     def train(self, *args: Any, **kwargs: Any) -> None:
         """Update the networks from the collected data."""
         # The optimizer does not change weights without gradients.
-        network = get_features_extractor(self.policy).network
+        extractor = get_features_extractor(self.policy)
         frozen = self.actor_is_frozen
-        network.requires_grad_(not frozen)
-        super().train(*args, **kwargs)  # type: ignore[misc] - a mixin before an algorithm
-        network.requires_grad_(True)
+        extractor.require_gradients(not frozen)
+        with flushed_denormals():
+            super().train(*args, **kwargs)  # type: ignore[misc] - a mixin before an algorithm
+        extractor.require_gradients(True)
         self.actor_was_updated |= not frozen
 
     def learn(self, total_timesteps: int, *args: Any, **kwargs: Any) -> Self:

@@ -26,14 +26,16 @@ class SkeletonFeatures(BaseFeaturesExtractor):
 
     States of one skeleton share the encoding of its geometry, the most expensive part of most
     networks. Without gradients, as in roll-outs, only the skeletons that were not in the last batch
-    are encoded. Dropout is off, also in training, because rollouts and updates must use the same
-    policy.
+    are encoded. If the geometry is frozen, each skeleton is encoded once for the whole training.
+    Dropout is off, also in training, because rollouts and updates must use the same policy.
 
     Args:
         observation_space: Observation space of ``CrystalSkeleton-v0``.
         config: Fields of a ``PolicyConfig`` as plain values.
         critic_shapes_encoder: Let the critic's gradients reach the encoder. Otherwise only the
             actor's gradients change it.
+        frozen_geometry: Do not train the weights of the encoder that only the geometry of the empty
+            skeleton depends on.
 
     Shapes:
         Observations of B states as returned by ``preprocess_obs`` (float32, focus one-hot) to
@@ -46,18 +48,28 @@ class SkeletonFeatures(BaseFeaturesExtractor):
         config: Mapping[str, Any],
         *,
         critic_shapes_encoder: bool = False,
+        frozen_geometry: bool = False,
     ) -> None:
         network = SkeletonPolicy(PolicyConfig(**{**config, "symbols": tuple(config["symbols"])}))
         self.n_elements = len(network.config.symbols)
         super().__init__(observation_space, self.n_elements + 2 * network.encoder.size + 1)
         self.network = network
         self.critic_shapes_encoder = critic_shapes_encoder
-        self.geometry_cache = GeometryCache(network.encoder)
+        self.frozen_geometry = frozen_geometry
+        self.geometry_cache = GeometryCache(network.encoder, keep_all=frozen_geometry)
         self.train(False)
+        self.require_gradients(True)
 
     def train(self, mode: bool = True) -> "SkeletonFeatures":
         """Stay in evaluation mode."""
         return super().train(False)
+
+    def require_gradients(self, required: bool) -> None:
+        """Set whether training changes the weights; those of a frozen geometry never change."""
+        self.network.requires_grad_(required)
+        if self.frozen_geometry:
+            for weight in self.network.encoder.geometry_parameters():
+                weight.requires_grad_(False)
 
     def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
         """Compute the features of B states."""
@@ -79,7 +91,7 @@ class SkeletonFeatures(BaseFeaturesExtractor):
             }
             return SkeletonStore(arrays, element.device).batch(columns)
 
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and not self.frozen_geometry:
             batch, geometry = make_batch(), None
         else:
             batch, geometry = self.geometry_cache(skeletons[columns], make_batch)

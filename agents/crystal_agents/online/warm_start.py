@@ -41,6 +41,7 @@ def warm_start(
     *,
     critic_warm_up: int | None = None,
     anchor: float | Schedule | None = None,
+    frozen_geometry: bool = False,
     seed: int | None = 0,
     **settings: Any,
 ) -> BaseAlgorithm:
@@ -62,6 +63,8 @@ def warm_start(
         anchor: Coefficient of KL(policy ‖ cloned policy) in the loss, which decreases linearly to 0
             over the training, or a function of the remaining fraction of the training; 0: no KL
             term (default: the algorithm's). DQN has none.
+        frozen_geometry: Do not train the weights that only the geometry of the empty skeleton
+            depends on, most of those of ``egnn`` and ``mpnn``. Then each skeleton is encoded once.
         seed: Seed of Stable-Baselines3 and the environment.
         settings: Keyword arguments of the algorithm that replace its defaults.
 
@@ -90,6 +93,7 @@ def warm_start(
         seed=seed,
         settings=settings,
         anchored=schedule is not None,
+        frozen_geometry=frozen_geometry,
     )
     # The actor, and its copies in a target network or as the reference of the anchor.
     for module in model.policy.modules():
@@ -215,6 +219,7 @@ def _create_model(
     settings: dict[str, Any],
     critic_shapes_encoder: bool = False,
     anchored: bool = False,
+    frozen_geometry: bool = False,
 ) -> BaseAlgorithm:
     if seed is not None:
         check_seed(seed)
@@ -238,6 +243,7 @@ def _create_model(
         "features_extractor_kwargs": {
             "config": dataclasses.asdict(config),
             "critic_shapes_encoder": critic_shapes_encoder,
+            "frozen_geometry": frozen_geometry,
         },
     }
     if anchored:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crystal_agents.networks import geometry_cache
 from crystal_agents.networks.geometry_cache import GeometryCache
 from crystal_agents.networks.graph_batch import SkeletonStore, items_of
 from crystal_agents.networks.registry import ENCODERS, make_encoder
@@ -79,13 +80,13 @@ def test_part_of_a_batch_equals_the_batch_of_these_skeletons(store, rows):
 
 
 @pytest.mark.parametrize("name", ENCODERS)
-@settings(max_examples=25)
-@given(batches=rows_of_batches)
+@settings(max_examples=15)
+@given(batches=rows_of_batches, keep_all=st.booleans())
 def test_embeddings_of_any_sequence_of_batches_equal_those_without_a_cache(
-    store, encoders, name, batches
+    store, encoders, name, batches, keep_all
 ):
     encoder = encoders[name]
-    cache = GeometryCache(encoder)
+    cache = GeometryCache(encoder, keep_all=keep_all)
     for rows in batches:
         batch, geometry = request(cache, store, rows)
         expected = embed(encoder, store.batch(torch.as_tensor(rows)))
@@ -98,6 +99,40 @@ def test_only_new_skeletons_are_encoded(store, encoders, monkeypatch):
     for rows in ([5, 1, 3], [5, 1, 3], [5, 2, 3], [3, 2, 5], [7, 8, 9]):
         request(cache, store, rows)
     assert counting.counts == [3, 1, 3]
+
+
+def test_each_skeleton_is_encoded_once_if_all_are_kept(store, encoders, monkeypatch):
+    counting = CountingEncoder(monkeypatch, encoders["egnn"])
+    cache = GeometryCache(encoders["egnn"], keep_all=True)
+    for rows in ([5, 1, 3], [7, 8, 9], [5, 8, 2, 2], [1], [9, 7]):
+        request(cache, store, rows)
+    assert counting.counts == [3, 3, 1]
+    # Beyond the largest number, the cache starts again.
+    monkeypatch.setattr(geometry_cache, "_MAX_KEPT", 8)
+    request(cache, store, [0, 4, 5])
+    assert counting.counts == [3, 3, 1, 3]
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_geometry_modules_have_the_weights_of_the_geometry(store, encoders, name):
+    encoder = encoders[name]
+
+    def weights_with_gradients(outputs):
+        encoder.zero_grad()
+        outputs = [output for output in outputs if output.requires_grad]
+        if outputs:
+            sum(output.square().sum() for output in outputs).backward()
+        return {id(weight) for weight in encoder.parameters() if weight.grad is not None}
+
+    batch = store.batch()
+    tensors = torch.utils._pytree.tree_leaves(encoder.geometry(batch))
+    used = weights_with_gradients([leaf for leaf in tensors if isinstance(leaf, torch.Tensor)])
+    assert used == {id(weight) for weight in encoder.geometry_parameters()}
+    # No other part of the network uses them.
+    with torch.no_grad():
+        geometry = encoder.geometry(batch)
+    elements = torch.zeros(1, len(batch.owner), dtype=torch.int64)
+    assert not used & weights_with_gradients([encoder(batch, elements, geometry)])
 
 
 def test_a_part_of_the_last_batch_does_not_replace_it(store, encoders, monkeypatch):

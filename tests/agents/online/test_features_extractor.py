@@ -96,6 +96,22 @@ def test_roll_outs_encode_each_skeleton_once_per_episode(toy, monkeypatch):
     assert 0 < sum(counts) <= episodes < model.rollout_buffer.episode_starts.size
 
 
+def test_a_frozen_geometry_does_not_change_and_is_computed_once(toy, monkeypatch):
+    policy = policy_for(toy)
+    model = warm_start(
+        policy, "ppo", envs_for(toy), critic_warm_up=0, frozen_geometry=True, **SHORT
+    )
+    extractor = get_features_extractor(model.policy)
+    counts = count_encodings(monkeypatch, extractor)
+    frozen = {id(weight) for weight in extractor.network.encoder.geometry_parameters()}
+    model.learn(192)
+    initial = dict(policy.named_parameters())
+    for name, weight in extractor.network.named_parameters():
+        assert torch.equal(weight, initial[name]) == (id(weight) in frozen), name
+    assert frozen
+    assert 0 < sum(counts) <= len(toy)
+
+
 def test_roll_outs_and_updates_do_not_change_with_the_cache(toy, monkeypatch):
     """Actions are equal; log-probabilities and weights after an update differ by rounding."""
 
