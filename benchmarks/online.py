@@ -21,7 +21,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import DictRolloutBuffer
 
 from crystal_agents import SkeletonPolicy, SkeletonVecEnv, load_policy, warm_start
-from crystal_agents.online.algorithms import get_features_extractor
+from crystal_agents.online.critic_warm_up import get_features_extractor
 from crystal_gym import CrystalSkeletonVectorEnv
 
 

@@ -13,12 +13,8 @@ from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from crystal_agents.online.algorithms import (
-    ALGORITHMS,
-    Algorithm,
-    get_algorithm,
-    get_features_extractor,
-)
+from crystal_agents.online.algorithms import ALGORITHMS, Algorithm, get_algorithm
+from crystal_agents.online.critic_warm_up import get_features_extractor
 from crystal_agents.online.features_extractor import SkeletonFeatures
 from crystal_agents.online.vec_env import SkeletonVecEnv
 from crystal_agents.policies.config import PolicyConfig

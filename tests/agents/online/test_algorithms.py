@@ -18,11 +18,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.utils import ConstantSchedule
 
 from crystal_agents import SkeletonVecEnv, extract_policy, from_scratch, warm_start
-from crystal_agents.online.algorithms import (
-    ALGORITHMS,
-    FrozenActorWarning,
-    get_features_extractor,
-)
+from crystal_agents.online.algorithms import ALGORITHMS
+from crystal_agents.online.critic_warm_up import FrozenActorWarning, get_features_extractor
 from crystal_agents.online.sb3_policies import SkeletonActorCritic
 from crystal_gym.errors import CrystalGymError
 

@@ -7,7 +7,7 @@ from online_models import SETTINGS, SHORT, envs_for, policy_for, random_states
 
 from crystal_agents import warm_start
 from crystal_agents.online import features_extractor
-from crystal_agents.online.algorithms import get_features_extractor
+from crystal_agents.online.critic_warm_up import get_features_extractor
 
 
 def test_observations_reach_the_network_unchanged(toy, monkeypatch):

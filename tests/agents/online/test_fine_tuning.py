@@ -7,7 +7,8 @@ from online_models import N_ENVS, SHORT, PartlyLabeled, envs_for, equal_weights,
 
 from crystal_agents import extract_policy, load_policy, warm_start
 from crystal_agents.evaluation.returns import greedy_returns, nan_means
-from crystal_agents.online.algorithms import FrozenActorWarning, SkeletonPPO
+from crystal_agents.online.algorithms import SkeletonPPO
+from crystal_agents.online.critic_warm_up import FrozenActorWarning
 from crystal_agents.online.fine_tuning import fine_tune
 from crystal_agents.policies.policy import PolicyScorer
 from crystal_gym import CrystalSkeletonVectorEnv

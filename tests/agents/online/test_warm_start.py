@@ -22,7 +22,8 @@ from online_models import (
 from stable_baselines3 import A2C, DQN, PPO
 
 from crystal_agents import SkeletonVecEnv, from_scratch, load_policy, warm_start
-from crystal_agents.online.algorithms import ALGORITHMS, SkeletonPPO, get_features_extractor
+from crystal_agents.online.algorithms import ALGORITHMS, SkeletonPPO
+from crystal_agents.online.critic_warm_up import get_features_extractor
 from crystal_gym import CrystalSkeletonVectorEnv
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 

@@ -6,7 +6,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from crystal_agents.experiments.benchmark.task import BenchmarkTask, Curve, RunResult
-from crystal_agents.online.algorithms import get_features_extractor
+from crystal_agents.online.critic_warm_up import get_features_extractor
 from crystal_agents.online.fine_tuning import NEVER
 from crystal_agents.policies.policy import PolicyScorer
 from crystal_gym.utils.progress import progress_bar
