@@ -11,6 +11,7 @@ import numpy as np
 from crystal_agents.evaluation import baselines
 from crystal_agents.evaluation.returns import evenly_spaced
 from crystal_agents.experiments.benchmark.config import BenchmarkConfig
+from crystal_agents.experiments.benchmark.counted_reward import CountedReward
 from crystal_agents.experiments.benchmark.task import BenchmarkTask, RunResult
 from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
 from crystal_gym.errors import MissingDataError, UnknownNameError
@@ -84,18 +85,33 @@ def _run_most_frequent(task: BenchmarkTask, _seed: int) -> RunResult:
 def _run_best_constant(task: BenchmarkTask, seed: int) -> RunResult:
     from crystal_datasets import best_episodes
 
-    best = best_episodes(_mixed_data(task), _CANDIDATE_FRACTION, seed)
-    # The last transition of an episode has all elements but the one that its action assigns.
-    fillings = best.elements[best.done].astype(np.int32)
-    np.put_along_axis(fillings, best.focus[best.done, None], best.action[best.done, None] + 1, 1)
-    padding = task.table.max_sites - fillings.shape[1]
-    fillings = np.pad(fillings, ((0, 0), (0, padding)), constant_values=-1)
+    data = _mixed_data(task)
+    reward = _counted(task, data)
+    candidates = _fillings(task, best_episodes(data, _CANDIDATE_FRACTION, seed))
     rows = evenly_spaced(task.collection.in_split("train"), _TRIAL_SKELETONS)
-    return RunResult(baselines.best_constant(task.table, rows, fillings, task.reward))
+    score = baselines.best_constant(task.table, rows, candidates, reward)
+    return RunResult(score, oracle_calls=[reward.oracle_calls])
+
+
+def _fillings(task: BenchmarkTask, data: "Transitions") -> np.ndarray:
+    """Return the elements of all finished episodes, int32 (E, N), padded with -1."""
+    # The last transition of an episode has all elements but the one that its action assigns.
+    fillings = data.elements[data.done].astype(np.int32)
+    np.put_along_axis(fillings, data.focus[data.done, None], data.action[data.done, None] + 1, 1)
+    padding = task.table.max_sites - fillings.shape[1]
+    return np.pad(fillings, ((0, 0), (0, padding)), constant_values=-1)
+
+
+def _counted(task: BenchmarkTask, data: "Transitions") -> CountedReward:
+    """Return the task's reward, with the episodes of a dataset counted as evaluated."""
+    reward = CountedReward(task.reward)
+    crystals = np.array([task.collection.index(name) for name in data.skeleton_ids.tolist()])
+    reward.count(task.table, crystals[data.skeleton[data.done]], _fillings(task, data))
+    return reward
 
 
 def _run_cloned(task: BenchmarkTask, _seed: int) -> RunResult:
-    return _result(task, task.policy)
+    return RunResult(PolicyScorer(task.policy, task.table))
 
 
 def _online(
@@ -105,13 +121,14 @@ def _online(
         from crystal_agents.experiments.benchmark.learning_curve import learn_with_curve
         from crystal_agents.online.warm_start import from_scratch, warm_start
 
-        env = task.environment(mask)
+        reward = CountedReward(task.reward)
+        env = task.environment(mask, reward)
         if warm:
             anchor = None if anchored else 0.0
             model = warm_start(task.policy, algorithm, env, anchor=anchor, seed=seed)
         else:
             model = from_scratch(task.policy, algorithm, env, seed=seed)
-        return learn_with_curve(task, model, mask)
+        return learn_with_curve(task, model, reward, mask)
 
     return run
 
@@ -125,8 +142,9 @@ def _run_cql(task: BenchmarkTask, seed: int) -> RunResult:
         value_recipe(get_recipe(task.policy.config.network)), epochs=task.config.offline_epochs
     )
     folder = task.folder / f"cql-{task.reward_name}-seed-{seed}"
-    policy = train_cql(TrainingConfig(folder, recipe, seed=seed), CQLConfig(), _mixed_data(task))
-    return _result(task, policy)
+    data = _mixed_data(task)
+    policy = train_cql(TrainingConfig(folder, recipe, seed=seed), CQLConfig(), data)
+    return _offline_result(task, policy, data)
 
 
 def _run_best_cloned(task: BenchmarkTask, seed: int) -> RunResult:
@@ -135,18 +153,20 @@ def _run_best_cloned(task: BenchmarkTask, seed: int) -> RunResult:
     from crystal_agents.training.recipes import cloning_recipe, get_recipe
     from crystal_datasets import best_episodes
 
-    data = best_episodes(_mixed_data(task), _CLONED_FRACTION, seed)
+    data = _mixed_data(task)
+    best = best_episodes(data, _CLONED_FRACTION, seed)
     recipe = dataclasses.replace(
         cloning_recipe(get_recipe(task.policy.config.network)),
         epochs=task.config.offline_epochs,
     )
     folder = task.folder / f"bc-top-{task.reward_name}-seed-{seed}"
-    policy = train(TrainingConfig(folder, recipe, seed=seed), data)
-    return _result(task, policy)
+    policy = train(TrainingConfig(folder, recipe, seed=seed), best)
+    return _offline_result(task, policy, data)
 
 
-def _result(task: BenchmarkTask, policy: SkeletonPolicy) -> RunResult:
-    return RunResult(PolicyScorer(policy, task.table))
+def _offline_result(task: BenchmarkTask, policy: SkeletonPolicy, data: "Transitions") -> RunResult:
+    score = PolicyScorer(policy, task.table)
+    return RunResult(score, oracle_calls=[_counted(task, data).oracle_calls])
 
 
 def _mixed_data(task: BenchmarkTask) -> "Transitions":

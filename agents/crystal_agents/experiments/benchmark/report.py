@@ -31,6 +31,8 @@ _METRICS_NOTE = (
     "the 95 % bootstrap interval. Fractions are given in percent."
 )
 _CURVE_NOTE = (
+    "Oracle calls: distinct crystals whose reward the method received for learning, mean of the "
+    "runs. "
     "Steps to BC: environment steps until the return on val reaches that of BC. Steps to scratch: "
     "environment steps until it reaches the final return of the same algorithm trained from random "
     "weights. Lowest against BC: lowest point of the learning curve after the first one, minus "
@@ -92,6 +94,7 @@ def _reward_table(reward: str, records: Sequence[BenchmarkRecord]) -> Table:
                 number(_mean(runs, "return")),
                 *((number(_mean(runs, "regret")),) if with_regret else ()),
                 *(percent(_mean(runs, metric)) for metric in fractions),
+                _oracle_calls(runs),
                 _steps_to(curves, cloned),
                 _steps_to(curves, _final_return(by_method.get(method.scratch, []))),
                 _lowest(curves, cloned) if method.online else "",
@@ -105,7 +108,7 @@ def _reward_table(reward: str, records: Sequence[BenchmarkRecord]) -> Table:
             *("", "runs", "return"),
             *(("regret",) if with_regret else ()),
             *fractions.values(),
-            *("steps to BC", "steps to scratch", "lowest against BC"),
+            *("oracle calls", "steps to BC", "steps to scratch", "lowest against BC"),
         ),
         rows,
         [
@@ -198,6 +201,12 @@ def _steps_to(curves: tuple[np.ndarray, np.ndarray], threshold: float | None) ->
     return f"{steps[reached[0]]:,}" if len(reached) else "not reached"
 
 
+def _oracle_calls(runs: Sequence[BenchmarkRecord]) -> str:
+    """Return the mean number of oracle calls for learning; empty if a run has no record of it."""
+    totals = [run.oracle_calls[-1] for run in runs if run.oracle_calls]
+    return f"{np.mean(totals):,.0f}" if len(totals) == len(runs) else ""
+
+
 def _lowest(curves: tuple[np.ndarray, np.ndarray], cloned: float | None) -> str:
     _, returns = curves
     if cloned is None or returns.shape[1] < 2:
@@ -206,9 +215,10 @@ def _lowest(curves: tuple[np.ndarray, np.ndarray], cloned: float | None) -> str:
 
 
 def save_curves(records: Sequence[BenchmarkRecord], path: Path) -> Path:
-    """Plot the return on val against environment steps, one panel per reward, as a PNG file.
+    """Plot the return on val, one column of panels per reward, as a PNG file.
 
-    Lines are interquartile means, shaded areas range from the lowest to the highest run.
+    The horizontal axes are the environment steps in the first row, and the oracle calls in the
+    second. Lines are interquartile means, shaded areas range from the lowest to the highest run.
 
     Raises:
         StorageError: If the file cannot be written.
@@ -216,12 +226,15 @@ def save_curves(records: Sequence[BenchmarkRecord], path: Path) -> Path:
     from matplotlib.figure import Figure
 
     rewards = list(dict.fromkeys(record.reward for record in records))
-    figure = Figure(figsize=(4.6 * len(rewards), 4.4), dpi=150, layout="constrained")
-    panels = figure.subplots(1, len(rewards), squeeze=False)[0]
-    for axes, reward in zip(panels, rewards, strict=True):
+    figure = Figure(figsize=(4.6 * len(rewards), 8), dpi=150, layout="constrained")
+    panels = figure.subplots(2, len(rewards), squeeze=False)
+    for column, reward in zip(panels.T, rewards, strict=True):
         by_method = _by_method([record for record in records if record.reward == reward])
-        _plot_reward(axes, reward, by_method)
-    handles, labels = panels[0].get_legend_handles_labels()
+        column[0].set_title(reward)
+        for axes, label in zip(column, ("environment steps", "oracle calls"), strict=True):
+            _plot_reward(axes, by_method, against_calls=label == "oracle calls")
+            axes.set_xlabel(label)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(
         handles, labels, loc="outside lower center", ncols=3, fontsize="small", frameon=False
     )
@@ -230,23 +243,34 @@ def save_curves(records: Sequence[BenchmarkRecord], path: Path) -> Path:
     return path
 
 
-def _plot_reward(axes: "Axes", reward: str, by_method: Runs) -> None:
+def _plot_reward(axes: "Axes", by_method: Runs, *, against_calls: bool) -> None:
     for name, runs in by_method.items():
-        steps, returns = _curves(runs)
-        if len(steps):
+        x, returns = _curves(runs)
+        if against_calls and len(x):
+            x = _calls(runs, x)
+        if len(x):
             # A method has the same color in every panel.
             color = f"C{list(METHODS).index(name) % 10}"
             label = f"{METHODS[name].title} ({len(runs)} runs)"
-            axes.plot(steps, interquartile_mean(returns, axis=0), color=color, label=label)
+            axes.plot(x, interquartile_mean(returns, axis=0), color=color, label=label)
             axes.fill_between(
-                steps, returns.min(0), returns.max(0), color=color, alpha=0.15, linewidth=0
+                x, returns.min(0), returns.max(0), color=color, alpha=0.15, linewidth=0
             )
     cloned = _cloned_return(by_method)
     if cloned is not None:
         axes.axhline(cloned, color="black", linestyle=":", label="BC")
-    axes.set_title(reward)
-    axes.set_xlabel("environment steps")
     axes.set_ylabel("return on val")
     axes.grid(visible=True, alpha=0.3)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+
+
+def _calls(runs: Sequence[BenchmarkRecord], steps: np.ndarray) -> np.ndarray:
+    """Return the mean number of oracle calls of the runs at these steps; empty if not recorded."""
+    if not all(run.oracle_calls for run in runs):
+        return np.empty(0)
+    calls = []
+    for run in runs:
+        by_step = dict(zip((step for step, _ in run.curve), run.oracle_calls, strict=True))
+        calls.append([by_step[step] for step in steps.tolist()])
+    return np.mean(calls, axis=0)

@@ -1,7 +1,7 @@
 """Stored results of a benchmark."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +26,8 @@ class BenchmarkRecord(RunRecord):
         config: Settings of the run, see ``BenchmarkConfig.settings``.
         metrics: Metrics on the test split, see ``BenchmarkTask.measure``.
         curve: Learning curve; empty if the method does not learn in the environment.
+        oracle_calls: Oracle calls before each point of the learning curve; without a curve, their
+            total number alone; empty in records of earlier versions.
         labels_sha256: Fingerprint of the labels that the reward looks up, if it looks up any.
     """
 
@@ -36,6 +38,7 @@ class BenchmarkRecord(RunRecord):
     metrics: dict[str, float]
     curve: Curve
     labels_sha256: str | None = None
+    oracle_calls: list[int] = field(default_factory=list)
 
     @property
     def key(self) -> Hashable:
@@ -53,7 +56,8 @@ class BenchmarkRecord(RunRecord):
         if entry["method"] not in METHODS:
             raise UnknownNameError("method", entry["method"], METHODS)
         curve = [(int(step), float(value)) for step, value in entry["curve"]]
-        return cls(**{**entry, "curve": curve})
+        oracle_calls = [int(calls) for calls in entry.get("oracle_calls", [])]
+        return cls(**{**entry, "curve": curve, "oracle_calls": oracle_calls})
 
 
 def run_key(method: str, reward: str, seed: int) -> Hashable:

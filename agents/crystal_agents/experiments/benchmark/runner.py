@@ -96,6 +96,7 @@ def _execute(
         config=task.config.settings,
         metrics=metrics,
         curve=result.curve,
+        oracle_calls=result.oracle_calls,
         labels_sha256=labels_sha256,
         collection=canonical_origin(task.config.collection),
         collection_sha256=fingerprint,

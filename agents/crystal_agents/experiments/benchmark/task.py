@@ -30,10 +30,13 @@ class RunResult:
     Attributes:
         score: Scorer that fills crystals.
         curve: Learning curve; empty if the method does not learn in the environment.
+        oracle_calls: Oracle calls before each point of the learning curve; without a curve, their
+            total number alone. See ``CountedReward``.
     """
 
     score: Scorer
     curve: Curve = field(default_factory=list)
+    oracle_calls: list[int] = field(default_factory=lambda: [0])
 
 
 @dataclass(frozen=True)
@@ -85,17 +88,18 @@ class BenchmarkTask:
         train = self.collection.atomic_numbers[self.collection.in_split("train")]
         return compositions(train)
 
-    def environment(self, mask: str) -> CrystalSkeletonVectorEnv:
+    def environment(self, mask: str, reward: Reward | None = None) -> CrystalSkeletonVectorEnv:
         """Return an environment of the training skeletons for Stable-Baselines3.
 
         Args:
             mask: Name of the action mask.
+            reward: The reward of the task, if its oracle calls are counted.
         """
         return CrystalSkeletonVectorEnv(
             self.config.num_envs,
             autoreset_mode="SameStep",
             generator=self.generator,
-            reward=self.reward,
+            reward=self.reward if reward is None else reward,
             mask=mask,
         )
 

@@ -21,7 +21,13 @@ class CountingTask:
 
 @pytest.fixture
 def callback():
-    return EvalCallback(CountingTask(every=100), "a scorer", "charge-neutral", lambda _: None)
+    return EvalCallback(
+        CountingTask(every=100),
+        "a scorer",
+        SimpleNamespace(oracle_calls=5),
+        "charge-neutral",
+        lambda _: None,
+    )
 
 
 def test_points_are_at_least_the_interval_apart(callback):
@@ -29,6 +35,7 @@ def test_points_are_at_least_the_interval_apart(callback):
         callback.num_timesteps = steps
         callback._on_rollout_start()
     assert callback.curve == [(0, 1), (120, 2), (220, 3)]
+    assert callback.oracle_calls == [5, 5, 5]
     assert callback.task.measured == [("a scorer", "val", "charge-neutral", 7)] * 3
 
 
