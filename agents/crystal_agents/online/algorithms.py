@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import Schedule
 
 from crystal_agents.online.critic_warm_up import CriticWarmUpMixin
 from crystal_agents.online.dqn import SkeletonDQN
+from crystal_agents.online.replay_buffers import NStepReplayBuffer
 from crystal_agents.online.rollout_buffers import (
     MaskableSkeletonRolloutBuffer,
     SkeletonRolloutBuffer,
@@ -81,7 +82,8 @@ class Algorithm:
         settings: Keyword arguments of the algorithm.
         from_scratch: Keyword arguments that differ for training from random weights.
         rollout_steps: Steps of all environments between updates, for on-policy algorithms.
-        minibatches: Largest number of equal parts into which a rollout is divided.
+        minibatches: Largest number of equal parts into which a rollout is divided, in a warm start
+            and from scratch.
         critic_warm_up: Steps of a warm start in which only the critic learns.
         anchor: Initial coefficient of the KL divergence in a warm start.
     """
@@ -93,7 +95,7 @@ class Algorithm:
     settings: Mapping[str, Any]
     from_scratch: Mapping[str, Any] = field(default_factory=dict)
     rollout_steps: int = 0
-    minibatches: int = 1
+    minibatches: tuple[int, int] = (1, 1)
     critic_warm_up: int = 0
     anchor: float = 0.0
 
@@ -107,7 +109,9 @@ class Algorithm:
         """Whether the policy is a distribution, which a KL divergence requires."""
         return issubclass(self.model, self.ANCHORED)
 
-    def rollout_settings(self, num_envs: int, max_sites: int) -> dict[str, int]:
+    def rollout_settings(
+        self, num_envs: int, max_sites: int, *, from_scratch: bool = False
+    ) -> dict[str, int]:
         """Return the sizes of rollouts and minibatches as keyword arguments of the algorithm.
 
         Rollouts are multiples of the longest episode.
@@ -115,14 +119,16 @@ class Algorithm:
         Args:
             num_envs: B.
             max_sites: N.
+            from_scratch: Whether the weights are random.
         """
         if not self.rollout_steps:
             return {}
         n_steps = max(1, round(self.rollout_steps / (num_envs * max_sites))) * max_sites
-        if self.minibatches == 1:
+        minibatches = self.minibatches[from_scratch]
+        if minibatches == 1:
             return {"n_steps": n_steps}
         total = n_steps * num_envs
-        parts = next(parts for parts in range(self.minibatches, 0, -1) if total % parts == 0)
+        parts = next(parts for parts in range(minibatches, 0, -1) if total % parts == 0)
         return {"n_steps": n_steps, "batch_size": total // parts}
 
 
@@ -135,7 +141,7 @@ def _ppo(model: type[BaseAlgorithm], policy: type[BasePolicy], buffer: type) -> 
             # Episodes are short: rewards are not discounted.
             "gamma": 1.0,
             "gae_lambda": 0.95,
-            "learning_rate": 1e-4,
+            "learning_rate": 2e-4,
             "n_epochs": 4,
             "clip_range": 0.2,
             "ent_coef": 0.0,
@@ -143,7 +149,7 @@ def _ppo(model: type[BaseAlgorithm], policy: type[BasePolicy], buffer: type) -> 
         },
         {"learning_rate": 3e-4, "ent_coef": 0.01},
         rollout_steps=640,
-        minibatches=4,
+        minibatches=(2, 4),
         critic_warm_up=1_280,
         anchor=0.1,
     )
@@ -176,6 +182,10 @@ ALGORITHMS: dict[str, Algorithm] = {
         {
             "gamma": 1.0,
             "learning_rate": 1e-4,
+            "conservative": 0.3,
+            # Returns to the end of the episode: errors of later values do not accumulate.
+            "replay_buffer_class": NStepReplayBuffer,
+            "replay_buffer_kwargs": {"n_steps": 20},
             "buffer_size": 50_000,
             # Stable-Baselines3 would act at random until learning starts.
             "learning_starts": 0,
@@ -185,9 +195,11 @@ ALGORITHMS: dict[str, Algorithm] = {
             "target_update_interval": 1_000,
             "exploration_initial_eps": 0.05,
             "exploration_final_eps": 0.02,
+            "policy_kwargs": {"optimizer_kwargs": {"fused": True}},
         },
         {
             "learning_rate": 3e-4,
+            "conservative": 0.0,
             "learning_starts": 1_000,
             "exploration_initial_eps": 1.0,
             "exploration_fraction": 0.3,

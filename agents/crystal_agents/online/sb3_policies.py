@@ -137,6 +137,9 @@ class _ActorCriticMixin(BasePolicy):
             {"params": self.value_net.parameters(), "lr_factor": _CRITIC_LR_FACTOR},
         ]
         arguments = {"lr": lr_schedule(1), **self.optimizer_kwargs}
+        if self.optimizer_class is torch.optim.Adam:
+            # One kernel for all weights: most of them are small.
+            arguments.setdefault("fused", True)
         self.optimizer = self.optimizer_class(groups, **arguments)
         # Stable-Baselines3 sets one learning rate for all groups before each update.
         self.optimizer.register_step_pre_hook(_multiply_rates)

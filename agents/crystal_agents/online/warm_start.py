@@ -37,7 +37,7 @@ def warm_start(
     *,
     critic_warm_up: int | None = None,
     anchor: float | Schedule | None = None,
-    frozen_geometry: bool = False,
+    frozen_geometry: bool = True,
     seed: int | None = 0,
     **settings: Any,
 ) -> BaseAlgorithm:
@@ -246,7 +246,10 @@ def _create_model(
         policy_settings["anchored"] = True
     arguments = {
         **chosen.settings,
-        **chosen.rollout_settings(envs.num_envs, table.max_sites),
+        # Only training from scratch lets the critic change the encoder.
+        **chosen.rollout_settings(
+            envs.num_envs, table.max_sites, from_scratch=critic_shapes_encoder
+        ),
         "device": "cpu",
         **settings,
     }

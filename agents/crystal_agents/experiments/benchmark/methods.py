@@ -2,7 +2,7 @@
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Fraction of the mixed episodes that `bc-top` clones: those with the highest returns.
 _CLONED_FRACTION = 0.25
+# Quantile of the returns that `bc-return` asks for.
+_ASKED_QUANTILE = 0.99
 # Fraction of the mixed episodes whose fillings `constant` tries, and the number of skeletons.
 _CANDIDATE_FRACTION = 0.01
 _TRIAL_SKELETONS = 100
@@ -114,8 +116,21 @@ def _run_cloned(task: BenchmarkTask, _seed: int) -> RunResult:
     return RunResult(PolicyScorer(task.policy, task.table))
 
 
+# Settings of risk-seeking PPO: the upper half of the advantages, with more exploration.
+_RISK_SEEKING = {
+    "learning_rate": 1e-3,
+    "ent_coef": 0.02,
+    "rollout_buffer_kwargs": {"advantage_floor": 0.5},
+}
+
+
 def _online(
-    algorithm: str, *, warm: bool = False, anchored: bool = False, mask: str = "none"
+    algorithm: str,
+    *,
+    warm: bool = False,
+    anchored: bool = False,
+    mask: str = "none",
+    settings: Mapping[str, Any] | None = None,
 ) -> RunMethod:
     def run(task: BenchmarkTask, seed: int) -> RunResult:
         from crystal_agents.experiments.benchmark.learning_curve import learn_with_curve
@@ -125,9 +140,11 @@ def _online(
         env = task.environment(mask, reward)
         if warm:
             anchor = None if anchored else 0.0
-            model = warm_start(task.policy, algorithm, env, anchor=anchor, seed=seed)
+            model = warm_start(
+                task.policy, algorithm, env, anchor=anchor, seed=seed, **(settings or {})
+            )
         else:
-            model = from_scratch(task.policy, algorithm, env, seed=seed)
+            model = from_scratch(task.policy, algorithm, env, seed=seed, **(settings or {}))
         return learn_with_curve(task, model, reward, mask)
 
     return run
@@ -162,6 +179,35 @@ def _run_best_cloned(task: BenchmarkTask, seed: int) -> RunResult:
     folder = task.folder / f"bc-top-{task.reward_name}-seed-{seed}"
     policy = train(TrainingConfig(folder, recipe, seed=seed), best)
     return _offline_result(task, policy, data)
+
+
+def _run_return_conditioned(task: BenchmarkTask, seed: int) -> RunResult:
+    from crystal_agents.policies.targets import PolicyTargets
+    from crystal_agents.training.behavioral_cloning import train
+    from crystal_agents.training.config import TrainingConfig
+    from crystal_agents.training.recipes import cloning_recipe, get_recipe
+    from crystal_agents.training.targets import SkeletonTargets
+
+    data = _mixed_data(task)
+    # The target of a skeleton is the mean return of its episodes; the benchmark has one of each.
+    returns = np.zeros((len(data.skeleton_ids), 1))
+    skeletons = data.skeleton[data.done]
+    np.add.at(returns[:, 0], skeletons, data.returns)
+    returns[:, 0] /= np.bincount(skeletons, minlength=len(returns))
+    targets = PolicyTargets.from_labels(["return"], returns)
+    recipe = dataclasses.replace(
+        cloning_recipe(get_recipe(task.policy.config.network)),
+        epochs=task.config.offline_epochs,
+    )
+    folder = task.folder / f"bc-return-{task.reward_name}-seed-{seed}"
+    policy = train(
+        TrainingConfig(folder, recipe, seed=seed),
+        data,
+        targets=SkeletonTargets(targets, targets.standardize(returns)),
+    )
+    asked = {"return": float(np.quantile(returns, _ASKED_QUANTILE))}
+    score = PolicyScorer(policy, task.table, asked)
+    return RunResult(score, oracle_calls=[_counted(task, data).oracle_calls])
 
 
 def _offline_result(task: BenchmarkTask, policy: SkeletonPolicy, data: "Transitions") -> RunResult:
@@ -244,8 +290,15 @@ METHODS: dict[str, Method] = {
         online=True,
         scratch="ppo",
     ),
+    "ppo-warm-risk": Method(
+        "PPO, warm start, risk-seeking",
+        _online("ppo", warm=True, settings=_RISK_SEEKING),
+        online=True,
+        scratch="ppo",
+    ),
     "dqn": Method("DQN from scratch", _online("dqn"), online=True),
     "dqn-warm": Method("DQN, warm start", _online("dqn", warm=True), online=True, scratch="dqn"),
     "cql": Method("CQL, offline", _run_cql, needs="torchrl"),
     "bc-top": Method("BC on the best quarter, offline", _run_best_cloned),
+    "bc-return": Method("BC conditioned on the return, offline", _run_return_conditioned),
 }
