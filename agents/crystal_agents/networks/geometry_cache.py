@@ -10,8 +10,9 @@ from torch import Tensor
 from crystal_agents.networks.encoder import Encoder
 from crystal_agents.networks.graph_batch import SkeletonBatch
 
-# Skeletons that a cache with `keep_all` stores at most. With `egnn` on Perov-5, one takes 4 kB.
-_MAX_KEPT = 100_000
+# Memory of the skeletons that a cache with `keep_all` stores at most, in bytes. One takes about
+# 6 kB with `egnn` on Perov-5 and 60 kB with `mpnn` on MP-20.
+_MAX_BYTES = 2**31
 
 
 @runtime_checkable
@@ -68,8 +69,8 @@ class GeometryCache:
 
     Args:
         encoder: The encoder, in evaluation mode.
-        keep_all: Store all skeletons, up to 100,000, not only those of the last batch. This suits
-            an encoder whose geometry is not trained.
+        keep_all: Store all skeletons, up to 2 GiB, not only those of the last batch. This suits an
+            encoder whose geometry is not trained.
     """
 
     def __init__(self, encoder: Encoder, *, keep_all: bool = False) -> None:
@@ -116,7 +117,7 @@ class GeometryCache:
         for i, name in enumerate(names):
             if known is None or name not in known.rows:
                 new.setdefault(name, i)
-        is_full = known is not None and len(known.n_sites) + len(new) > _MAX_KEPT
+        is_full = known is not None and bool(new) and _n_bytes(known.geometry) > _MAX_BYTES
         if known is None or is_full or (len(new) == len(batch) and not self.keep_all):
             geometry = self.encoder.geometry(batch)
             if isinstance(geometry, DivisibleGeometry):
@@ -143,3 +144,10 @@ class GeometryCache:
         rows = known.rows if self.keep_all else dict(known.rows)
         rows.update({name: n_known + i for i, name in enumerate(new)})
         return _Known(rows, torch.cat([known.n_sites, part.n_sites]), geometry)
+
+
+def _n_bytes(geometry: Any) -> int:
+    """Return the memory of all tensors of a geometry in bytes."""
+    if isinstance(geometry, Tensor):
+        return geometry.numel() * geometry.element_size()
+    return sum(map(_n_bytes, geometry))

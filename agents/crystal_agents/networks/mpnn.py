@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from crystal_agents.networks.egnn_layers import FourierFeatures, ResidualMLP, mlp
 from crystal_agents.networks.encoder import Encoder
-from crystal_agents.networks.graph_batch import SkeletonBatch, sum_at
+from crystal_agents.networks.graph_batch import SkeletonBatch, items_of
+from crystal_agents.networks.message_edges import sum_at
 from crystal_agents.networks.periodic_graph import N_ANGULAR, cosine_fade
 from crystal_agents.networks.quotient_graph import QuotientGraph, quotient_graph
 from crystal_agents.networks.readouts import SiteReadout
@@ -58,12 +59,43 @@ class Geometry(NamedTuple):
     Attributes:
         sites: Embeddings of the sites, (s, H).
         pairs: Embeddings of the pairs, (p, H).
-        graph: The quotient graphs.
+        n_pairs: Number of pairs of each skeleton, int64 (S,).
+        source: First site of each pair, int64 (p,).
+        target: Second site of each pair, int64 (p,).
+        weight: Sum of the fades of all edges of a pair, (p,).
     """
 
     sites: Tensor
     pairs: Tensor
-    graph: QuotientGraph
+    n_pairs: Tensor
+    source: Tensor
+    target: Tensor
+    weight: Tensor
+
+    def join(self, other: "Geometry") -> "Geometry":
+        """Append the embeddings of other skeletons."""
+        shift = len(self.sites)
+        other = other._replace(source=other.source + shift, target=other.target + shift)
+        return Geometry(*map(torch.cat, zip(self, other, strict=True)))
+
+    def take(self, rows: Tensor, n_sites: Tensor) -> "Geometry":
+        """Return the embeddings of some of the skeletons.
+
+        Args:
+            rows: Indices of skeletons in any order, int64 (R,).
+            n_sites: Number of sites of each skeleton, int64 (S,).
+        """
+        pairs, taken = items_of(rows, self.n_pairs), n_sites[rows]
+        shift = (taken.cumsum(0) - taken) - (n_sites.cumsum(0) - n_sites)[rows]
+        shift = shift.repeat_interleave(self.n_pairs[rows])
+        return Geometry(
+            sites=self.sites[items_of(rows, n_sites)],
+            pairs=self.pairs[pairs],
+            n_pairs=self.n_pairs[rows],
+            source=self.source[pairs] + shift,
+            target=self.target[pairs] + shift,
+            weight=self.weight[pairs],
+        )
 
 
 class OrbitLayer(nn.Module):
@@ -142,15 +174,15 @@ class _Messages(NamedTuple):
     weight: Tensor
 
 
-def _messages(elements: Tensor, graph: QuotientGraph) -> _Messages:
+def _messages(elements: Tensor, geometry: Geometry) -> _Messages:
     """Return the messages of the filled sites, codes (K, s)."""
-    filling, pair = (elements > 0).index_select(1, graph.pair_target).nonzero(as_tuple=True)
+    filling, pair = (elements > 0).index_select(1, geometry.target).nonzero(as_tuple=True)
     shift = filling * elements.shape[1]
     return _Messages(
-        source=shift + graph.pair_source[pair],
-        target=shift + graph.pair_target[pair],
+        source=shift + geometry.source[pair],
+        target=shift + geometry.target[pair],
         pair=pair,
-        weight=(graph.pair_weight / _PAIRS)[pair, None],
+        weight=(geometry.weight / _PAIRS)[pair, None],
     )
 
 
@@ -321,7 +353,10 @@ class MPNN(Encoder):
         return Geometry(
             orbits.index_select(0, graph.orbit),
             edges.index_select(0, graph.pair_edge),
-            graph,
+            graph.n_pairs,
+            graph.pair_source,
+            graph.pair_target,
+            graph.pair_weight,
         )
 
     def geometry_modules(self) -> Sequence[nn.Module]:
@@ -333,9 +368,9 @@ class MPNN(Encoder):
         self, batch: SkeletonBatch, elements: Tensor, geometry: Geometry | None = None
     ) -> Tensor:
         """Embed the sites of K fillings; see ``Encoder.forward``."""
-        skeletons, pairs, graph = geometry or self.geometry(batch)
-        sites = skeletons + self.element(elements)
-        messages = _messages(elements, graph)
+        geometry = geometry or self.geometry(batch)
+        sites = geometry.sites + self.element(elements)
+        messages = _messages(elements, geometry)
         for layer in self.body:
-            sites = layer(sites, pairs, messages, batch)
+            sites = layer(sites, geometry.pairs, messages, batch)
         return self.final(sites)

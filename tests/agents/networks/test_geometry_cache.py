@@ -107,8 +107,8 @@ def test_each_skeleton_is_encoded_once_if_all_are_kept(store, encoders, monkeypa
     for rows in ([5, 1, 3], [7, 8, 9], [5, 8, 2, 2], [1], [9, 7]):
         request(cache, store, rows)
     assert counting.counts == [3, 3, 1]
-    # Beyond the largest number, the cache starts again.
-    monkeypatch.setattr(geometry_cache, "_MAX_KEPT", 8)
+    # Above the largest size, the cache starts again.
+    monkeypatch.setattr(geometry_cache, "_MAX_BYTES", 8)
     request(cache, store, [0, 4, 5])
     assert counting.counts == [3, 3, 1, 3]
 
