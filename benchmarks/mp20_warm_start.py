@@ -42,6 +42,8 @@ from crystal_gym.rewards import Reward, resolve_reward
 
 # The coefficient of the KL anchor of each run of PPO.
 RUNS = {"PPO, warm start": 0.0, "PPO, warm start, anchored": None}
+# All weights are trained, with minibatches of a quarter of a rollout.
+SETTINGS: dict[str, Any] = {"frozen_geometry": False, "learning_rate": 1e-4, "batch_size": 320}
 
 
 @dataclass
@@ -91,7 +93,9 @@ def train(
         vocabulary=policy.config.symbols,
         reward=reward,
     )
-    model = warm_start(policy, "ppo", SkeletonVecEnv(env), anchor=RUNS[name], seed=args.seed)
+    model = warm_start(
+        policy, "ppo", SkeletonVecEnv(env), anchor=RUNS[name], seed=args.seed, **SETTINGS
+    )
     n_sites = crystals.n_sites[crystals.in_split("train")].mean()
     settings = common.arguments(args) | {"run": name}
     del settings["runs"]  # each run is a run of its own

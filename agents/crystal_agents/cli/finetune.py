@@ -68,6 +68,10 @@ class Finetune(Command):
     """Coefficient of the KL divergence from the initial policy, which decays to 0 over the run; 0:
     no anchor (default: the algorithm's)."""
 
+    train_geometry: bool = False
+    """Also train the weights that only the geometry of the empty skeleton depends on, which takes
+    longer. Training from scratch always trains them."""
+
     record: bool = False
     """Write all episodes as the behavior dataset `replay` for offline learners."""
 
@@ -177,6 +181,7 @@ class Finetune(Command):
             envs,
             critic_warm_up=self.critic_warm_up,
             anchor=self.anchor,
+            frozen_geometry=not self.train_geometry,
             seed=self.seed,
             **changes,
         )

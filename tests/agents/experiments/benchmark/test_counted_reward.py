@@ -52,5 +52,4 @@ def test_the_reward_itself_does_not_change(table):
     assert (counted.components, counted.labels) == (plain.components, plain.labels)
     rows = np.arange(N)
     state = finished(table, rows, table.true_elements[rows[::-1]])
-    for first, second in zip(plain.on_finish(table, state), counted.on_finish(table, state), strict=True):
-        np.testing.assert_equal(first, second)
+    np.testing.assert_equal(counted.on_finish(table, state), plain.on_finish(table, state))
