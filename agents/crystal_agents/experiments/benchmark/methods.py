@@ -119,7 +119,8 @@ def _run_cloned(task: BenchmarkTask, _seed: int) -> RunResult:
 # Settings of risk-seeking PPO: the upper half of the advantages, with more exploration.
 _RISK_SEEKING = {
     "learning_rate": 1e-3,
-    "ent_coef": 0.02,
+    "batch_size": 640,
+    "ent_coef": 0.05,
     "rollout_buffer_kwargs": {"advantage_floor": 0.5},
 }
 
