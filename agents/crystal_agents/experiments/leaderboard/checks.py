@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from crystal_gym.errors import MissingDataError, SubmissionError, UnknownNameErr
 
 # Characters of an invalid value that a message shows.
 _SHOWN = 60
+# Names that need no escape in a link.
+_FILE_NAME = re.compile(r"[A-Za-z0-9_-]+\.json")
 # Crystals and labels are the same for everybody who uses the same files.
 _FINGERPRINT_REMEDY = (
     "Measure on the crystals and labels of this version: `crystal-gym leaderboard template` "
@@ -111,12 +114,13 @@ def read_folder(folder: Path, today: dt.date | None = None) -> dict[Path, Submis
         )
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     problems = [
-        f"Expected JSON files only in {folder}, got {path}. Rename or remove it."
+        f"Expected names of letters, digits, hyphens and underscores with the suffix .json in "
+        f"{folder}, got {path}. Rename or remove the file."
         for path in files
-        if path.suffix != ".json"
+        if not _FILE_NAME.fullmatch(path.name)
     ]
     try:
-        submissions = read_all((path for path in files if path.suffix == ".json"), today)
+        submissions = read_all([path for path in files if path.suffix == ".json"], today)
     except SubmissionError as error:
         raise SubmissionError("\n".join([*problems, str(error)])) from error
     problems += [

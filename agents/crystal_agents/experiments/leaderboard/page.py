@@ -24,6 +24,8 @@ BEGIN = "<!-- begin: written by `crystal-gym leaderboard render` -->"
 END = "<!-- end -->"
 # Key of a plot's text that identifies the submissions in it.
 _DIGEST = "Submissions"
+# Characters of a method's name in a plot.
+_LONGEST_LABEL = 55
 # Characters that Markdown or HTML would interpret.
 _SPECIAL = r"\`*_{}[]<>#|~!&"
 
@@ -239,7 +241,7 @@ def plot(task: LeaderboardTask, rows: Ranking) -> "Figure":
         axes.plot(limits, [position, position], color=color, linewidth=2)
         axes.plot(metric.scale * estimate.mean, position, "o", color=color)
     # Dollar signs would start mathematical notation.
-    names = [row.submission.method.replace("$", r"\$") for row in rows]
+    names = [_shortened(row.submission.method).replace("$", r"\$") for row in rows]
     axes.set_yticks(range(len(rows)), names, fontsize="small")
     axes.invert_yaxis()
     axes.set_xlabel(metric.heading)
@@ -252,6 +254,10 @@ def plot(task: LeaderboardTask, rows: Ranking) -> "Figure":
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     return figure
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _LONGEST_LABEL else f"{name[: _LONGEST_LABEL - 1]}…"
 
 
 def _estimate(estimate: MeanWithCI, metric: Metric) -> str:
@@ -279,9 +285,14 @@ def _count(count: int | None) -> str:
 
 def _authors(submission: Submission) -> str:
     names = ", ".join(map(_escape, submission.authors))
-    links = [] if submission.code == OWN_CODE else [f"[code]({submission.code})"]
-    links += [f"[paper]({submission.paper})"] if submission.paper else []
+    links = [] if submission.code == OWN_CODE else [_link("code", submission.code)]
+    links += [_link("paper", submission.paper)] if submission.paper else []
     return f"{names} ({', '.join(links)})" if links else names
+
+
+def _link(text: str, url: str) -> str:
+    # Parentheses would end the link.
+    return f"[{text}]({url.replace('(', '%28').replace(')', '%29')})"
 
 
 def _escape(text: str) -> str:

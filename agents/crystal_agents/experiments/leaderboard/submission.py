@@ -34,7 +34,8 @@ _Text = Annotated[
 _LongText = Annotated[
     str, Field(min_length=1, max_length=300, pattern=r"^\S(.*\S)?$"), AfterValidator(_printable)
 ]
-_URL = r"https?://[^\s()<>|\"]+"
+# Printable ASCII without quotes, backslashes, bars and angle brackets.
+_URL = r"https?://[!#-;=?-\[\]-{}~]+"
 _Count = Annotated[int, Field(ge=0)]
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _Seeds = Annotated[
