@@ -60,13 +60,12 @@ class Leaderboard(Command):
         print(template(self.arguments[0]), end="")
 
     def _export(self) -> None:
-        from crystal_agents.experiments.leaderboard.export import export_file
+        from crystal_agents.experiments.leaderboard.export import export_files
 
         if not self.arguments:
             raise CrystalGymError("Expected files of records, got none. Pass at least one file.")
-        # All files are read before the first submission is written.
-        for export in [export_file(Path(name), self.authors) for name in self.arguments]:
-            save_export(export, self.folder or SUBMISSIONS)
+        export = export_files([Path(name) for name in self.arguments], self.authors)
+        save_export(export, self.folder or SUBMISSIONS)
 
     def _check(self) -> None:
         from crystal_agents.experiments.leaderboard.checks import read_all, read_folder
@@ -90,8 +89,11 @@ def save_export(export: "Export", folder: Path) -> None:
 
     Raises:
         CrystalGymError: If there is no submission.
+        SubmissionError: If other authors have a file of the same name.
         StorageError: If a file cannot be written.
     """
+    from crystal_agents.experiments.leaderboard.export import save_submissions
+
     if not export.submissions:
         reasons = "\n".join(export.left_out)
         raise CrystalGymError(
@@ -100,5 +102,5 @@ def save_export(export: "Export", folder: Path) -> None:
         )
     for sentence in export.left_out:
         console().print(f"Left out: {sentence}", soft_wrap=True)
-    for submission in export.submissions:
-        console().print(str(submission.save(folder)), soft_wrap=True)
+    for path in save_submissions(export.submissions, folder):
+        console().print(str(path), soft_wrap=True)

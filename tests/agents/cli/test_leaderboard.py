@@ -69,6 +69,16 @@ def test_stored_runs_become_submissions(run, in_folder):
     assert "f/perov-5/match/uniform.json" in out
 
 
+def test_stored_searches_become_submissions(run, in_folder):
+    shutil.copy(DOCS / "data" / "discovery" / "discovery.json", in_folder)
+    selected = ("--methods", "random", "--rewards", "perov5-water-splitting", "--submit-as", "Ada")
+    code, out, _ = run("benchmark", "discovery", "--folder", ".", "--report-only", *selected)
+    assert code == 0
+    name = "submissions/discovery/perov5-water-splitting/random-search.json"
+    assert name in out
+    assert len(json.loads((in_folder / name).read_text())["seeds"]) == 20
+
+
 def test_results_without_a_task_are_an_error(run, in_folder):
     records = json.loads(RECORDS.read_text())[:1]
     records[0]["reward"] = "validity"

@@ -26,7 +26,7 @@ def test_train_and_evaluate_on_a_folder_of_cif_files(run, cif_folder, tmp_path, 
     code, out, _ = run("evaluate", "runs/cifs-gcn-seed-0", "--split", "train", "--json")
     assert code == 0
     report = json.loads(out)
-    assert report["policies"] == {"runs/cifs-gcn-seed-0": 0}
+    assert report["policies"] == {"runs/cifs-gcn-seed-0": {"seed": 0, "finetuned": False}}
     assert {"hardware", "versions", "date"} <= set(report)
     rows = report["rows"]
     assert 0 <= rows["gcn"]["metrics"]["accuracy"]["mean"] <= 1

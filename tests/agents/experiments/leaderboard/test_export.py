@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from crystal_agents.experiments.benchmark.results import load_results
 from crystal_agents.experiments.discovery.results import results_file
-from crystal_agents.experiments.leaderboard.export import export_file, export_records
+from crystal_agents.experiments.leaderboard.export import (
+    export_files,
+    export_records,
+    save_submissions,
+)
 from crystal_gym.errors import (
     CrystalGymError,
     DamagedFileError,
@@ -32,7 +35,7 @@ RECORDS = (
 
 @pytest.fixture(scope="module")
 def exports():
-    return {name: export_file(DOCS / "data" / name, AUTHORS) for name in RECORDS}
+    return {name: export_files([DOCS / "data" / name], AUTHORS) for name in RECORDS}
 
 
 def test_committed_rows_of_this_project_come_from_committed_records(exports):
@@ -97,25 +100,80 @@ def test_authors_are_required_and_valid():
 def test_files_without_records_are_rejected(tmp_path):
     path = tmp_path / "records.json"
     with pytest.raises(MissingDataError, match="got no file"):
-        export_file(path, AUTHORS)
+        export_files([path], AUTHORS)
     for text, message in [
         ("{", "cannot be parsed"),
         ("[]", "other content"),
         ('[{"reward": "match"}]', "Expected a BenchmarkRecord in entry 1"),
-        ('{"rows": {}}', "without the key 'collection'"),
+        ('{"rows": {}}', "other content .KeyError: 'collection'"),
     ]:
         path.write_text(text)
         with pytest.raises(DamagedFileError, match=message):
-            export_file(path, AUTHORS)
+            export_files([path], AUTHORS)
 
 
-def test_evaluation_of_a_part_of_the_crystals_is_rejected(tmp_path):
+@pytest.fixture
+def report():
+    return json.loads((DOCS / "data" / "accuracy" / "mp-20.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "change", [{"split": "val"}, {"crystals": 100}, {"n_start_sites": 5}, {"mask": "composition"}]
+)
+def test_evaluation_under_other_conditions_is_rejected(report, tmp_path, change):
     path = tmp_path / "report.json"
-    report = json.loads((DOCS / "data" / "accuracy" / "mp-20.json").read_text())
-    for change in ({"split": "val"}, {"crystals": 100}, {"n_start_sites": 5}):
-        path.write_text(json.dumps(report | change))
-        with pytest.raises(CrystalGymError, match="Expected an evaluation on all test crystals"):
-            export_file(path, AUTHORS)
-    shutil.copy(DOCS / "data" / "accuracy" / "mp-20.json", path)
-    methods = [submission.method for submission in export_file(path, AUTHORS).submissions]
-    assert methods[0] == "mp-20/mpnn"
+    path.write_text(json.dumps(report | change))
+    with pytest.raises(CrystalGymError, match="Expected an evaluation on all crystals of test"):
+        export_files([path], AUTHORS)
+
+
+def test_policies_of_several_evaluations_become_one_submission(report, tmp_path):
+    paths = [tmp_path / f"{seed}.json" for seed in (3, 4)]
+    row = report["rows"]["mpnn"]
+    for seed, path in zip((3, 4), paths, strict=True):
+        row["metrics"]["accuracy"]["mean"] = seed / 10
+        report["policies"] = {f"runs/seed-{seed}": {"seed": seed, "finetuned": seed > 3}}
+        path.write_text(json.dumps(report))
+    export = export_files(paths, AUTHORS)
+    by_name = {submission.method: submission for submission in export.submissions}
+    assert (by_name["mpnn"].seeds, by_name["mpnn"].values) == ((3, 4), {"accuracy": (0.3, 0.4)})
+    # The baselines are the same in both evaluations.
+    assert by_name["uniform"].seeds == (0,)
+    assert not by_name["uniform"].expert_data
+    # The environment steps of a fine-tuned policy are unknown.
+    assert by_name["uniform"].environment_steps == 0
+    finetuned = export_files(paths[1:], AUTHORS).submissions[0]
+    assert (finetuned.method, finetuned.environment_steps) == ("mpnn", None)
+
+
+def test_means_over_policies_are_listed(report, tmp_path):
+    path = tmp_path / "report.json"
+    report["rows"]["mpnn"]["runs"] = 2
+    path.write_text(json.dumps(report))
+    export = export_files([path], AUTHORS)
+    assert "mpnn" not in {submission.method for submission in export.submissions}
+    (sentence,) = export.left_out
+    assert sentence.startswith("mpnn: expected one policy in this row.")
+
+
+def test_runs_on_other_crystals_are_not_mixed():
+    run, other = load_results(DOCS / "data" / "benchmark-perov-5")[:2]
+    other = dataclasses.replace(other, seed=7, collection_sha256="0" * 64)
+    export = export_records([run, other], AUTHORS)
+    assert [submission.seeds for submission in export.submissions] == [(run.seed,)]
+    assert len(export.left_out) == 1
+
+
+def test_submissions_of_other_authors_are_not_replaced(tmp_path):
+    records = load_results(DOCS / "data" / "benchmark-perov-5")
+    ours = export_records(records[:1], AUTHORS).submissions
+    theirs = export_records(records[:2], ["Ada"]).submissions
+    (path,) = save_submissions(ours, tmp_path)
+    with pytest.raises(SubmissionError, match="Expected no submission of other authors"):
+        save_submissions(theirs, tmp_path)
+    assert path.read_text() == ours[0].text()
+    again = export_records(records[:2], AUTHORS).submissions
+    assert save_submissions(again, tmp_path) == [path]
+    assert path.read_text() == again[0].text()
+    path.write_text("damaged")
+    assert save_submissions(theirs, tmp_path) == [path]

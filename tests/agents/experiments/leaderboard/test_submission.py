@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
 
 
 @given(submission=submissions())
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_saved_submissions_are_valid_and_equal(folder, submission):
     path = submission.save(folder)
     assert path.parent == folder / submission.task
