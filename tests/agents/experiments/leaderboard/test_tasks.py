@@ -12,7 +12,6 @@ from crystal_gym.collections import COLLECTIONS
 from crystal_gym.errors import UnknownNameError
 from crystal_gym.rewards import REWARDS, resolve_reward
 
-
 DATA = Path(__file__).parents[4] / "docs" / "data"
 
 
@@ -33,8 +32,8 @@ def test_every_discovery_task_is_on_the_leaderboard():
 
 
 def test_unknown_tasks_are_rejected():
-    with pytest.raises(UnknownNameError, match="Did you mean 'mp-20/accuracy'"):
-        get_task("mp-20/acuracy")
+    with pytest.raises(UnknownNameError, match="Did you mean 'perov-5/match'"):
+        get_task("perov-5/macth")
 
 
 def test_fingerprints_are_those_of_the_committed_records():
