@@ -20,8 +20,9 @@ SUBMISSIONS = Path("docs") / "leaderboard" / "submissions"
 class Leaderboard(Command):
     """Add a row to the leaderboard: one JSON file for each task and method.
 
-    template TASK prints a submission to complete; export FILE... writes the submissions of finished
-    runs; check FILE... validates submissions; render writes the tables and plots of the page.
+    template TASK FILE writes a submission to complete; export FILE... writes the submissions of
+    finished runs; check FILE... validates submissions; render writes the tables and plots of the
+    page.
     """
 
     after_stop: ClassVar[str] = "Rerun the same command."
@@ -30,8 +31,9 @@ class Leaderboard(Command):
     """What to do."""
 
     arguments: tyro.conf.Positional[tuple[str, ...]] = ()
-    """template: name of a task. export: files of records, which are benchmark.json, discovery.json,
-    table-1.json, or the output of evaluate --json. check: submissions (default: all)."""
+    """template: name of a task and a file. export: files of records, which are benchmark.json,
+    discovery.json, table-1.json, or outputs of evaluate --json. check: submissions (default:
+    all)."""
 
     authors: tuple[str, ...] = ()
     """For export: names of the authors."""
@@ -51,13 +53,18 @@ class Leaderboard(Command):
 
     def _template(self) -> None:
         from crystal_agents.experiments.leaderboard.measure import template
+        from crystal_gym.utils.files import atomic_write
 
-        if len(self.arguments) != 1:
+        if len(self.arguments) != 2:
             raise CrystalGymError(
-                f"Expected the name of one task, got {len(self.arguments)} arguments. Pass a name "
-                "such as perov-5/match."
+                f"Expected the name of a task and a file, got {len(self.arguments)} arguments. "
+                "Pass, for example, perov-5/match my-method.json."
             )
-        print(template(self.arguments[0]), end="")
+        text, path = template(self.arguments[0]), Path(self.arguments[1])
+        if path.exists():
+            raise CrystalGymError(f"Expected no file {path}, got a file. Choose another name.")
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, "utf-8")
 
     def _export(self) -> None:
         from crystal_agents.experiments.leaderboard.export import export_files

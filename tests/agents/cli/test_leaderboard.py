@@ -18,15 +18,16 @@ def in_folder(tmp_path, monkeypatch):
 
 def test_a_row_is_added(run, in_folder):
     file = in_folder / "docs" / "leaderboard" / "submissions" / "perov-5" / "match" / "new.json"
-    file.parent.mkdir(parents=True)
-    code, out, _ = run("leaderboard", "template", "perov-5/match")
-    assert code == 0
-    file.write_text(out)
+    template = ("leaderboard", "template", "perov-5/match", file)
+    assert run(*template)[0] == 0
+    text = file.read_text()
+    code, _, error = run(*template)
+    assert (code, f"Expected no file {file}" in error) == (2, True)
     code, _, error = run("leaderboard", "check")
     assert (code, error.count("Expected")) == (2, 5)
     values = {"match": [0.5], "unique": [1]}
     row = {"method": "New", "authors": ["A"], "code": "crystal-gym", "expert_data": True}
-    file.write_text(json.dumps(json.loads(out) | row | {"seeds": [0], "values": values}))
+    file.write_text(json.dumps(json.loads(text) | row | {"seeds": [0], "values": values}))
     for arguments in ((), (file,)):
         code, out, _ = run("leaderboard", "check", *arguments)
         assert (code, "new.json: New on perov-5/match" in out) == (0, True)
@@ -41,8 +42,8 @@ def test_a_row_is_added(run, in_folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("template",), "Expected the name of one task"),
-        (("template", "perov-5/macth"), "Did you mean 'perov-5/match'?"),
+        (("template", "perov-5/match"), "Expected the name of a task and a file, got 1 arguments"),
+        (("template", "perov-5/macth", "new.json"), "Did you mean 'perov-5/match'?"),
         (("export",), "Expected files of records, got none"),
         (("export", RECORDS), "Pass --authors NAME"),
         (("check",), "Run the command in a checkout"),
