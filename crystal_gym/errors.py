@@ -88,6 +88,10 @@ class DamagedFileError(CrystalGymError):
     """Raised when a file is unreadable or its content does not match its checksum or format."""
 
 
+class SubmissionError(CrystalGymError):
+    """Raised when a submission to the leaderboard is invalid; one line for each problem."""
+
+
 class StorageError(CrystalGymError):
     """Raised when a file cannot be written: a read-only folder, a full disk, no folder."""
 

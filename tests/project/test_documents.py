@@ -10,11 +10,11 @@ from crystal_agents.cli import main as cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# Commands that need a download or take minutes are not run.
+# Commands that need a download or a checkout, or take minutes, are not run.
 LONG = (
     *("perov-5", "mp-20", "make ", "pip "),
     *("crystal-gym train", "crystal-gym demo", "crystal-gym reproduce"),
-    *("crystal-gym finetune", "crystal-gym benchmark"),
+    *("crystal-gym finetune", "crystal-gym benchmark", "crystal-gym leaderboard"),
 )
 
 

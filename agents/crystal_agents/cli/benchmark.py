@@ -12,6 +12,7 @@ from crystal_agents.cli.command import Command, console, print_table
 from crystal_gym.errors import CrystalGymError
 
 if TYPE_CHECKING:
+    from crystal_agents.experiments.results_file import RunRecord
     from crystal_agents.experiments.tables import Table
 
 # The config that compares methods of search instead of learners.
@@ -53,6 +54,10 @@ class Benchmark(Command):
     report_only: bool = False
     """Start no run; write table and curves of the selected runs from the stored results."""
 
+    submit_as: tuple[str, ...] = ()
+    """Names of authors: also write a submission to the leaderboard for each method and reward, in
+    the folder submissions beside the results."""
+
     def run(self) -> None:
         """Execute the missing runs, then write table and curves."""
         folder = self.folder or Path(f"benchmark-{Path(self.config).stem}")
@@ -86,6 +91,7 @@ class Benchmark(Command):
         _require_results(records, folder)
         _write_tables(build_tables(records), folder / "benchmark.md")
         console().print(str(save_curves(records, folder / "curves.png")), soft_wrap=True)
+        self._write_submissions(records, folder)
 
     def _run_discovery(self, folder: Path) -> None:
         """Execute the missing searches, then write the tables."""
@@ -108,6 +114,14 @@ class Benchmark(Command):
         records = config.select(results_file(folder).load())
         _require_results(records, folder)
         _write_tables(build_tables(records), folder / "discovery.md")
+        self._write_submissions(records, folder)
+
+    def _write_submissions(self, records: "Sequence[RunRecord]", folder: Path) -> None:
+        if self.submit_as:
+            from crystal_agents.cli.leaderboard import save_export
+            from crystal_agents.experiments.leaderboard.export import export_records
+
+            save_export(export_records(records, self.submit_as), folder / "submissions")
 
 
 def _require_results(records: Sequence[object], folder: Path) -> None:

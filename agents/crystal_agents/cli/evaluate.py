@@ -137,7 +137,8 @@ class Evaluate(Command):
     of the kept sites and of the uniform baseline."""
 
     json: bool = False
-    """Print all metrics as JSON, with the fingerprint of the crystals."""
+    """Print all metrics as JSON, with the fingerprint of the crystals, the seeds of the trainings,
+    hardware and versions."""
 
     def run(self) -> None:
         """Evaluate and print the table."""
@@ -183,7 +184,12 @@ class Evaluate(Command):
             seed=self.seed,
         )
         if self.json:
-            crystals = {
+            import torch
+
+            from crystal_agents.experiments.provenance import provenance
+
+            settings = {
+                "policies": {str(folder): _training(loaded[folder]) for folder in loaded},
                 "origin": chosen.canonical,
                 "split_by": chosen.split_by,
                 "start": self.start,
@@ -193,8 +199,9 @@ class Evaluate(Command):
                 "crystals": self.crystals,
                 "seed": self.seed,
                 "notes": notes,
+                **provenance(torch.device("cpu")),
             }
-            json.dump(_without_nan(dataclasses.asdict(report) | crystals), sys.stdout, indent=2)
+            json.dump(_without_nan(dataclasses.asdict(report) | settings), sys.stdout, indent=2)
             print()
             return
         out = console()
@@ -227,6 +234,12 @@ class Evaluate(Command):
             data = load_split(collection, chosen.origin, "train", split_by=chosen.split_by)
             rules["posterior"] = partial(PosteriorScorer, SyntheticGenerator(data))
         return rules
+
+
+def _training(policy: "SkeletonPolicy") -> dict[str, Any]:
+    """Return the seed of a policy's training, and whether it was fine-tuned with a reward."""
+    training = policy.config.training
+    return {"seed": training.get("seed"), "finetuned": bool(training.get("finetuning"))}
 
 
 # Settings that differ between the runs of one experiment; `policy` is the start of fine-tuning.

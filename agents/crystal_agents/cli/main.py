@@ -19,6 +19,7 @@ from crystal_agents.cli.evaluate import Evaluate
 from crystal_agents.cli.evaluate_targets import EvaluateTargets
 from crystal_agents.cli.fill import Fill
 from crystal_agents.cli.finetune import Finetune
+from crystal_agents.cli.leaderboard import Leaderboard
 from crystal_agents.cli.list_available import List
 from crystal_agents.cli.prepare import Prepare
 from crystal_agents.cli.reproduce import Reproduce
@@ -41,6 +42,7 @@ COMMANDS: dict[str, type[Command]] = {
     "evaluate-targets": EvaluateTargets,
     "reproduce": Reproduce,
     "benchmark": Benchmark,
+    "leaderboard": Leaderboard,
 }
 
 DESCRIPTION = "Assign elements to crystal skeletons: collections, expert data, policies."
@@ -55,6 +57,7 @@ _EXTRAS = {
     "torch": "agents",
     "torch_geometric": "agents",
     "lightning_fabric": "agents",
+    "pydantic": "agents",
     "safetensors": "agents",
     "stable_baselines3": "agents",
     "sb3_contrib": "agents",

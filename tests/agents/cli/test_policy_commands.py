@@ -25,7 +25,10 @@ def test_train_and_evaluate_on_a_folder_of_cif_files(run, cif_folder, tmp_path, 
     # Standard output is JSON and nothing else.
     code, out, _ = run("evaluate", "runs/cifs-gcn-seed-0", "--split", "train", "--json")
     assert code == 0
-    rows = json.loads(out)["rows"]
+    report = json.loads(out)
+    assert report["policies"] == {"runs/cifs-gcn-seed-0": {"seed": 0, "finetuned": False}}
+    assert {"hardware", "versions", "date"} <= set(report)
+    rows = report["rows"]
     assert 0 <= rows["gcn"]["metrics"]["accuracy"]["mean"] <= 1
     assert rows["ground truth"]["metrics"]["accuracy"]["mean"] == 1
 

@@ -41,6 +41,7 @@ class Method:
         seeded: Whether the result depends on the seed.
         online: Whether the method learns in the environment.
         scratch: For a warm start, the method that begins with random weights instead.
+        expert_data: Whether the method learns from known crystals, also through a policy.
         needs: Package that must be installed, if it belongs to an extra.
     """
 
@@ -50,6 +51,7 @@ class Method:
     seeded: bool = True
     online: bool = False
     scratch: str = ""
+    expert_data: bool = True
     needs: str = ""
 
 
@@ -273,16 +275,17 @@ def _existing_settings(task: BenchmarkTask, name: str) -> dict[str, Any] | None:
 
 
 METHODS: dict[str, Method] = {
-    "uniform": Method("uniform", _run_uniform),
+    "uniform": Method("uniform", _run_uniform, expert_data=False),
     "most-frequent": Method("most frequent per site", _run_most_frequent, seeded=False),
     "constant": Method("best constant filling", _run_best_constant),
     "bc": Method("BC", _run_cloned, seeded=False),
-    "ppo": Method("PPO from scratch", _online("ppo"), online=True),
+    "ppo": Method("PPO from scratch", _online("ppo"), online=True, expert_data=False),
     "maskable-ppo": Method(
         "MaskablePPO from scratch",
         _online("maskable-ppo", mask="charge-neutral"),
         mask="charge-neutral",
         online=True,
+        expert_data=False,
     ),
     "ppo-warm": Method("PPO, warm start", _online("ppo", warm=True), online=True, scratch="ppo"),
     "ppo-warm-anchored": Method(
@@ -297,7 +300,7 @@ METHODS: dict[str, Method] = {
         online=True,
         scratch="ppo",
     ),
-    "dqn": Method("DQN from scratch", _online("dqn"), online=True),
+    "dqn": Method("DQN from scratch", _online("dqn"), online=True, expert_data=False),
     "dqn-warm": Method("DQN, warm start", _online("dqn", warm=True), online=True, scratch="dqn"),
     "cql": Method("CQL, offline", _run_cql, needs="torchrl"),
     "bc-top": Method("BC on the best quarter, offline", _run_best_cloned),
