@@ -76,7 +76,7 @@ class Args(common.Args):
     rewards: tuple[str, ...] = ("match", "perov5-dft", "perov5-gap", "formation-energy")
     """Rewards of the trainings."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Seeds of the trainings."""
+    """Seeds of the trainings; none: measure the speed alone."""
     turns: int = 3
     """Measurements of the speed of PPO."""
 
@@ -146,6 +146,8 @@ def measure(args: Args) -> dict[str, Any]:
     for reward in args.rewards:
         for name in COMPARED[args.algorithm]:
             chosen = [run for run in runs if (run["reward"], run["settings"]) == (reward, name)]
+            if not chosen:
+                continue
             mean = aggregate([np.array([run["return"] for run in chosen])])
             result[f"{reward}, {name}"] = {
                 "return on val": mean.mean,
