@@ -19,7 +19,11 @@ from stable_baselines3.common.utils import ConstantSchedule
 
 from crystal_agents import SkeletonVecEnv, extract_policy, from_scratch, warm_start
 from crystal_agents.online.algorithms import ALGORITHMS
-from crystal_agents.online.critic_warm_up import FrozenActorWarning, get_features_extractor
+from crystal_agents.online.critic_warm_up import (
+    FrozenActorWarning,
+    flushed_denormals,
+    get_features_extractor,
+)
 from crystal_agents.online.sb3_policies import SkeletonActorCritic
 from crystal_gym.errors import CrystalGymError
 
@@ -68,6 +72,13 @@ def test_learn_warns_if_training_ends_within_the_warm_up(toy):
     # Warnings are errors in the following calls.
     model.learn(192, reset_num_timesteps=False)
     from_scratch(policy_for(toy), "ppo", envs_for(toy), **SHORT).learn(96)
+
+
+def test_subnormal_numbers_are_zero_in_updates_only():
+    tiny = torch.tensor([1e-30])
+    with flushed_denormals():
+        assert (tiny * 1e-10).item() == 0
+    assert (tiny * 1e-10).item() > 0
 
 
 def test_dqn_explores_independently_in_each_environment(toy):

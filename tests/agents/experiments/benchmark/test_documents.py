@@ -35,11 +35,9 @@ def normalized(cell):
 def mismatches(markdown, table):
     """Describe how a Markdown table differs from a table of results.
 
-    Every row must have the title of its method as its label and the cells of that method's row,
-    except for the number of runs.
+    Every row must have the title of its method as its label and the cells of that method's row.
     """
-    skipped = 2 if "runs" in table.headings else 1
-    expected = {row[0]: [normalized(cell) for cell in row[skipped:]] for row in table.rows}
+    expected = {row[0]: [normalized(cell) for cell in row[1:]] for row in table.rows}
     rows = parse_rows(markdown)
     titles = {method.title for method in METHODS.values()}
     found = [f"unknown label {row[0]!r}" for row in rows if row[0] not in titles]
@@ -70,10 +68,14 @@ def test_readme_shows_the_committed_runs(tables):
     """The README rounds the returns of the benchmark page; ``match`` is in percent."""
     lines = (DOCS.parent / "README.md").read_text().splitlines()
     start = next(i for i, line in enumerate(lines) if re.match(r"\| *\| *`match`", line))
-    returns = [
-        {row[0]: dict(zip(table.headings, row, strict=True)) for row in table.rows}
-        for table in tables[:3]
-    ]
+    shown = re.findall(r"`([\w-]+)`", lines[start])
+    by_reward = {
+        table.title.split()[0]: {
+            row[0]: dict(zip(table.headings, row, strict=True)) for row in table.rows
+        }
+        for table in tables[:-1]
+    }
+    returns = [by_reward[reward] for reward in shown]
     rows = parse_rows("\n".join(lines[start:]))
     assert len(rows) > 5
     for label, *cells in rows:
@@ -117,10 +119,10 @@ EXAMPLE = Table(
     [],
 )
 SHOWN = """
-| | return | steps to BC |
-| --- | ---: | ---: |
-| uniform | 0.000 ± 0.001 | |
-| BC | 0.592 | 10 |
+| | runs | return | steps to BC |
+| --- | ---: | ---: | ---: |
+| uniform | 5 | 0.000 ± 0.001 | |
+| BC | 1 | 0.592 | 10 |
 
 | uniform | another table |
 """
@@ -136,9 +138,9 @@ def test_equal_tables_have_no_mismatch():
         ("0.592", "0.593", "BC: "),
         ("| 10 |", "| |", "BC: "),
         ("| BC |", "| cloned policy |", "unknown label 'cloned policy'"),
-        ("| BC | 0.592 | 10 |\n", "", "labels"),
+        ("| BC | 1 | 0.592 | 10 |\n", "", "labels"),
         ("| BC |", "| uniform |", "labels"),
-        ("| BC | 0.592 | 10 |", "| BC | 0.592 |", "BC: "),
+        ("| BC | 1 | 0.592 | 10 |", "| BC | 1 | 0.592 |", "BC: "),
     ],
 )
 def test_changed_tables_have_a_mismatch(old, new, message):
@@ -151,23 +153,15 @@ def test_exchanged_labels_are_a_mismatch(tables):
     text = SHOWN.replace("| uniform |", "| ? |").replace("| BC |", "| uniform |")
     assert mismatches(text.replace("| ? |", "| BC |"), EXAMPLE)
     # Also with rows in the same order as their labels.
-    rows = {"BC": "0.000 ± 0.001 | ", "uniform": "0.592 | 10"}
+    rows = {"BC": "5 | 0.000 ± 0.001 | ", "uniform": "1 | 0.592 | 10"}
     lines = "\n".join(f"| {label} | {cells} |" for label, cells in rows.items())
-    assert mismatches(f"| | a | b |\n| --- | --- | --- |\n{lines}\n", EXAMPLE)
+    assert mismatches(f"| | a | b | c |\n| --- | --- | --- | --- |\n{lines}\n", EXAMPLE)
     for table in tables:
-        skipped = 2 if "runs" in table.headings else 1
-        shown = without_runs(table, skipped)
-        assert mismatches(shown.markdown(), table) == []
+        assert mismatches(table.markdown(), table) == []
         first, second = table.rows[0][0], table.rows[-1][0]
         exchanged = {first: second, second: first}
-        swapped = [(exchanged.get(row[0], row[0]), *row[1:]) for row in shown.rows]
-        assert mismatches(Table("", shown.headings, swapped, []).markdown(), table)
-
-
-def without_runs(table, skipped):
-    """Return the table without its number of runs, as in the documents."""
-    headings = ("", *table.headings[skipped:])
-    return Table("", headings, [(row[0], *row[skipped:]) for row in table.rows], [])
+        swapped = [(exchanged.get(row[0], row[0]), *row[1:]) for row in table.rows]
+        assert mismatches(Table("", table.headings, swapped, []).markdown(), table)
 
 
 def test_committed_runs_are_written_as_by_the_benchmark(tmp_path):
