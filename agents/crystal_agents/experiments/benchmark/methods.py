@@ -120,9 +120,9 @@ def _run_cloned(task: BenchmarkTask, _seed: int) -> RunResult:
 
 # Settings of risk-seeking PPO: the upper half of the advantages, with more exploration.
 _RISK_SEEKING = {
-    "learning_rate": 1e-3,
+    "learning_rate": 5e-4,
     "batch_size": 640,
-    "ent_coef": 0.05,
+    "ent_coef": 0.1,
     "rollout_buffer_kwargs": {"advantage_floor": 0.5},
 }
 
