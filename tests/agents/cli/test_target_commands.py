@@ -23,6 +23,7 @@ def test_unconditional_policies_reject_requests(run):
     for command in (
         ("evaluate-targets", "goldschmidt/egnn", "--split", "val"),
         ("evaluate", "goldschmidt/egnn", "--split", "val", "--target", "heat_all=1"),
+        ("finetune", "goldschmidt/egnn", "--target", "heat_all=1"),
     ):
         code, out, err = run(*command)
         assert (code, out) == (2, "")

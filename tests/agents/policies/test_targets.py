@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from small_policies import SETTINGS, small_policy
 
+from crystal_agents.policies.fixed_target import fix_target
 from crystal_agents.policies.policy import PolicyConfig, PolicyScorer, SkeletonPolicy, load_policy
 from crystal_agents.policies.targets import PolicyTargets
 from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
@@ -172,6 +173,33 @@ def test_fill_has_the_probabilities_of_the_request(policy, labeled):
         for fillings in (free, asked, guided)
     ]
     assert log_probabilities[0] != log_probabilities[1] != log_probabilities[2]
+
+
+@pytest.mark.parametrize("network", ["egnn", "egnn-indexed"])
+@pytest.mark.parametrize("crystal_layers", [0, 2])
+def test_a_fixed_target_gives_the_same_probabilities(labeled, tmp_path, network, crystal_layers):
+    torch.manual_seed(0)
+    settings = {**SETTINGS, "crystal_layers": crystal_layers}
+    symbols = labeled.vocabulary.symbols
+    config = PolicyConfig(network, symbols, 6, settings, targets=TARGETS.as_record())
+    policy = SkeletonPolicy(config).eval()
+    table = EpisodeTable(labeled)
+    state = first_state(table)
+    for target in ({"heat": 4.0}, {"gap": 2.0, "heat": -3.0}, {}):
+        fixed = fix_target(policy, target)
+        expected = PolicyScorer(policy, table, target)(state)
+        np.testing.assert_allclose(
+            PolicyScorer(fixed, table)(state), expected, rtol=1e-4, atol=1e-5
+        )
+        loaded = load_policy(fixed.save(tmp_path))
+        assert loaded.targets is None
+        assert loaded.config.training == {"target": target}
+    with pytest.raises(CrystalGymError, match="Expected heat from -3 to 5"):
+        fix_target(policy, {"heat": 9.0})
+    with pytest.raises(CrystalGymError, match="Expected a conditional policy"):
+        fix_target(fixed, {"heat": 1.0})
+    with pytest.raises(CrystalGymError, match="Expected a conditional network"):
+        fixed.encoder.weights_for_target(torch.zeros(2))
 
 
 def test_a_saved_policy_has_its_targets(policy, labeled, tmp_path):
