@@ -8,9 +8,11 @@ Rerun the same command to resume.
     python benchmarks/diversity.py runs/diversity --json diversity.json
 """
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,10 @@ import common
 import numpy as np
 import torch
 import tyro
-from scipy import stats
 
 from crystal_agents import SkeletonVecEnv, load_policy, warm_start
 from crystal_agents.evaluation.returns import greedy_returns
+from crystal_agents.evaluation.statistics import MeanWithCI
 from crystal_agents.online.fine_tuning import fine_tune
 from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
 from crystal_agents.rollouts.rollout import Scorer
@@ -125,9 +127,6 @@ def train(
 ) -> dict[str, float]:
     """Train one run, or resume it, and return its metrics."""
     run = args.folder / f"{variant}-seed-{seed}"
-    metrics_file = run / f"{args.split}.json"
-    if metrics_file.is_file():
-        return json.loads(metrics_file.read_text())
     reward = training_reward(args, variant)
     table = generator.table
     env = CrystalSkeletonVectorEnv(
@@ -139,32 +138,24 @@ def train(
     )
     settings = {"policy": args.policy, "reward": reward, "num_envs": args.num_envs, "seed": seed}
     learned = fine_tune(model, args.steps, run, settings, seed=seed, recorder=recorder)
-    if not len(recorder):
-        recorder.load(run / "episodes.npz")
     _, order, actions, _ = recorder.arrays()
     elements = np.empty_like(order, dtype=np.int32)
     np.put_along_axis(elements, order, (actions + 1).astype(np.int32), axis=1)
-    metrics = {
+    return {
         "training episodes": len(elements),
         "training distinct fillings": len(np.unique(elements, axis=0)),
         "training distinct stable": stable_fillings(table, elements),
         **measure_policy(table, learned, args.split, seed),
     }
-    with atomic_write(metrics_file) as temporary:
-        temporary.write_text(json.dumps(metrics, indent=2) + "\n")
-    return metrics
 
 
-def summarize(runs: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Return the mean of each metric, and half the width of its 95 % t interval."""
-    factor = stats.t.ppf(0.975, len(runs) - 1) / np.sqrt(len(runs)) if len(runs) > 1 else np.nan
-    values = {name: np.array([run[name] for run in runs], np.float64) for name in runs[0]}
-    return {
-        name: {"mean": float(v.mean()), "half_width": float(factor * v.std(ddof=1))}
-        if len(runs) > 1
-        else {"mean": float(v.mean())}
-        for name, v in values.items()
-    }
+def stored(file: Path, compute: Callable[[], dict[str, float]]) -> dict[str, float]:
+    """Return the metrics in a file; compute and write them if there is none."""
+    if not file.is_file():
+        metrics = compute()
+        with atomic_write(file) as temporary:
+            temporary.write_text(json.dumps(metrics, indent=2) + "\n")
+    return json.loads(file.read_text())
 
 
 def measure(args: Args) -> dict[str, Any]:
@@ -172,19 +163,27 @@ def measure(args: Args) -> dict[str, Any]:
     torch.set_num_threads(args.threads)
     policy = load_policy(args.policy)
     generator = InstanceGenerator(collection="perov-5", split="train", vocabulary=policy.vocabulary)
-    runs: dict[str, list[dict[str, float]]] = {
-        "cloned": [measure_policy(generator.table, policy, args.split, seed) for seed in args.seeds]
-    }
+    table = generator.table
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in ("cloned", *args.variants)}
     for seed in args.seeds:
-        for variant in args.variants:
-            metrics = train(args, generator, policy, variant, seed)
-            runs.setdefault(variant, []).append(metrics)
-    heats = label_table(generator.table, "heat_all").values
-    return {
-        "stable crystals": int((heats <= STABLE).sum()),
-        "runs": runs,
-        "summary": {name: summarize(values) for name, values in runs.items()},
+        for name, metrics in runs.items():
+            compute = (
+                partial(measure_policy, table, policy, args.split, seed)
+                if name == "cloned"
+                else partial(train, args, generator, policy, name, seed)
+            )
+            metrics.append(stored(args.folder / f"{name}-seed-{seed}-{args.split}.json", compute))
+    summary = {
+        name: {
+            metric: dataclasses.asdict(
+                MeanWithCI.of_seeds(np.array([run[metric] for run in values], np.float64))
+            )
+            for metric in values[0]
+        }
+        for name, values in runs.items()
     }
+    heats = label_table(table, "heat_all").values
+    return {"stable crystals": int((heats <= STABLE).sum()), "runs": runs, "summary": summary}
 
 
 if __name__ == "__main__":
