@@ -3,7 +3,7 @@ r"""Plot and tabulate evaluations of conditional policies over several seeds.
 Reads reports of `crystal-gym evaluate-targets --folder`, one for each seed, prints a table with
 95 % t intervals over the seeds, and writes the plot:
 
-    python -m tools.plot_targets docs/data/conditional/perov-5-heat-seed-*.json \
+    python -m tools.plot_targets docs/data/conditional/perov-5-heat-design-space.json \
         --image docs/images/conditional.png
 """
 
@@ -75,7 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     first = reports[0]
-    title = f"{first.label}, {first.n_crystals:,} skeletons of {first.split}, {len(reports)} seeds"
+    seeds = f"{len(reports)} seed" + "s" * (len(reports) > 1)
+    title = f"{first.label}, {first.n_crystals:,} skeletons of {first.split}, {seeds}"
     print(table(summaries, title).markdown())
     return 0
 
