@@ -38,6 +38,18 @@ from crystal_gym.utils.files import atomic_write
 REWARD = "perov5-dft"
 # Crystals with at most this heat of formation, in eV/atom, are counted as stable.
 STABLE = 0.2
+# Columns of the table, with their digits.
+COLUMNS = {
+    "greedy return": 3,
+    "greedy distinct fillings": 0,
+    "greedy distinct stable": 0,
+    "sampled return": 3,
+    "sampled distinct fillings": 0,
+    "sampled distinct stable": 0,
+    "training distinct stable": 0,
+}
+# Half widths below this number are those of equal values.
+HIDDEN = 1e-9
 
 
 @dataclass
@@ -158,6 +170,20 @@ def stored(file: Path, compute: Callable[[], dict[str, float]]) -> dict[str, flo
     return json.loads(file.read_text())
 
 
+def tabulate(summary: Mapping[str, Mapping[str, MeanWithCI]]) -> list[str]:
+    """Return the lines of the table of the documentation, in Markdown."""
+    rows = [("", *COLUMNS), ("---", *["---:"] * len(COLUMNS))]
+    for name, metrics in summary.items():
+        cells = [name]
+        for column, digits in COLUMNS.items():
+            value = metrics.get(column)
+            half = 0.0 if value is None else value.high - value.mean
+            cell = "–" if value is None else f"{value.mean:.{digits}f}"
+            cells.append(cell + (f" ± {half:.{digits}f}" if half > HIDDEN else ""))
+        rows.append(tuple(cells))
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
 def measure(args: Args) -> dict[str, Any]:
     """Train all runs and compare them."""
     torch.set_num_threads(args.threads)
@@ -175,15 +201,21 @@ def measure(args: Args) -> dict[str, Any]:
             metrics.append(stored(args.folder / f"{name}-seed-{seed}-{args.split}.json", compute))
     summary = {
         name: {
-            metric: dataclasses.asdict(
-                MeanWithCI.of_seeds(np.array([run[metric] for run in values], np.float64))
-            )
+            metric: MeanWithCI.of_seeds(np.array([run[metric] for run in values], np.float64))
             for metric in values[0]
         }
         for name, values in runs.items()
     }
     heats = label_table(table, "heat_all").values
-    return {"stable crystals": int((heats <= STABLE).sum()), "runs": runs, "summary": summary}
+    return {
+        "stable crystals": int((heats <= STABLE).sum()),
+        "runs": runs,
+        "summary": {
+            name: {metric: dataclasses.asdict(value) for metric, value in metrics.items()}
+            for name, metrics in summary.items()
+        },
+        "table": tabulate(summary),
+    }
 
 
 if __name__ == "__main__":
