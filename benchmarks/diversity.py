@@ -172,7 +172,7 @@ def stored(file: Path, compute: Callable[[], dict[str, float]]) -> dict[str, flo
 
 def tabulate(summary: Mapping[str, Mapping[str, MeanWithCI]]) -> list[str]:
     """Return the lines of the table of the documentation, in Markdown."""
-    rows = [("", *COLUMNS), ("---", *["---:"] * len(COLUMNS))]
+    rows: list[tuple[str, ...]] = [("", *COLUMNS), ("---", *["---:"] * len(COLUMNS))]
     for name, metrics in summary.items():
         cells = [name]
         for column, digits in COLUMNS.items():
