@@ -116,6 +116,10 @@ class CollectionMismatchWarning(CrystalGymWarning):
     """Issued when something built from other crystals is replaced or used on purpose."""
 
 
+class TargetRangeWarning(CrystalGymWarning):
+    """Issued when a requested value of a label is outside the range of the known labels."""
+
+
 class ParserWarning(CrystalGymWarning):
     """Issued when a reader changes crystals, such as by merging sites, or leaves crystals out."""
 

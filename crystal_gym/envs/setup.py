@@ -105,6 +105,12 @@ class SkeletonEnvSetup:
             raise ResetNeededError("No episode has been started. Call reset() first.")
         return self._state
 
+    def _forget_episodes(self, seed: int | None) -> None:
+        """Start the memories of the reward anew if a seed is given, which determines a run."""
+        if seed is not None:
+            for counts in self.reward.memories().values():
+                counts.reset()
+
     def _scenes(self) -> "list[Scene] | None":
         """Return one scene for each episode; without a render mode, warn and return ``None``."""
         if self.render_mode is None:

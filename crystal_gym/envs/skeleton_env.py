@@ -73,6 +73,9 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
       for collection `perov-5`.
     - `perov5-photocorrosion-shield`, `perov5-photocorrosion-shield-shaped`: the same for
       transparent shields against photocorrosion.
+    - `novelty`: 1/√n at the end for the n-th finished crystal of a composition.
+    - `diversity-filter`: another reward, with a floor for crystals that were found often:
+      `{"diversity-filter": {"reward": "formation-energy", "limit": 10, "floor": 0}}`.
     - `target`: minus the distance between the labels of the finished crystal and the target, in
       standard deviations, at the end; for the argument `target` and collection `perov-5`.
 
@@ -80,6 +83,9 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
     `{"perov5-gap": {"target": 1.5}}` sets the target, and
     `{"match": 1, "perov5-gap": {"weight": 0.5, "target": 1.5}}` does both. A function maps the
     finished pymatgen `Structure` to the reward at the end.
+
+    `novelty` and `diversity-filter` count the crystals of all episodes since the environment was
+    made or reset with a seed. All environments of a vector share the counts.
 
     ## Starting State
 
@@ -152,6 +158,8 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
     | `gap`              | () float64   | end    | `perov5-gap`: band gap, eV or NaN               |
     | `criteria_met`     | () float64   | end    | `perov5-water…`, `perov5-photo…`: 1, 0 or NaN   |
     | `distance`         | () float64   | end    | `target`: minus the reward, or NaN              |
+    | `count`            | () float64   | end    | `novelty`, `diversity-…`: crystals counted, n   |
+    | `unfiltered`       | () float64   | end    | `diversity-filter`: the reward at the end       |
     | `labeled`          | () float64   | end    | `perov5-…`, `target`: 1 if labels known, else 0 |
     | `regret`           | () float64   | end    | `perov5-…`: best known reward minus this one    |
     | `score`            | () float64   | end    | function: its value                             |
@@ -193,7 +201,8 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
         """Start an episode.
 
         Args:
-            seed: Seed of the random number generator (default: it continues).
+            seed: Seed of the random number generator (default: it continues). A reward that
+                depends on earlier episodes starts anew with a seed.
             options: ``crystal`` and ``start_site``, see Starting State.
 
         Returns:
@@ -203,6 +212,7 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
             CrystalGymError: If an option is invalid, or a crystal or a site does not exist.
         """
         super().reset(seed=seed)
+        self._forget_episodes(seed)
         self._state = start(self.table, *self.generator.draw(self.np_random, options=options))
         self._crystal, self._start_site = np.int64(self._state.crystal), self._state.start_site
         if self.render_mode == "human":

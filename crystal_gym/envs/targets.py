@@ -1,6 +1,7 @@
 """Targets of goal-conditioned episodes: the requested values of labels."""
 
 import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.episode.kept_sites import scale
-from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.errors import CrystalGymError, TargetRangeWarning, UnknownNameError
 from crystal_gym.rewards.validation import require_finite
 
 _log = logging.getLogger(__name__)
@@ -69,7 +70,12 @@ class TargetDraw:
 
         Raises:
             CrystalGymError: If the labels of no crystal are known.
+
+        Warns:
+            TargetRangeWarning: If a fixed value is outside the range of the collection's labels.
         """
+        if self.fixed is not None:
+            self._warn_outside(table, self.fixed)
         if not self.names or self.fixed is not None:
             return rows
         known = rows[np.isfinite(table.targets[rows]).all(axis=1)]
@@ -111,10 +117,15 @@ class TargetDraw:
 
         Raises:
             CrystalGymError: If a value is not finite, or given values have another shape.
+
+        Warns:
+            TargetRangeWarning: If a given value is outside the range of the collection's labels.
         """
         shape = (*np.shape(crystal), len(self.names))
         if given is not None:
-            return self._given(given, shape)
+            values = self._given(given, shape)
+            self._warn_outside(table, values)
+            return values
         if not self.names:
             return None
         if self.fixed is not None:
@@ -144,3 +155,21 @@ class TargetDraw:
                 f"each of {list(self.names)}), got {given!r}."
             )
         return np.broadcast_to(values, shape)
+
+    def _warn_outside(self, table: EpisodeTable, values: np.ndarray) -> None:
+        """Warn if one of the values, (..., T), is outside the range of the known labels."""
+        for column, name in enumerate(self.names):
+            labels = table.targets[:, column]
+            if not np.isfinite(labels).any():
+                continue
+            low, high = np.nanmin(labels), np.nanmax(labels)
+            asked = values[..., column].ravel()
+            outside = asked[(asked < low) | (asked > high)]
+            if outside.size:
+                warnings.warn(
+                    f"Expected the target {name!r} from {low:g} to {high:g}, the range of the "
+                    f"labels of {table.collection.name!r}, got {outside[0]:g}. No crystal of the "
+                    "collection has this label; choose a value in the range.",
+                    TargetRangeWarning,
+                    stacklevel=5,
+                )

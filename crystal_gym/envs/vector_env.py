@@ -116,6 +116,7 @@ class CrystalSkeletonVectorEnv(
             ResetNeededError: If a mask is given and no episodes have been started.
         """
         super().reset(seed=seed)
+        self._forget_episodes(seed)
         if options and "reset_mask" in options:
             return self._reset_some(dict(options))
         draw = self.generator.draw(self.np_random, self.num_envs, options)

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.rewards.diversity_filter import DiversityFilter
 from crystal_gym.rewards.energy.formation_energy import FormationEnergyReward
 from crystal_gym.rewards.function import FunctionReward
 from crystal_gym.rewards.match import MatchReward
+from crystal_gym.rewards.novelty import NoveltyReward
 from crystal_gym.rewards.perov5_dft import Perov5DftReward
 from crystal_gym.rewards.perov5_gap import Perov5GapReward
 from crystal_gym.rewards.perov5_water_splitting import (
@@ -27,10 +29,23 @@ if TYPE_CHECKING:
     # The argument of `resolve_reward`.
     RewardLike = str | Mapping[str, Any] | Reward | Callable[[Structure], float]
 
+
+def _filter_diversity(
+    reward: "RewardLike" = "validity-strict",
+    limit: int = 10,
+    floor: float = 0.0,
+    by: str = "composition",
+    known: str | None = None,
+) -> DiversityFilter:
+    return DiversityFilter(resolve_reward(reward), limit, floor, by, known)
+
+
 # Factories of rewards by name. Their keyword arguments are the parameters; all have defaults.
 REWARDS: dict[str, Callable[..., Reward]] = {
+    "diversity-filter": _filter_diversity,
     "formation-energy": FormationEnergyReward,
     "match": MatchReward,
+    "novelty": NoveltyReward,
     "perov5-dft": Perov5DftReward,
     "perov5-gap": Perov5GapReward,
     "perov5-photocorrosion-shield": Perov5PhotocorrosionShieldReward,

@@ -1,10 +1,13 @@
 """The interface of rewards."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crystal_gym.episode import EpisodeState, EpisodeTable
+
+if TYPE_CHECKING:
+    from crystal_gym.rewards.visit_counts import VisitCounts
 
 
 class Reward:
@@ -69,3 +72,20 @@ class Reward:
             The rewards, (k,), and the ``components`` by name, each (k,).
         """
         return np.zeros(len(state.crystal)), {}
+
+    def memories(self) -> "dict[str, VisitCounts]":
+        """Return the counts of earlier episodes on which the reward depends, by an arbitrary name.
+
+        Most rewards have none. The counts include the episodes of all environments that have this
+        object as their reward. They start anew when an environment is made and when it is reset
+        with a seed; a reset without a seed preserves them.
+        """
+        return {}
+
+    def without_memory(self) -> "Reward":
+        """Return the reward without the terms that depend on earlier episodes.
+
+        The evaluators of ``crystal_agents`` use it, so that the order of the crystals has no effect
+        and an evaluation does not change the memories of the training.
+        """
+        return self

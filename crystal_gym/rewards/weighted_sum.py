@@ -9,6 +9,7 @@ from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.errors import CrystalGymError
 from crystal_gym.rewards.reward import Reward
 from crystal_gym.rewards.validation import require_finite
+from crystal_gym.rewards.visit_counts import VisitCounts
 
 
 class WeightedSum(Reward):
@@ -77,3 +78,17 @@ class WeightedSum(Reward):
                 total = total + weight * last
             components |= {f"{name}/{component}": value for component, value in own.items()}
         return total, components
+
+    def memories(self) -> dict[str, VisitCounts]:
+        """Return the memories of all parts; their names begin with that of the part."""
+        return {
+            f"{name}/{memory}": counts
+            for name, (_, reward) in self.parts.items()
+            for memory, counts in reward.memories().items()
+        }
+
+    def without_memory(self) -> Reward:
+        """Return the sum of the parts without memory."""
+        return WeightedSum(
+            {name: (weight, part.without_memory()) for name, (weight, part) in self.parts.items()}
+        )

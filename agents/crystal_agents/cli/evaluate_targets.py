@@ -65,11 +65,8 @@ class EvaluateTargets(Command):
 
     def run(self) -> None:
         """Evaluate, print the table, and write the files."""
-        from crystal_agents.evaluation.targets import (
-            PERCENTILES,
-            evaluate_targets,
-            save_calibration,
-        )
+        from crystal_agents.evaluation.target_summary import save_calibration
+        from crystal_agents.evaluation.targets import PERCENTILES, evaluate_targets
         from crystal_agents.policies.policy import load_policy
         from crystal_gym.utils.files import atomic_write
         from crystal_gym.utils.progress import progress_bar
@@ -108,7 +105,7 @@ class EvaluateTargets(Command):
         with atomic_write(self.folder / "targets.json") as temporary:
             temporary.write_text(json.dumps(record, indent=2) + "\n", "utf-8")
         table.save(self.folder / "targets.md")
-        plot = save_calibration(report, self.folder / "targets.png")
+        plot = save_calibration([report], self.folder / "targets.png")
         console().print(str(plot), soft_wrap=True)
 
     def _mask(self, policy: "SkeletonPolicy", collection: "CrystalCollection") -> "str | Mask":

@@ -3,12 +3,13 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import tyro
 
 from crystal_agents.cli.command import RESUMES, Command, console
 from crystal_agents.cli.policy_collection import PolicyCollection
+from crystal_agents.cli.target_values import parse_targets
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,6 +43,9 @@ class Finetune(Command):
 
     on_error: Literal["raise", "skip"] = "raise"
     """Stop at crystals that cannot be read, or leave them out with a warning."""
+
+    target: tuple[str, ...] = ()
+    """Requested labels of a conditional policy in all episodes, such as heat_all=-0.2."""
 
     algorithm: str = "ppo"
     """ppo, maskable-ppo, a2c or dqn."""
@@ -93,11 +97,15 @@ class Finetune(Command):
         """Train, and print the metrics before and after."""
         from crystal_agents.online.fine_tuning import fine_tune
         from crystal_agents.online.vec_env import SkeletonVecEnv
+        from crystal_agents.policies.fixed_target import fix_target
         from crystal_agents.policies.policy import load_policy
         from crystal_datasets import EpisodeRecorder, RecordEpisodes, dataset_id, write_replay
 
         self._check()
         policy = load_policy(self.policy)
+        target = parse_targets(self.target)
+        if target is not None:
+            policy = fix_target(policy, target)
         chosen = PolicyCollection.of(
             policy, self.policy, self.collection, self.split_by, self.on_error
         )
@@ -172,7 +180,9 @@ class Finetune(Command):
     def _model(self, policy: "SkeletonPolicy", envs: "SkeletonVecEnv") -> "BaseAlgorithm":
         from crystal_agents.online.warm_start import from_scratch, warm_start
 
-        changes = {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
+        changes: dict[str, Any] = (
+            {} if self.learning_rate is None else {"learning_rate": self.learning_rate}
+        )
         if self.from_scratch:
             return from_scratch(policy, self.algorithm, envs, seed=self.seed, **changes)
         return warm_start(

@@ -70,7 +70,8 @@ def greedy_returns(
         score: The rule to evaluate. The allowed element with the highest score is chosen.
         table: The crystals.
         rows: The crystals to fill, rows of the table, (S,).
-        reward: The reward; it is prepared for the table first.
+        reward: The reward; it is prepared for the table first. Terms that depend on earlier
+            episodes are left out.
         mask: The elements that may be chosen.
         n_start_sites: Start sites per crystal. Crystals with fewer sites start from each of them.
         seed: Seed of the start sites.
@@ -82,6 +83,7 @@ def greedy_returns(
         CrystalGymError: If ``n_start_sites`` is below 1, ``seed`` is below 0, or the reward rejects
             the vocabulary.
     """
+    reward = reward.without_memory()
     reward.prepare(table)
     batches = batch_by_size(table, rows, n_start_sites, seed)
     crystal, elements = roll_out_all(table, batches, score, mask)
@@ -97,11 +99,12 @@ def episode_returns(
         table: The crystals.
         crystal: Rows of the table, (B,).
         elements: Codes of the elements, (B, N), padded with -1.
-        reward: The reward.
+        reward: The reward; terms that depend on earlier episodes are left out.
 
     Returns:
         ``return``, the reward's components and ``match``, each float64 (B,).
     """
+    reward = reward.without_memory()
     state = finished(table, crystal, elements)
     last, components = finish(reward, table, state)
     total = np.array(last, np.float64)

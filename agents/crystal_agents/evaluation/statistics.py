@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import bootstrap, trim_mean
+from scipy.stats import bootstrap, t, trim_mean
 
 _log = logging.getLogger(__name__)
 
@@ -15,7 +15,7 @@ _RESAMPLES = 5000
 
 @dataclass(frozen=True)
 class MeanWithCI:
-    """A mean and its 95 % bootstrap interval (percentile method).
+    """A mean and its 95 % interval: bootstrap (percentile method) unless stated otherwise.
 
     Attributes:
         mean: The mean.
@@ -49,6 +49,24 @@ class MeanWithCI:
             (values,), np.mean, n_resamples=2000, batch=100, method="percentile", rng=0
         ).confidence_interval
         return cls(float(values.mean()), float(interval.low), float(interval.high))
+
+    @classmethod
+    def of_seeds(cls, values: np.ndarray) -> "MeanWithCI":
+        """Estimate the mean over a few seeds, for which a bootstrap interval is too short.
+
+        The interval is that of Student's t distribution, which assumes normal values.
+
+        Args:
+            values: One finite value for each seed, (n,).
+
+        Returns:
+            The estimate. With one value the limits equal the mean.
+        """
+        mean = float(np.mean(values))
+        if len(values) < 2:
+            return cls(mean, mean, mean)
+        half = float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+        return cls(mean, mean - half, mean + half)
 
     @classmethod
     def of_ratio(cls, totals: np.ndarray, counts: np.ndarray) -> "MeanWithCI":

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +16,6 @@ from crystal_gym.errors import CrystalGymError
 from crystal_gym.masks import Mask, resolve_mask
 from crystal_gym.rewards import resolve_reward
 from crystal_gym.rewards.label_lookup import label_table
-from crystal_gym.utils.files import atomic_write
 
 if TYPE_CHECKING:
     from crystal_gym.collections.collection import CrystalCollection
@@ -35,7 +33,7 @@ class TargetRow:
     Attributes:
         asked: The requested value of the label; ``None``: nothing is requested.
         guidance: Strength of the guidance by the target.
-        measured: Mean label of the fillings that have one.
+        measured: Mean label of the fillings that have one; NaN if none has.
         deviation: Standard deviation of these labels.
         error: Mean absolute difference between measured and requested; NaN without a request.
         metrics: ``labeled``, the fraction of fillings with a label; ``validity_strict``;
@@ -134,17 +132,12 @@ def evaluate_targets(
         metrics = {"labeled": float(np.isfinite(measured).mean()), **metrics}
         if not reward:
             del metrics["return"]
-        error = np.nan if asked is None else float(np.nanmean(np.abs(measured - asked)))
-        report.append(
-            TargetRow(
-                asked,
-                strength,
-                float(np.nanmean(measured)),
-                float(np.nanstd(measured)),
-                error,
-                metrics,
-            )
-        )
+        known_labels = measured[np.isfinite(measured)]
+        mean = deviation = error = float("nan")
+        if known_labels.size:
+            mean, deviation = float(known_labels.mean()), float(known_labels.std())
+            error = error if asked is None else float(np.abs(known_labels - asked).mean())
+        report.append(TargetRow(asked, strength, mean, deviation, error, metrics))
         advance(1)
         return measured
 
@@ -174,42 +167,6 @@ def requested_percentiles(collection: "CrystalCollection", label: str) -> list[f
     return np.nanpercentile(values, PERCENTILES).round(3).tolist()
 
 
-def save_calibration(report: TargetReport, path: Path) -> Path:
-    """Plot measured against requested values, one line per guidance, as a PNG file.
-
-    Shaded areas are one standard deviation of the measured values.
-
-    Raises:
-        StorageError: If the file cannot be written.
-    """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.8, 4.4), dpi=150, layout="constrained")
-    axes = figure.subplots()
-    for i, strength in enumerate(report.correlation):
-        rows = [row for row in report.rows if row.asked is not None and row.guidance == strength]
-        asked = np.array([row.asked for row in rows])
-        measured = np.array([row.measured for row in rows])
-        deviation = np.array([row.deviation for row in rows])
-        axes.plot(asked, measured, "o-", color=f"C{i}", label=f"guidance {strength:g}")
-        axes.fill_between(
-            asked, measured - deviation, measured + deviation, color=f"C{i}", alpha=0.12
-        )
-    limits = [row.asked for row in report.rows if row.asked is not None]
-    ends = [min(limits), max(limits)]
-    axes.plot(ends, ends, color="black", linestyle=":")
-    for row in report.rows:
-        if row.asked is None:
-            axes.axhline(row.measured, color="gray", linestyle="--", label="no request")
-    axes.set_xlabel(f"requested {report.label}")
-    axes.set_ylabel(f"measured {report.label}")
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend(frameon=False)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png")
-    return path
-
-
 def _mean_metrics(
     episodes: GreedyEpisodes, table: EpisodeTable, known: set[tuple[int, ...]]
 ) -> dict[str, float]:
@@ -225,9 +182,12 @@ def _mean_metrics(
 
 
 def _correlation(asked: np.ndarray, measured: np.ndarray) -> float:
-    """Return the correlation of requested values, (R,), and measured ones, (R, C), without NaN."""
+    """Return the correlation of requested values, (R,), and measured ones, (R, C), without NaN.
+
+    It is 0 if one of them is constant, or no value was measured.
+    """
     known = np.isfinite(measured)
     pairs = np.broadcast_to(asked[:, None], measured.shape)[known], measured[known]
-    if min(map(np.ptp, pairs)) == 0:
+    if not known.any() or min(map(np.ptp, pairs)) == 0:
         return 0.0
     return float(np.corrcoef(*pairs)[0, 1])

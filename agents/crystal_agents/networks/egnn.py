@@ -200,6 +200,24 @@ class EGNN(Encoder):
             crystals=geometry.crystals + crystals,
         )
 
+    def weights_for_target(self, target: Tensor) -> dict[str, Tensor]:
+        """Add the embedding of the target to weights that are added to the same embeddings."""
+        if not self.n_targets:
+            return super().weights_for_target(target)
+        sites, crystals = self.target(target)
+        state = {
+            name: weights.clone()
+            for name, weights in self.state_dict().items()
+            if not name.startswith("target.")
+        }
+        # The last linear layer of the crystals, behind which only skip connections are added.
+        last = (
+            f"crystal.blocks.{len(self.crystal.blocks) - 1}.4" if self.crystal.blocks else "whole"
+        )
+        state["element.weight"] += sites
+        state[f"{last}.bias"] += crystals
+        return state
+
     def forward(
         self, batch: SkeletonBatch, elements: Tensor, geometry: Geometry | None = None
     ) -> Tensor:

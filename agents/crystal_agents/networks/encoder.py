@@ -82,7 +82,26 @@ class Encoder(nn.Module, abc.ABC):
         Raises:
             CrystalGymError: If the network is unconditional.
         """
-        raise CrystalGymError(
+        raise self._unconditional()
+
+    def weights_for_target(self, target: Tensor) -> dict[str, Tensor]:
+        """Return the weights of the unconditional network with the outputs for one target.
+
+        Args:
+            target: Requested values of T labels, standardized, (T,); NaN where a label is not
+                requested.
+
+        Returns:
+            The state of a network with ``n_targets=0``, whose outputs in evaluation mode are those
+            of this network under the ``condition``.
+
+        Raises:
+            CrystalGymError: If the network is unconditional.
+        """
+        raise self._unconditional()
+
+    def _unconditional(self) -> CrystalGymError:
+        return CrystalGymError(
             "Expected a conditional network, got one without targets. Train a policy with "
             "`crystal-gym train COLLECTION --target LABEL`."
         )

@@ -18,6 +18,7 @@ from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.history import write_history
 from crystal_datasets.replay import EpisodeRecorder
 from crystal_gym.errors import CrystalGymError, DamagedFileError
+from crystal_gym.rewards.visit_counts import VisitCounts, load_counts, save_counts
 from crystal_gym.utils.files import atomic_write
 from crystal_gym.utils.progress import progress_bar
 
@@ -25,6 +26,7 @@ CHECKPOINT_FILE = "model.zip"
 SETTINGS_FILE = "settings.json"
 CURVE_FILE = "curve.csv"
 EPISODES_FILE = "episodes.npz"
+COUNTS_FILE = "counts.npz"
 
 # Rollouts between tables of Stable-Baselines3's logger; no run has so many.
 NEVER = 10**9
@@ -45,7 +47,8 @@ def fine_tune(
 ) -> SkeletonPolicy:
     """Train a model in its environment, and resume from the run's checkpoint if there is one.
 
-    A checkpoint contains the weights, the optimizer and the number of steps. After resuming, a run
+    A checkpoint contains the weights, the optimizer, the number of steps, and the counts of a
+    reward that depends on earlier episodes. After resuming, a run
     draws other random numbers than a run without an interruption, and DQN starts with an empty
     replay buffer.
 
@@ -64,8 +67,9 @@ def fine_tune(
         The trained policy, which is also saved in the folder.
 
     Raises:
-        CrystalGymError: If the folder contains a run with other settings, ``steps`` is below 1, or
-            the critic's warm-up covers all steps.
+        CrystalGymError: If the folder contains a run with other settings, ``steps`` is below 1, the
+            critic's warm-up covers all steps, or the environments do not share a reward that
+            depends on earlier episodes.
         DamagedFileError: If a file of the run is damaged.
         StorageError: If the folder is not writable.
 
@@ -84,6 +88,7 @@ def fine_tune(
         with progress_bar("Learning", steps, shown=progress) as advance:
             advance(done)
             checkpoints = CheckpointCallback(run, curve, recorder, advance, checkpoint_seconds)
+            checkpoints.memories = _memories(model)
             model.learn(
                 steps - done,
                 callback=checkpoints,
@@ -105,6 +110,9 @@ class CheckpointCallback(BaseCallback):
         recorder: Recorder whose episodes are saved with each checkpoint.
         advance: Advances the progress bar by a number of steps, with a note.
         checkpoint_seconds: Seconds between checkpoints.
+
+    Attributes:
+        memories: Memories of the environment's reward, which are saved with each checkpoint.
     """
 
     def __init__(
@@ -121,6 +129,7 @@ class CheckpointCallback(BaseCallback):
         self.recorder = recorder
         self.advance = advance
         self.checkpoint_seconds = checkpoint_seconds
+        self.memories: dict[str, VisitCounts] = {}
         self._last_save = time.monotonic()
         self._last_row = 0
         # Metrics of the episodes since the last row.
@@ -130,6 +139,8 @@ class CheckpointCallback(BaseCallback):
         """Write the current checkpoint, curve and episodes."""
         if self.recorder is not None:
             self.recorder.save(self.run / EPISODES_FILE)
+        if self.memories:
+            save_counts(self.run / COUNTS_FILE, self.memories)
         with atomic_write(self.run / CHECKPOINT_FILE) as temporary, temporary.open("wb") as file:
             self.model.save(file)
         write_history(self.run / CURVE_FILE, self.curve)
@@ -137,6 +148,9 @@ class CheckpointCallback(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._last_row = self.num_timesteps
+        # Resumed runs only; `learn` has reset the environment with a seed before.
+        if self.memories and (self.run / CHECKPOINT_FILE).is_file():
+            load_counts(self.run / COUNTS_FILE, self.memories)
 
     def _on_rollout_start(self) -> None:
         # At this point, the model has learned from all collected steps.
@@ -187,6 +201,23 @@ def _check_steps(steps: int, warm_up: int) -> None:
             f"steps={steps:,}. Raise the number of steps, or lower critic_warm_up "
             "(--critic-warm-up)."
         )
+
+
+def _memories(model: BaseAlgorithm) -> dict[str, VisitCounts]:
+    """Return the memories of the reward of the model's environments.
+
+    Raises:
+        CrystalGymError: If each environment has memories of its own.
+    """
+    envs = model.get_env()
+    rewards = [] if envs is None else envs.get_attr("reward")
+    memories = rewards[0].memories() if rewards else {}
+    if memories and any(reward is not rewards[0] for reward in rewards):
+        raise CrystalGymError(
+            f"Expected environments that share a reward with a memory, got {len(rewards)} rewards. "
+            "Pass SkeletonVecEnv with the native vector environment."
+        )
+    return memories
 
 
 def _require_same_settings(path: Path, settings: dict[str, Any]) -> None:

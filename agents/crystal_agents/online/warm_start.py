@@ -1,6 +1,7 @@
 """Models of Stable-Baselines3 that initially act as a cloned policy, or start from scratch."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from crystal_agents.online.critic_warm_up import get_features_extractor
 from crystal_agents.online.features_extractor import SkeletonFeatures
 from crystal_agents.online.vec_env import SkeletonVecEnv
 from crystal_agents.policies.config import PolicyConfig
+from crystal_agents.policies.fixed_target import fix_target
 from crystal_agents.policies.policy import SkeletonPolicy, load_policy
 from crystal_agents.policies.site_numbers import site_positions_record
 from crystal_agents.training.seeding import check_seed
@@ -35,6 +37,7 @@ def warm_start(
     algorithm: str,
     env: SkeletonEnvs,
     *,
+    target: Mapping[str, float] | None = None,
     critic_warm_up: int | None = None,
     anchor: float | Schedule | None = None,
     frozen_geometry: bool = True,
@@ -54,6 +57,9 @@ def warm_start(
         env: ``CrystalSkeleton-v0``: the native vector environment with
             ``autoreset_mode="SameStep"`` (fastest), a ``VecEnv`` of single environments, or a
             single environment.
+        target: Requested labels of a conditional policy, such as ``{"heat_all": -0.2}``, in all
+            episodes; ``{}``: none. The model has an unconditional network, see ``fix_target``, and
+            does not use the ``target`` of observations.
         critic_warm_up: Steps of all environments in which only the critic learns; 0: none
             (default: the algorithm's).
         anchor: Coefficient of KL(policy ‖ cloned policy) in the loss, which decreases linearly to 0
@@ -68,12 +74,14 @@ def warm_start(
         UnknownNameError: If no algorithm has this name.
         BadCrystalError: If the network receives site numbers, and the sites of the environment's
             crystals are not numbered as in the training crystals.
-        CrystalGymError: If the algorithm does not support the actions, the mask or the anchor, the
+        CrystalGymError: If the algorithm does not support the actions, the mask or the anchor, a
+            conditional policy has no target or another one has one, a target is invalid, the
             environment is not ``CrystalSkeleton-v0``, its vocabulary or number of sites does not
             fit the policy, or a number is out of range.
     """
     chosen = get_algorithm(algorithm)
     initial = policy if isinstance(policy, SkeletonPolicy) else load_policy(policy)
+    initial = _request(initial, target)
     warm_up = chosen.critic_warm_up if critic_warm_up is None else critic_warm_up
     if warm_up < 0:
         raise CrystalGymError(
@@ -132,7 +140,7 @@ def from_scratch(
     env = as_vec_env(env)
     table = _episode_table(env)
     positions = site_positions_record(table.n_sites, table.frac_coords)
-    config = dataclasses.replace(config, training={}, site_positions=positions)
+    config = dataclasses.replace(config, training={}, site_positions=positions, targets=None)
     settings = {**chosen.from_scratch, **settings}
     return _create_model(
         chosen, algorithm, config, env, seed=seed, settings=settings, critic_shapes_encoder=True
@@ -181,6 +189,20 @@ def as_vec_env(env: SkeletonEnvs) -> VecEnv:
     if isinstance(env, VectorEnv):
         return SkeletonVecEnv(env)
     return DummyVecEnv([lambda: Monitor(env)])
+
+
+def _request(policy: SkeletonPolicy, target: Mapping[str, float] | None) -> SkeletonPolicy:
+    """Return the unconditional policy for a target."""
+    if target is not None:
+        return fix_target(policy, target)
+    if policy.targets is not None:
+        raise CrystalGymError(
+            "Expected a target for a conditional policy, got none. Pass the requested labels, such "
+            f"as target={{{policy.targets.names[0]!r}: {policy.targets.low[0]:.3g}}} "
+            f"(--target {policy.targets.names[0]}={policy.targets.low[0]:.3g}), or target={{}} for "
+            "the policy without a request."
+        )
+    return policy
 
 
 def _anchor_schedule(

@@ -1,5 +1,6 @@
 """Targets of conditional policies: the labels that a policy can be asked for."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from crystal_gym.episode import EpisodeState, EpisodeTable
-from crystal_gym.errors import CrystalGymError
+from crystal_gym.errors import CrystalGymError, TargetRangeWarning
 
 # Requested values by name, or an array (…, T) in the order of the names, NaN for no request.
 TargetValues = Mapping[str, float] | np.ndarray
@@ -110,18 +111,43 @@ class PolicyTargets:
             )
         if clip:
             values = np.clip(values, self.low, self.high)
+        problem = self._outside(values)
+        if problem:
+            raise CrystalGymError(f"{problem} Choose a value in this range.")
+        return ((values - self.mean) / self.deviation).astype(np.float32)
+
+    def standardize_episodes(self, values: np.ndarray) -> np.ndarray:
+        """Return the targets of episodes as ``standardize`` does, moved to the range of the labels.
+
+        Args:
+            values: Requested values, (..., T).
+
+        Warns:
+            TargetRangeWarning: If a value is outside the range of the training labels.
+        """
+        standardized = self.standardize(values, clip=True)
+        problem = self._outside(np.asarray(values, np.float64))
+        if problem:
+            warnings.warn(
+                f"{problem} The nearest end of the range is requested instead.",
+                TargetRangeWarning,
+                stacklevel=4,
+            )
+        return standardized
+
+    def _outside(self, values: np.ndarray) -> str:
+        """Describe the first value, of (..., T), outside the range; empty if there is none."""
         # Labels in single precision may be outside by rounding.
         tolerance = 1e-5 * np.array(self.deviation)
         outside = (values < self.low - tolerance) | (values > self.high + tolerance)
-        if outside.any():
-            column = int(np.argmax(outside.reshape(-1, len(self.names)).any(axis=0)))
-            value = values[..., column][outside[..., column]].flat[0]
-            raise CrystalGymError(
-                f"Expected {self.names[column]} from {self.low[column]:g} to "
-                f"{self.high[column]:g}, the range of the training labels, got {value:g}. Choose a "
-                "value in this range."
-            )
-        return ((values - self.mean) / self.deviation).astype(np.float32)
+        if not outside.any():
+            return ""
+        column = int(np.argmax(outside.reshape(-1, len(self.names)).any(axis=0)))
+        value = values[..., column][outside[..., column]].flat[0]
+        return (
+            f"Expected {self.names[column]} from {self.low[column]:g} to {self.high[column]:g}, "
+            f"the range of the training labels, got {value:g}."
+        )
 
     def observed(self, observation: Mapping[str, np.ndarray], focus: Tensor) -> Tensor | None:
         """Return the standardized targets of B observations, (B, T); ``None`` for no request.
@@ -132,7 +158,7 @@ class PolicyTargets:
         """
         if "target" not in observation:
             return None
-        values = self.standardize(np.asarray(observation["target"]), clip=True)
+        values = self.standardize_episodes(np.asarray(observation["target"]))
         return torch.as_tensor(values, device=focus.device).view(len(focus), -1)
 
 
@@ -188,7 +214,7 @@ class EpisodeTargets:
         if self._fixed is not None:
             values = self._fixed[state.crystal]
         elif self._drawn is not None:
-            values = self._drawn.standardize(state.target, clip=True)
+            values = self._drawn.standardize_episodes(state.target)
         else:
             return None
         return torch.as_tensor(values, device=focus.device).view(*focus.shape, -1)

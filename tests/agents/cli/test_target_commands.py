@@ -1,8 +1,15 @@
 """Commands on conditional policies: requests in the form LABEL=VALUE, and their errors."""
 
-import pytest
+import csv
+import dataclasses
+import json
 
+import pytest
+from small_policies import SETTINGS
+
+from crystal_agents import load_policy
 from crystal_agents.cli.target_values import parse_targets
+from crystal_agents.training.recipes import RECIPES
 from crystal_gym.errors import CrystalGymError
 
 
@@ -23,6 +30,7 @@ def test_unconditional_policies_reject_requests(run):
     for command in (
         ("evaluate-targets", "goldschmidt/egnn", "--split", "val"),
         ("evaluate", "goldschmidt/egnn", "--split", "val", "--target", "heat_all=1"),
+        ("finetune", "goldschmidt/egnn", "--target", "heat_all=1"),
     ):
         code, out, err = run(*command)
         assert (code, out) == (2, "")
@@ -37,3 +45,58 @@ def test_training_needs_labels_of_the_collection(run, tmp_path, monkeypatch):
     code, _, err = run("train", "goldschmidt", "--target", "heat_all", "--accelerator", "cpu")
     assert code == 2
     assert "heat_all" in err
+
+
+@pytest.fixture
+def labeled_folder(perovskites, tmp_path):
+    """Return the perovskites with a label from 0 to 0.9 in each split."""
+    folder = tmp_path / "labeled"
+    folder.mkdir()
+    for file in perovskites.glob("*.csv"):
+        with file.open(newline="") as source, (folder / file.name).open("w", newline="") as copy:
+            (header, *rows), writer = csv.reader(source), csv.writer(copy)
+            writer.writerow([*header, "heat_all"])
+            writer.writerows([*row, index / 10] for index, row in enumerate(rows))
+    return folder
+
+
+@pytest.mark.usefixtures("minari_folder")
+def test_conditional_policies_from_training_to_evaluation(
+    run, labeled_folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    recipe = dataclasses.replace(RECIPES["egnn"], settings=SETTINGS, epochs=1)
+    monkeypatch.setitem(RECIPES, "egnn", recipe)
+    build = ("build-dataset", labeled_folder, "--trajectories", 1, "--splits")
+    assert run(*build, "train", "val")[0] == 0
+    train = ("train", labeled_folder, "--trajectories", 1, "--accelerator", "cpu")
+    assert run(*train, "--target", "heat_all")[0] == 0
+    folder = "runs/labeled-egnn-heat_all-seed-0"
+    targets = load_policy(folder).targets
+    assert (targets.names, targets.low, targets.high) == (("heat_all",), (0.0,), (0.9,))
+    code, out, _ = run("evaluate", folder, "--split", "val", "--target", "heat_all=0.5", "--json")
+    assert code == 0
+    assert "egnn" in json.loads(out)["rows"]
+    report = ("evaluate-targets", folder, "--split", "val", "--values", 0.1, 0.8, "--guidance", 1)
+    code, out, _ = run(*report, "--design-space", "--folder", "report")
+    assert code == 0
+    assert "Correlation of asked and measured" in out
+    rows = json.loads((tmp_path / "report" / "targets.json").read_text())["rows"]
+    assert [row["asked"] for row in rows] == [None, 0.1, 0.8]
+    for command in (
+        ("evaluate", folder, "--split", "val", "--target", "heat_all=2"),
+        ("evaluate-targets", folder, "--split", "val", "--values", 2),
+        ("finetune", folder, "--target", "heat_all=2"),
+    ):
+        code, _, err = run(*command)
+        assert code == 2
+        message = "Expected heat_all from 0 to 0.9, the range of the training labels, got 2."
+        assert message in " ".join(err.split())
+    code, _, err = run("finetune", folder)
+    assert code == 2
+    assert "Expected a target for a conditional policy" in " ".join(err.split())
+    tune = ("finetune", folder, "--target", "heat_all=0.5", "--steps", 20, "--num-envs", 4)
+    assert run(*tune, "--critic-warm-up", 0, "--run-folder", "tuned")[0] == 0
+    tuned = load_policy("tuned")
+    assert tuned.targets is None
+    assert tuned.config.training["target"] == {"heat_all": 0.5}

@@ -134,3 +134,16 @@ def test_evenly_spaced_rows_include_both_ends():
     rows = np.arange(10, 30)
     assert evenly_spaced(rows, 5).tolist() == [10, 14, 19, 24, 29]
     assert evenly_spaced(rows, 100).tolist() == rows.tolist()
+
+
+def test_evaluation_leaves_out_and_preserves_the_memory_of_a_reward(toy):
+    table, rows = EpisodeTable(toy), np.arange(12)
+    reward = resolve_reward({"match": 1.0, "novelty": 1.0})
+    episodes = greedy_returns(expert_scorer(table), table, rows, reward)
+    assert np.allclose(episodes.metrics["return"], 1)
+    assert "novelty/count" not in episodes.metrics
+    assert [len(counts) for counts in reward.memories().values()] == [0]
+    filtered = resolve_reward({"diversity-filter": {"reward": "validity", "limit": 1}})
+    same = np.tile(table.true_elements[2], (5, 1))
+    values = episode_returns(table, np.full(5, 2), same, filtered)["return"]
+    assert len(set(values)) == 1

@@ -2,8 +2,11 @@
 
 import csv
 
+import numpy as np
 import pytest
 from online_models import N_ENVS, SHORT, PartlyLabeled, envs_for, equal_weights, policy_for
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import DummyVecEnv
 
 from crystal_agents import extract_policy, load_policy, warm_start
 from crystal_agents.evaluation.returns import greedy_returns, nan_means
@@ -12,6 +15,7 @@ from crystal_agents.online.critic_warm_up import FrozenActorWarning
 from crystal_agents.online.fine_tuning import fine_tune
 from crystal_agents.policies.policy import PolicyScorer
 from crystal_gym import CrystalSkeletonVectorEnv
+from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
 from crystal_gym.errors import CrystalGymError, DamagedFileError
 from crystal_gym.rewards import resolve_reward
 
@@ -119,3 +123,39 @@ def test_curve_counts_missing_values_and_ends_with_the_training(toy, tmp_path):
     assert 0 <= float(row["match"]) <= 1
     # The running count of failures is not a metric of an episode.
     assert "failures" not in row
+
+
+def test_a_resumed_run_continues_the_counts_of_its_reward(toy, tmp_path, monkeypatch):
+    def start(folder):
+        envs = envs_for(toy, reward={"match": 1.0, "novelty": 1.0})
+        model = warm_start(policy_for(toy), "ppo", envs, critic_warm_up=0, n_epochs=1, **SHORT)
+        fine_tune(model, 288, folder, {}, checkpoint_seconds=0, progress=False)
+        (counts,) = envs.reward.memories().values()
+        return counts.arrays()["counts"].sum()
+
+    def train_or_stop(self):
+        calls.append(train(self))
+        if len(calls) == 2:
+            raise StoppedError
+
+    train, calls = SkeletonPPO.train, []
+    with monkeypatch.context() as patch:
+        patch.setattr(SkeletonPPO, "train", train_or_stop)
+        with pytest.raises(StoppedError):
+            start(tmp_path)
+    with np.load(tmp_path / "counts.npz") as file:
+        saved = file["novelty/novelty/counts"].sum()
+    assert saved > 0
+    total = start(tmp_path)
+    with (tmp_path / "curve.csv").open(newline="") as file:
+        episodes = [int(row["episodes"]) for row in csv.DictReader(file)]
+    assert total == saved + sum(episodes)
+
+
+def test_environments_must_share_a_reward_with_a_memory(toy, tmp_path):
+    singles = DummyVecEnv(
+        [lambda: Monitor(CrystalSkeletonEnv(collection=toy, reward="novelty"))] * 2
+    )
+    model = warm_start(policy_for(toy), "ppo", singles, critic_warm_up=0, n_steps=6, batch_size=6)
+    with pytest.raises(CrystalGymError, match="Expected environments that share a reward"):
+        fine_tune(model, 12, tmp_path, {}, progress=False)

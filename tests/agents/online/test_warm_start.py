@@ -21,9 +21,11 @@ from online_models import (
 )
 from stable_baselines3 import A2C, DQN, PPO
 
-from crystal_agents import SkeletonVecEnv, from_scratch, load_policy, warm_start
+from crystal_agents import SkeletonVecEnv, extract_policy, from_scratch, load_policy, warm_start
 from crystal_agents.online.algorithms import ALGORITHMS, SkeletonPPO
 from crystal_agents.online.critic_warm_up import get_features_extractor
+from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy
+from crystal_agents.policies.targets import PolicyTargets
 from crystal_gym import CrystalSkeletonVectorEnv
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
@@ -41,6 +43,43 @@ def assert_initial_actions_are_those_of(policy, envs):
 def test_initial_actions_are_those_of_the_policy_on_goldschmidt():
     envs = CrystalSkeletonVectorEnv(250, collection="goldschmidt", autoreset_mode="SameStep")
     assert_initial_actions_are_those_of(load_policy("goldschmidt/egnn"), envs)
+
+
+def conditional_policy(toy):
+    targets = PolicyTargets(("heat",), (1.0,), (2.0,), (-3.0,), (5.0,))
+    torch.manual_seed(0)
+    config = PolicyConfig("egnn", toy.vocabulary.symbols, 6, SETTINGS, targets=targets.as_record())
+    return SkeletonPolicy(config).eval()
+
+
+def test_a_conditional_policy_starts_with_a_target(toy):
+    policy, envs = conditional_policy(toy), envs_for(toy)
+    (batch, *_) = random_states(SkeletonVecEnv(envs), 8)
+    model = warm_start(policy, "ppo", envs, target={"heat": -2.5}, **SHORT)
+    with torch.no_grad():
+        states = model.policy.obs_to_tensor(batch)[0]
+        started = model.policy.get_distribution(states).distribution.probs.numpy()
+    asked = policy.probabilities({**batch, "target": np.full((len(started), 1), -2.5)})
+    np.testing.assert_allclose(started, asked, rtol=1e-4, atol=1e-6)
+    assert np.abs(started - policy.probabilities(batch)).max() > 1e-3
+    learned = extract_policy(model)
+    assert learned.targets is None
+    assert learned.config.training["target"] == {"heat": -2.5}
+    np.testing.assert_allclose(learned.probabilities(batch), asked, rtol=1e-4, atol=1e-6)
+    free = extract_policy(warm_start(policy, "ppo", envs, target={}, **SHORT))
+    expected = policy.probabilities(batch)
+    np.testing.assert_allclose(free.probabilities(batch), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_targets_of_a_warm_start_are_checked(toy):
+    policy, envs = conditional_policy(toy), envs_for(toy)
+    with pytest.raises(CrystalGymError, match=r"Expected a target .*target={'heat': -3}.*{}"):
+        warm_start(policy, "ppo", envs)
+    with pytest.raises(CrystalGymError, match="Expected heat from -3 to 5"):
+        warm_start(policy, "ppo", envs, target={"heat": 7.0})
+    with pytest.raises(CrystalGymError, match="Expected a conditional policy"):
+        warm_start(policy_for(toy), "ppo", envs, target={"heat": 1.0})
+    assert get_features_extractor(from_scratch(policy, "ppo", envs).policy).network.targets is None
 
 
 @pytest.mark.real

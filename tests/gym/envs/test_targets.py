@@ -12,6 +12,7 @@ import crystal_gym
 from crystal_gym.envs.generator import InstanceGenerator
 from crystal_gym.envs.skeleton_env import CrystalSkeletonEnv
 from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
+from crystal_gym.errors import TargetRangeWarning
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +61,26 @@ def test_a_batch_draws_the_same_targets_as_single_draws(labeled, settings):
 def test_fixed_and_given_targets(labeled):
     env = CrystalSkeletonEnv(collection=labeled, target={"gap": 1.5, "heat": -1})
     assert env.reset(seed=0)[0]["target"].tolist() == [1.5, -1]
-    given = {"target": {"heat": 7, "gap": 0.5}}
-    assert env.reset(options=given)[0]["target"].tolist() == [0.5, 7]
-    assert env.step(0)[0]["target"].tolist() == [0.5, 7]
+    given = {"target": {"heat": -7, "gap": 0.5}}
+    assert env.reset(options=given)[0]["target"].tolist() == [0.5, -7]
+    assert env.step(0)[0]["target"].tolist() == [0.5, -7]
     settings = {"target": "gap", "autoreset_mode": "Disabled"}
     vector = CrystalSkeletonVectorEnv(2, collection=labeled, **settings)
-    observation, _ = vector.reset(seed=0, options={"target": [3.0]})
-    assert observation["target"].tolist() == [[3], [3]]
+    observation, _ = vector.reset(seed=0, options={"target": [2.5]})
+    assert observation["target"].tolist() == [[2.5], [2.5]]
     mask = np.array([False, True])
     observation, _ = vector.reset(options={"reset_mask": mask, "target": [[1.0], [2.0]]})
-    assert observation["target"].tolist() == [[3], [2]]
+    assert observation["target"].tolist() == [[2.5], [2]]
+
+
+def test_targets_outside_the_labels_are_reported(labeled):
+    message = r"Expected the target 'gap' from 0 to 2.75, .* of 'toy', got 9.*in the range"
+    with pytest.warns(TargetRangeWarning, match=message):
+        env = CrystalSkeletonEnv(collection=labeled, target={"gap": 9})
+    assert env.reset(seed=0)[0]["target"].tolist() == [9]
+    vector = CrystalSkeletonVectorEnv(2, collection=labeled, target=["gap", "heat"])
+    with pytest.warns(TargetRangeWarning, match="Expected the target 'heat' from -11 to -1"):
+        vector.reset(seed=0, options={"target": [[1.0, -3.0], [1.0, 0.5]]})
 
 
 def test_crystals_without_labels_are_reported(labeled, caplog):

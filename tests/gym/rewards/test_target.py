@@ -75,11 +75,11 @@ def test_given_targets_count(crystals):
         2, collection=crystals, split="all", target="heat", reward="target",
         autoreset_mode="Disabled",
     )  # fmt: skip
-    vector.reset(seed=0, options={"crystal": 3, "target": [[1.0], [2.0]]})
+    vector.reset(seed=0, options={"crystal": 3, "target": [[0.5], [1.0]]})
     for _ in range(5):
         _, rewards, *_ = vector.step(vector.expert_action())
     heat = crystals.labels["heat"]
-    assert np.allclose(rewards, -np.abs(heat[3] - np.array([1, 2])) / heat.std(), atol=1e-6)
+    assert np.allclose(rewards, -np.abs(heat[3] - np.array([0.5, 1])) / heat.std(), atol=1e-6)
 
 
 def test_the_reward_needs_a_target(crystals, toy):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from crystal_gym.episode import EpisodeState, EpisodeTable
-from crystal_gym.rewards import Reward
+from crystal_gym.rewards import Reward, VisitCounts
 from crystal_gym.rewards.label_lookup import LabelReward, label_table
 
 
@@ -45,6 +45,14 @@ class CountedReward(Reward):
         """Return the reward at the end of episodes, and count their crystals."""
         self.count(table, state.crystal, state.elements)
         return self.reward.on_finish(table, state)
+
+    def memories(self) -> dict[str, VisitCounts]:
+        """Return the memories of the reward."""
+        return self.reward.memories()
+
+    def without_memory(self) -> Reward:
+        """Return the reward without memory; it is not counted."""
+        return self.reward.without_memory()
 
     def count(self, table: EpisodeTable, crystals: np.ndarray, elements: np.ndarray) -> None:
         """Count finished crystals as evaluated.
