@@ -51,6 +51,9 @@ COLUMNS = {
 # Half widths below this number are those of equal values.
 HIDDEN = 1e-9
 
+# All weights are trained, with minibatches of a quarter of a rollout.
+SETTINGS: dict[str, Any] = {"frozen_geometry": False, "learning_rate": 1e-4, "batch_size": 160}
+
 
 @dataclass
 class Args(common.Args):
@@ -145,9 +148,8 @@ def train(
         args.num_envs, autoreset_mode="SameStep", generator=generator, reward=reward
     )
     recorder = EpisodeRecorder(table)
-    model = warm_start(
-        policy, "ppo", SkeletonVecEnv(RecordEpisodes(env, recorder)), anchor=0.0, seed=seed
-    )
+    envs = SkeletonVecEnv(RecordEpisodes(env, recorder))
+    model = warm_start(policy, "ppo", envs, anchor=0.0, seed=seed, **SETTINGS)
     settings = {"policy": args.policy, "reward": reward, "num_envs": args.num_envs, "seed": seed}
     learned = fine_tune(model, args.steps, run, settings, seed=seed, recorder=recorder)
     _, order, actions, _ = recorder.arrays()

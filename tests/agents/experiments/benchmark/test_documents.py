@@ -64,6 +64,12 @@ def test_benchmark_page_shows_the_committed_runs(tables):
         assert not mismatches(section, table), table.title
 
 
+def test_benchmark_page_shows_the_runs_with_site_numbers():
+    section = (DOCS / "benchmark.md").read_text().split("<!-- indexed-table -->")[1]
+    (table,) = build_tables(load_results(RUNS.with_name("benchmark-perov-5-indexed")))
+    assert not mismatches(section, table)
+
+
 def test_readme_shows_the_committed_runs(tables):
     """The README rounds the returns of the benchmark page; ``match`` is in percent."""
     lines = (DOCS.parent / "README.md").read_text().splitlines()

@@ -26,6 +26,7 @@ AUTHORS = ["The crystal-gym developers"]
 # The records behind the rows of this project.
 RECORDS = (
     "benchmark-perov-5/benchmark.json",
+    "benchmark-perov-5-indexed/benchmark.json",
     "discovery/discovery.json",
     "reproduction/table-1.json",
     "accuracy/perov-5.json",
