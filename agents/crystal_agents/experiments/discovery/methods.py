@@ -63,6 +63,7 @@ def get_method(name: str) -> Method:
     return METHODS[name]
 
 
+_DQN = ("bootstrapped_dqn", "bootstrapped_dqn_search", "BootstrappedDQNSettings")
 _WITHOUT_RULE: dict[str, Method] = {
     "random": Method("random search", "random_search", "random_search"),
     "genetic": Method(
@@ -75,12 +76,39 @@ _WITHOUT_RULE: dict[str, Method] = {
         "ExtraTreesSettings",
         needs="sklearn",
     ),
+    "label-ensemble": Method(
+        "networks on labels, probability of a target",
+        "label_ensemble",
+        "label_ensemble_search",
+        "LabelEnsembleSettings",
+    ),
+    "bootstrapped-dqn": Method("bootstrapped Q-learning", *_DQN),
+    "bootstrapped-dqn-labels": Method(
+        "bootstrapped Q-learning, returns from labels", *_DQN, (("from_labels", True),)
+    ),
+    "offline-dqn": Method(
+        "bootstrapped Q-learning from a Minari dataset",
+        "offline_dqn",
+        "offline_dqn_search",
+        "OfflineDQNSettings",
+    ),
     "self-imitation": Method(
         "self-imitation (best-episode replay)",
         "self_imitation",
         "self_imitation_search",
         "SelfImitationSettings",
     ),
+}
+
+_PPO = ("policy_gradient", "policy_gradient_search", "PolicyGradientSettings")
+# The environment's own mask, or none: crystals can be filled repeatedly, or be outside the grid.
+_ANY = (("only_new", False), ("max_steps", 20_000))
+_WARM = (("policy", "perov-5/egnn"), ("max_steps", 20_000))
+_WITHOUT_RULE |= {
+    "ppo": Method("PPO", *_PPO, _ANY),
+    "ppo-warm": Method("PPO, warm start", *_PPO, (*_ANY, *_WARM)),
+    "maskable-ppo": Method("MaskablePPO, only new crystals", *_PPO),
+    "maskable-ppo-warm": Method("MaskablePPO, only new crystals, warm start", *_PPO, _WARM),
 }
 
 METHODS: dict[str, Method] = {
