@@ -82,7 +82,7 @@ def log_probability_between(low: np.ndarray, high: np.ndarray) -> np.ndarray:
         Logarithms, at least -1e4.
     """
     # The difference of two tails is exact in the tail below 0.
-    swap = low + high > 0
+    swap = high > -low
     low, high = np.where(swap, -high, low), np.where(swap, -low, high)
     upper = log_ndtr(high)
     # In a far tail the two values can be equal within rounding.
