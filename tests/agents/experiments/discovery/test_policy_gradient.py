@@ -1,5 +1,7 @@
 """PPO in the environment: the mask of remaining crystals, counted episodes, and budgets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ from crystal_agents.experiments.discovery.policy_gradient import (
 from crystal_agents.experiments.discovery.search_space import SearchSpace
 from crystal_gym.episode import fill, start
 
-SMALL = {"hidden": 8, "num_envs": 16, "n_epochs": 1}
+SMALL = PolicyGradientSettings(hidden=8, num_envs=16, n_epochs=1)
 
 
 @pytest.mark.parametrize("rule", ["none", RULE])
@@ -39,7 +41,7 @@ def test_episodes_under_the_mask_end_with_remaining_crystals(table, rule):
 
 def test_maskable_ppo_evaluates_crystals_of_the_grid_until_the_budget_ends(table, water_splitting):
     search = water_splitting.search(SearchSpace.of(table, RULE), 0, 30)
-    policy_gradient_search(search, PolicyGradientSettings(**SMALL))
+    policy_gradient_search(search, SMALL)
     assert search.oracle.finished
     assert search.space.allowed[search.oracle.order].all()
     assert search.counts["outside_grid"] == 0
@@ -49,7 +51,7 @@ def test_maskable_ppo_evaluates_crystals_of_the_grid_until_the_budget_ends(table
 
 def test_ppo_counts_episodes_outside_the_grid_and_ends_after_its_steps(table, water_splitting):
     search = water_splitting.search(SearchSpace.of(table), 0)
-    policy_gradient_search(search, PolicyGradientSettings(only_new=False, max_steps=160, **SMALL))
+    policy_gradient_search(search, replace(SMALL, only_new=False, max_steps=160))
     assert search.counts["steps"] == 160
     assert search.counts["outside_grid"] + search.oracle.n_evaluations <= 32
     assert search.counts["outside_grid"] > 16
