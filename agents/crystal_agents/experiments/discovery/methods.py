@@ -63,6 +63,10 @@ def get_method(name: str) -> Method:
     return METHODS[name]
 
 
+_PPO = ("policy_gradient", "policy_gradient_search", "PolicyGradientSettings")
+# Crystals can be filled repeatedly, and without a rule fillings can be outside the grid.
+_NOT_ONLY_NEW = (("only_new", False), ("max_steps", 20_000))
+_WARM = (("policy", "perov-5/egnn"), ("max_steps", 20_000))
 _DQN = ("bootstrapped_dqn", "bootstrapped_dqn_search", "BootstrappedDQNSettings")
 _WITHOUT_RULE: dict[str, Method] = {
     "random": Method("random search", "random_search", "random_search"),
@@ -92,23 +96,16 @@ _WITHOUT_RULE: dict[str, Method] = {
         "offline_dqn_search",
         "OfflineDQNSettings",
     ),
+    "ppo": Method("PPO", *_PPO, _NOT_ONLY_NEW),
+    "ppo-warm": Method("PPO, warm start", *_PPO, (*_NOT_ONLY_NEW, *_WARM)),
+    "maskable-ppo": Method("MaskablePPO, only new crystals", *_PPO),
+    "maskable-ppo-warm": Method("MaskablePPO, only new crystals, warm start", *_PPO, _WARM),
     "self-imitation": Method(
         "self-imitation (best-episode replay)",
         "self_imitation",
         "self_imitation_search",
         "SelfImitationSettings",
     ),
-}
-
-_PPO = ("policy_gradient", "policy_gradient_search", "PolicyGradientSettings")
-# The environment's own mask, or none: crystals can be filled repeatedly, or be outside the grid.
-_ANY = (("only_new", False), ("max_steps", 20_000))
-_WARM = (("policy", "perov-5/egnn"), ("max_steps", 20_000))
-_WITHOUT_RULE |= {
-    "ppo": Method("PPO", *_PPO, _ANY),
-    "ppo-warm": Method("PPO, warm start", *_PPO, (*_ANY, *_WARM)),
-    "maskable-ppo": Method("MaskablePPO, only new crystals", *_PPO),
-    "maskable-ppo-warm": Method("MaskablePPO, only new crystals, warm start", *_PPO, _WARM),
 }
 
 METHODS: dict[str, Method] = {
