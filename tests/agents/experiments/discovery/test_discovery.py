@@ -114,7 +114,7 @@ def small(name):
     method = METHODS[name]
     if "EnsembleSettings" not in method.settings and "DQN" not in method.settings:
         return method
-    fast = (("members", 2), ("width", 8), ("first_steps", 20), ("steps", 5))
+    fast = (("members", 2), ("width", 8), ("first_steps", 10), ("steps", 3))
     return dataclasses.replace(method, options=method.options + fast)
 
 
