@@ -63,6 +63,11 @@ def get_method(name: str) -> Method:
     return METHODS[name]
 
 
+_PPO = ("policy_gradient", "policy_gradient_search", "PolicyGradientSettings")
+# Crystals can be filled repeatedly, and without a rule fillings can be outside the grid.
+_NOT_ONLY_NEW = (("only_new", False), ("max_steps", 20_000))
+_WARM = (("policy", "perov-5/egnn"), ("max_steps", 20_000))
+_DQN = ("bootstrapped_dqn", "bootstrapped_dqn_search", "BootstrappedDQNSettings")
 _WITHOUT_RULE: dict[str, Method] = {
     "random": Method("random search", "random_search", "random_search"),
     "genetic": Method(
@@ -75,6 +80,26 @@ _WITHOUT_RULE: dict[str, Method] = {
         "ExtraTreesSettings",
         needs="sklearn",
     ),
+    "label-ensemble": Method(
+        "networks on labels, probability of a target",
+        "label_ensemble",
+        "label_ensemble_search",
+        "LabelEnsembleSettings",
+    ),
+    "bootstrapped-dqn": Method("bootstrapped Q-learning", *_DQN),
+    "bootstrapped-dqn-labels": Method(
+        "bootstrapped Q-learning, returns from labels", *_DQN, (("from_labels", True),)
+    ),
+    "offline-dqn": Method(
+        "bootstrapped Q-learning from a Minari dataset",
+        "offline_dqn",
+        "offline_dqn_search",
+        "OfflineDQNSettings",
+    ),
+    "ppo": Method("PPO", *_PPO, _NOT_ONLY_NEW),
+    "ppo-warm": Method("PPO, warm start", *_PPO, (*_NOT_ONLY_NEW, *_WARM)),
+    "maskable-ppo": Method("MaskablePPO, only new crystals", *_PPO),
+    "maskable-ppo-warm": Method("MaskablePPO, only new crystals, warm start", *_PPO, _WARM),
     "self-imitation": Method(
         "self-imitation (best-episode replay)",
         "self_imitation",

@@ -1,7 +1,7 @@
 """Stored results of the discovery task."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +25,7 @@ class DiscoveryRecord(RunRecord):
         found_at: Number of evaluations at which each target was found, in ascending order.
         evaluations: Number of distinct crystals evaluated in total.
         settings: Settings of the method.
+        counts: Numbers that the method reports about itself, see ``Search.counts``.
         labels_sha256: Fingerprint of the labels.
     """
 
@@ -38,6 +39,7 @@ class DiscoveryRecord(RunRecord):
     evaluations: int
     settings: dict[str, Any]
     labels_sha256: str | None
+    counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def key(self) -> Hashable:

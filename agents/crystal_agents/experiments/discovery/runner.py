@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from crystal_agents.experiments.discovery.methods import METHODS, get_method
@@ -20,7 +19,6 @@ from crystal_agents.experiments.discovery.search_space import SearchSpace
 from crystal_agents.experiments.discovery.task import (
     TASKS,
     DiscoveryTask,
-    Search,
     check_budget,
 )
 from crystal_agents.experiments.provenance import provenance
@@ -116,8 +114,9 @@ def run_discovery(config: DiscoveryConfig, folder: Path) -> Iterator[DiscoveryRe
         return SearchSpace.of(table, mask)
 
     def execute(task: DiscoveryTask, name: str, seed: int) -> DiscoveryRecord:
-        method, oracle = METHODS[name], task.oracle(budget)
-        search = Search(space_of(method.mask), oracle, np.random.default_rng(seed))
+        method = METHODS[name]
+        search = task.search(space_of(method.mask), seed, budget)
+        oracle = search.oracle
         start = time.perf_counter()
         method.run(search)
         return DiscoveryRecord(
@@ -130,6 +129,7 @@ def run_discovery(config: DiscoveryConfig, folder: Path) -> Iterator[DiscoveryRe
             found_at=tuple(oracle.found_at),
             evaluations=oracle.n_evaluations,
             settings=method.settings_used(),
+            counts=dict(search.counts),
             labels_sha256=task.labels_sha256,
             collection=origin,
             collection_sha256=fingerprint,

@@ -23,6 +23,8 @@ class SearchSpace:
         descriptors: Properties of the elements of each crystal, float32 (C, D).
         cation_descriptors: Standardized properties of the cations by their rank, float32 (K, D).
         allowed: Whether a method may propose the crystal, bool (C,).
+        table: The crystals.
+        mask: Name of the action mask that proposed crystals respect.
     """
 
     choices: np.ndarray
@@ -31,6 +33,8 @@ class SearchSpace:
     descriptors: np.ndarray
     cation_descriptors: np.ndarray
     allowed: np.ndarray
+    table: EpisodeTable
+    mask: str
 
     @classmethod
     def of(cls, table: EpisodeTable, mask: str = "none") -> "SearchSpace":
@@ -65,7 +69,8 @@ class SearchSpace:
             )
         cation = np.array([_properties(number) for number in cations.tolist()], np.float32)
         cation = (cation - cation.mean(0)) / np.maximum(cation.std(0), 1e-6)
-        return cls(choices, sizes, rows, _descriptors(numbers), cation, _admitted(table, mask))
+        allowed = _admitted(table, mask)
+        return cls(choices, sizes, rows, _descriptors(numbers), cation, allowed, table, mask)
 
 
 def _admitted(table: EpisodeTable, mask: str) -> np.ndarray:

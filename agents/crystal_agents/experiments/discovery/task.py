@@ -1,13 +1,16 @@
 """The discovery task: an oracle with a budget that counts the distinct crystals it evaluates."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
+from crystal_agents.experiments.discovery.criteria import Criteria
 from crystal_agents.experiments.discovery.search_space import SearchSpace
 from crystal_gym.episode import EpisodeTable, finished
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 from crystal_gym.rewards import resolve_reward
+from crystal_gym.rewards.perov5_water_splitting import MARGINS, CriteriaReward
 
 # Rewards whose targets are searched for; each has a shaped variant with the suffix "-shaped".
 TASKS = ("perov5-water-splitting", "perov5-photocorrosion-shield")
@@ -20,6 +23,7 @@ class Oracle:
         is_target: Whether each crystal is a target, bool (C,).
         scores: Shaped score of each crystal, float64 (C,), 1 for the targets.
         budget: Number of distinct crystals that may be evaluated, at least 1.
+        labels: Labels of each crystal, float64 (C, K) (default: none).
 
     Attributes:
         budget: Number of distinct crystals that may be evaluated.
@@ -31,7 +35,13 @@ class Oracle:
             crystal is a target.
     """
 
-    def __init__(self, is_target: np.ndarray, scores: np.ndarray, budget: int) -> None:
+    def __init__(
+        self,
+        is_target: np.ndarray,
+        scores: np.ndarray,
+        budget: int,
+        labels: np.ndarray | None = None,
+    ) -> None:
         check_budget(budget, len(scores))
         if not is_target.any():
             raise CrystalGymError("Expected at least one target crystal, got none. Use other data.")
@@ -39,6 +49,7 @@ class Oracle:
         self.evaluated = np.zeros(len(scores), bool)
         self.found_at: list[int] = []
         self._is_target, self._scores = is_target, scores
+        self._labels = np.zeros((len(scores), 0)) if labels is None else labels
         self._order: list[int] = []
 
     @property
@@ -93,6 +104,23 @@ class Oracle:
                 self.found_at.append(len(self._order))
         return self._scores[crystals]
 
+    def labels(self, crystals: np.ndarray) -> np.ndarray:
+        """Return the labels of crystals that were evaluated before, float64 (k, K).
+
+        Args:
+            crystals: Rows of the collection, (k,).
+
+        Raises:
+            CrystalGymError: If a crystal has not been evaluated.
+        """
+        unknown = ~self.evaluated[crystals]
+        if unknown.any():
+            raise CrystalGymError(
+                f"Expected evaluated crystals, got {unknown.sum()} whose labels are not revealed. "
+                "Evaluate them first."
+            )
+        return self._labels[crystals]
+
 
 @dataclass(frozen=True)
 class DiscoveryTask:
@@ -102,12 +130,16 @@ class DiscoveryTask:
         name: Name of the reward, one of ``TASKS``.
         is_target: Whether each crystal is a target, bool (C,).
         scores: Shaped score of each crystal with the default margins, float64 (C,).
+        criteria: The criteria that targets meet.
+        labels: The labels of the criteria, float64 (C, K).
         labels_sha256: Fingerprint of the labels.
     """
 
     name: str
     is_target: np.ndarray
     scores: np.ndarray
+    criteria: Criteria
+    labels: np.ndarray
     labels_sha256: str | None
 
     @classmethod
@@ -123,18 +155,37 @@ class DiscoveryTask:
         rows = np.arange(len(table.collection))
         state = finished(table, rows, table.true_elements)
         values = []
-        labels: tuple[str, ...] = ()
-        for reward_name in (name, f"{name}-shaped"):
-            reward = resolve_reward(reward_name)
-            labels = reward.labels
+        criteria = Criteria()
+        for reward_name in (name, shaped_reward(name)):
+            reward = cast(CriteriaReward, resolve_reward(reward_name))
+            criteria = Criteria(reward.labels, reward.alternatives, reward.margins or MARGINS)
             reward.prepare(table)
             values.append(reward.on_finish(table, state)[0])
-        fingerprint = table.collection.labels_fingerprint(labels)
-        return cls(name, values[0] == 1, values[1], fingerprint)
+        collection = table.collection
+        labels = np.column_stack([collection.labels[label] for label in criteria.labels])
+        fingerprint = collection.labels_fingerprint(criteria.labels)
+        return cls(name, values[0] == 1, values[1], criteria, labels, fingerprint)
 
     def oracle(self, budget: int | None = None) -> Oracle:
         """Return an oracle without evaluations; the default budget allows all crystals."""
-        return Oracle(self.is_target, self.scores, len(self.scores) if budget is None else budget)
+        budget = len(self.scores) if budget is None else budget
+        return Oracle(self.is_target, self.scores, budget, self.labels)
+
+    def search(self, space: SearchSpace, seed: int, budget: int | None = None) -> "Search":
+        """Return a search without evaluations.
+
+        Args:
+            space: The search space.
+            seed: Seed of the random numbers.
+            budget: Number of distinct crystals that may be evaluated, ``None`` for all.
+        """
+        rng = np.random.default_rng(seed)
+        return Search(space, self.oracle(budget), rng, self.criteria, self.name)
+
+
+def shaped_reward(task: str) -> str:
+    """Return the name of the shaped reward of a task."""
+    return f"{task}-shaped"
 
 
 def check_budget(budget: object, n_crystals: int) -> None:
@@ -172,11 +223,18 @@ class Search:
         space: The search space.
         oracle: The oracle.
         rng: Source of random numbers.
+        criteria: The criteria of the task.
+        task: Name of the task.
+        counts: Numbers that a method reports about itself, such as episodes that are not crystals
+            of the grid, by name.
     """
 
     space: SearchSpace
     oracle: Oracle
     rng: np.random.Generator
+    criteria: Criteria
+    task: str
+    counts: dict[str, int] = field(default_factory=dict)
 
     def candidates(self) -> np.ndarray:
         """Return the rows of crystals that are allowed and have not been evaluated, (k,)."""

@@ -19,53 +19,17 @@ from crystal_agents.experiments.discovery.task import (
     TASKS,
     DiscoveryTask,
     Oracle,
-    Search,
     random_expectation,
 )
 from crystal_gym.collections import load_collection
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError, DamagedFileError, UnknownNameError
 
-CATIONS = (11, 12, 13, 19, 20, 22, 26, 38)  # Na, Mg, Al, K, Ca, Ti, Fe, Sr
-ANIONS = ((8, 8, 8), (7, 8, 8), (9, 8, 8))
-LABELS = ("heat_all", "heat_all_corrected", "dir_gap", "ind_gap", "vb_dir", "cb_dir", "vb_ind",
-          "cb_ind")  # fmt: skip
-# Labels of water splitters and of other crystals.
-SPLITTER = (0.1, 0.1, 2.0, 2.0, 6.0, 4.0, 6.0, 4.0)
-OTHER = (1.0, 1.0, 0.0, 0.0, 5.0, 5.0, 5.0, 5.0)
-
-
-@pytest.fixture(scope="module")
-def grid():
-    """Return a collection of 192 perovskites, of which those with Ca, Ti and O are targets."""
-    numbers = np.array([(a, b, *x) for a, b, x in product(CATIONS, CATIONS, ANIONS)])
-    base = load_collection("goldschmidt", progress=False)
-    collection = base.take(np.arange(len(numbers)))
-    target = (numbers[:, 0] == 20) & np.isin(numbers[:, 1], (22, 26))
-    labels = np.where(target[:, None], SPLITTER, OTHER)
-    # Crystals that share a cation with a target are closer to it.
-    labels[:, :2] += 0.3 * (numbers[:, :1] != 20)
-    return dataclasses.replace(
-        collection,
-        name="grid",
-        atomic_numbers=numbers.astype(collection.atomic_numbers.dtype),
-        labels=dict(zip(LABELS, labels.T, strict=True)),
-    )
-
-
-@pytest.fixture(scope="module")
-def table(grid):
-    return EpisodeTable(grid)
-
 
 @pytest.fixture
 def of_grid(grid, monkeypatch):
     """Let the runner load the small grid."""
     monkeypatch.setattr(runner, "load_collection", lambda _: grid)
-
-
-def water_splitting(table):
-    return DiscoveryTask.of(table, TASKS[0])
 
 
 def test_search_space_has_one_row_for_each_combination(table):
@@ -110,6 +74,14 @@ def test_oracle_refuses_more_than_the_budget():
         oracle.evaluate(np.array([3]))
 
 
+def test_oracle_reveals_labels_of_evaluated_crystals_only():
+    oracle = Oracle(np.array([True, False, False]), np.zeros(3), 3, np.arange(6.0).reshape(3, 2))
+    oracle.evaluate(np.array([2]))
+    assert oracle.labels(np.array([2])).tolist() == [[4, 5]]
+    with pytest.raises(CrystalGymError, match="got 1 whose labels are not revealed"):
+        oracle.labels(np.array([2, 0]))
+
+
 @pytest.mark.parametrize("budget", [0, -1, 4, 1.5, True])
 def test_invalid_budgets_are_rejected(budget):
     with pytest.raises(CrystalGymError, match="Expected a budget from 1 to 3"):
@@ -123,13 +95,13 @@ def test_a_task_needs_targets_and_a_known_name(table, grid):
         DiscoveryTask.of(table, "match")
 
 
-def test_random_search_needs_the_expected_number_of_evaluations(table):
-    task, space = water_splitting(table), SearchSpace.of(table)
+def test_random_search_needs_the_expected_number_of_evaluations(table, water_splitting):
+    space = SearchSpace.of(table)
     found = []
     for seed in range(300):
-        oracle = task.oracle()
-        METHODS["random"].run(Search(space, oracle, np.random.default_rng(seed)))
-        found.append(oracle.found_at)
+        search = water_splitting.search(space, seed)
+        METHODS["random"].run(search)
+        found.append(search.oracle.found_at)
     expected = [random_expectation(192, 6, k) for k in range(1, 7)]
     # The standard error of the mean is at most 2.2 evaluations.
     np.testing.assert_allclose(np.mean(found, 0), expected, atol=7)
@@ -137,21 +109,34 @@ def test_random_search_needs_the_expected_number_of_evaluations(table):
     assert round(random_expectation(18_928, 20, 20)) == 18_028
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_methods_find_all_allowed_targets_within_the_budget(table, name):
+def small(name):
+    """Return a method with small networks."""
+    method = METHODS[name]
+    if "EnsembleSettings" not in method.settings and "DQN" not in method.settings:
+        return method
+    fast = (("members", 2), ("width", 8), ("first_steps", 10), ("steps", 3))
+    return dataclasses.replace(method, options=method.options + fast)
+
+
+# Methods that end with all targets; PPO can stop earlier.
+COMPLETE = [name for name in METHODS if "ppo" not in name]
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_methods_find_all_allowed_targets_within_the_budget(table, water_splitting, name):
     if METHODS[name].needs:
         pytest.importorskip(METHODS[name].needs)
-    task, space = water_splitting(table), SearchSpace.of(table, METHODS[name].mask)
-    oracle = task.oracle()
-    METHODS[name].run(Search(space, oracle, np.random.default_rng(0)))
-    assert len(oracle.found_at) == (task.is_target & space.allowed).sum()
-    assert space.allowed[oracle.order].all()
+    task, space = water_splitting, SearchSpace.of(table, METHODS[name].mask)
+    search = task.search(space, 0)
+    small(name).run(search)
+    assert len(search.oracle.found_at) == (task.is_target & space.allowed).sum()
+    assert space.allowed[search.oracle.order].all()
     # The same seed gives the same search, and a smaller budget its beginning.
-    short = task.oracle(40)
-    METHODS[name].run(Search(space, short, np.random.default_rng(0)))
-    assert short.n_evaluations <= 40
+    short = task.search(space, 0, 40)
+    small(name).run(short)
+    assert short.oracle.n_evaluations <= 40
     if name.startswith("random"):
-        assert short.n_evaluations == min(40, len(oracle.order))
+        assert short.oracle.n_evaluations == min(40, len(search.oracle.order))
 
 
 def test_finished_searches_are_not_repeated(of_grid, tmp_path, monkeypatch):
@@ -178,7 +163,13 @@ def test_a_budget_that_ends_early_is_reported(of_grid, tmp_path):
     (record,) = run_discovery(config, tmp_path)
     assert record.evaluations == 1
     (report,) = build_tables([record])
-    assert report.rows[0][3] == "found by 0 of 1"
+    assert report.rows[0][3] == "≥ 1 (0 of 1)"
+    assert report.rows[0][4] == ""
+    assert any("lower bound" in note for note in report.notes)
+    # Searches that found all targets count with these, others with all their evaluations.
+    complete = dataclasses.replace(record, seed=1, found_at=tuple(range(2, 8)), evaluations=7)
+    (report,) = build_tables([record, complete])
+    assert report.rows[0][3] == "≥ 4 (1 of 2)"
 
 
 def test_results_of_other_crystals_or_damaged_results_are_rejected(of_grid, grid, tmp_path):
@@ -201,6 +192,7 @@ def test_invalid_selections_are_rejected(capsys, tmp_path):
         "Did you mean 'genetic'": ["discovery", "--methods", "genetics"],
         "discovery task 'match'": ["discovery", "--rewards", "match"],
         "at least 1 evaluation, got 0": ["discovery", "--budget", "0"],
+        "at least 1 evaluation, got -3": ["discovery", "--budget", "-3"],
         "found none": ["discovery", "--report-only"],
         "Expected --budget with the config discovery": ["smoke", "--budget", "5"],
     }
