@@ -65,8 +65,8 @@ def test_runs_of_a_method_become_one_submission(exports):
 
 
 def test_evaluations_of_searches_are_exported(exports):
-    by_name = {s.method: s for s in exports[RECORDS[1]].submissions}
-    search = by_name["random search"]
+    by_name = {s.file_name: s for s in exports["discovery/discovery.json"].submissions}
+    search = by_name["discovery/perov5-water-splitting/random-search.json"]
     assert search.oracle_calls == max(search.values["evaluations_20"])
     assert not search.expert_data
 
