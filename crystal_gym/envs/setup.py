@@ -106,7 +106,7 @@ class SkeletonEnvSetup:
         return self._state
 
     def _forget_episodes(self, seed: int | None) -> None:
-        """Start the memories of the reward anew if a seed is given, which determines a run."""
+        """Reset the memories of the reward if a seed is given, which determines a run."""
         if seed is not None:
             for counts in self.reward.memories().values():
                 counts.reset()

@@ -202,7 +202,7 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
 
         Args:
             seed: Seed of the random number generator (default: it continues). A reward that
-                depends on earlier episodes starts anew with a seed.
+                depends on earlier episodes is reset with a seed.
             options: ``crystal`` and ``start_site``, see Starting State.
 
         Returns:

@@ -77,7 +77,7 @@ class Reward:
         """Return the counts of earlier episodes on which the reward depends, by an arbitrary name.
 
         Most rewards have none. The counts include the episodes of all environments that have this
-        object as their reward. They start anew when an environment is made and when it is reset
+        object as their reward. They are reset when an environment is made and when it is reset
         with a seed; a reset without a seed preserves them.
         """
         return {}

@@ -45,7 +45,7 @@ class VisitCounts:
         return len(self._counts)
 
     def start(self, atomic_numbers: np.ndarray | None = None, count: int = 1) -> None:
-        """Start anew, with the same count for each known crystal.
+        """Start with the same count for each known crystal.
 
         Args:
             atomic_numbers: The known crystals, int (C, N), padded with 0 (default: none).
