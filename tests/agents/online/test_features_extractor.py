@@ -116,7 +116,14 @@ def test_roll_outs_and_updates_do_not_change_with_the_cache(toy, monkeypatch):
     """Actions are equal; log-probabilities and weights after an update differ by rounding."""
 
     def learn():
-        model = warm_start(policy_for(toy), "ppo", envs_for(toy), critic_warm_up=0, **SHORT)
+        model = warm_start(
+            policy_for(toy),
+            "ppo",
+            envs_for(toy),
+            critic_warm_up=0,
+            frozen_geometry=False,
+            **SHORT,
+        )
         model.learn(1)
         return model
 
@@ -142,7 +149,7 @@ def test_roll_outs_and_updates_do_not_change_with_the_cache(toy, monkeypatch):
 
 
 def test_gradients_reach_the_geometry_after_a_roll_out(toy):
-    model = warm_start(policy_for(toy), "ppo", envs_for(toy), **SHORT)
+    model = warm_start(policy_for(toy), "ppo", envs_for(toy), frozen_geometry=False, **SHORT)
     states, _ = model.policy.obs_to_tensor(next(random_states(model.get_env(), 8)))
     extractor = get_features_extractor(model.policy)
 
