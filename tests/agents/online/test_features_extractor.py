@@ -76,7 +76,7 @@ def count_encodings(monkeypatch, extractor):
 def test_features_of_a_roll_out_equal_those_with_gradients(toy, network):
     """Cells of 1 to 6 sites, so that episodes end at different steps."""
     policy = policy_for(toy, network, SETTINGS if network == "egnn" else {})
-    model = warm_start(policy, "ppo", envs_for(toy), **SHORT)
+    model = warm_start(policy, "ppo", envs_for(toy), frozen_geometry=False, **SHORT)
     for observations in random_states(model.get_env(), 80):
         states, _ = model.policy.obs_to_tensor(observations)
         with torch.no_grad():
@@ -87,7 +87,9 @@ def test_features_of_a_roll_out_equal_those_with_gradients(toy, network):
 
 
 def test_roll_outs_encode_each_skeleton_once_per_episode(toy, monkeypatch):
-    model = warm_start(policy_for(toy), "ppo", envs_for(toy), critic_warm_up=0, **SHORT)
+    model = warm_start(
+        policy_for(toy), "ppo", envs_for(toy), critic_warm_up=0, frozen_geometry=False, **SHORT
+    )
     counts = count_encodings(monkeypatch, get_features_extractor(model.policy))
     monkeypatch.setattr(model, "train", lambda: None)
     model.learn(1)
