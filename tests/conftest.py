@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import filelock
 import hypothesis
 import numpy as np
 import pytest
@@ -105,3 +106,16 @@ def perov5():
     raw = read_structures(fetch(STRUCTURES, "perov_5"))
     chosen = [c for split in SPLITS for c in [r for r in raw if r.split == split][:200]]
     return CrystalCollection(name="perov-5", **prepare(chosen, abx3_order))
+
+
+@pytest.fixture(scope="session")
+def whole_perov5(tmp_path_factory):
+    """Return all of Perov-5, prepared by one of the processes; mark the test with `real`."""
+    from crystal_gym.collections import load_collection
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with filelock.FileLock(folder / "perov-5.lock"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv(settings.CACHE_VARIABLE, str(folder / "perov-5"))
+        return load_collection("perov-5", progress=False)

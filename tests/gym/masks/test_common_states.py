@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Element
 
-from crystal_gym.collections import load_collection
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.crystals.validity import COMMON_STATES, is_metal
 from crystal_gym.episode import EpisodeTable, fill, start
@@ -57,8 +56,8 @@ def test_mask_equals_the_enumeration_of_all_completions(method, symbols, filled,
 
 
 @pytest.mark.real
-def test_a_third_of_perov5_is_neutral_with_all_targets_among_them():
-    collection = load_collection("perov-5", progress=False)
+def test_a_third_of_perov5_is_neutral_with_all_targets_among_them(whole_perov5):
+    collection = whole_perov5
     table = EpisodeTable(collection)
     rows = np.arange(len(collection))
     state = start(table, rows, table.breadth_first(rows, 0))

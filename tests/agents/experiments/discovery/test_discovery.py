@@ -21,7 +21,6 @@ from crystal_agents.experiments.discovery.task import (
     Oracle,
     random_expectation,
 )
-from crystal_gym.collections import load_collection
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CrystalGymError, DamagedFileError, UnknownNameError
 
@@ -203,8 +202,8 @@ def test_invalid_selections_are_rejected(capsys, tmp_path):
 
 
 @pytest.mark.real
-def test_the_published_targets_can_be_found():
-    table = EpisodeTable(load_collection("perov-5", progress=False))
+def test_the_published_targets_can_be_found(whole_perov5):
+    table = EpisodeTable(whole_perov5)
     space = SearchSpace.of(table)
     assert space.sizes == (52, 52, 7)
     assert (space.rows >= 0).all()
