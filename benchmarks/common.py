@@ -94,6 +94,18 @@ def report(result: Mapping[str, Any], path: Path | None = None) -> None:
         path.write_text(text + "\n")
 
 
+def stored(file: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the result in a JSON file; compute and write it if there is none."""
+    from crystal_gym.utils.files import atomic_write
+
+    if not file.is_file():
+        result = compute()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(file) as temporary:
+            temporary.write_text(json.dumps(result, indent=2) + "\n")
+    return json.loads(file.read_text())
+
+
 def seconds(work: Callable[[], object]) -> float:
     """Return the duration of one call in seconds."""
     start = time.perf_counter()

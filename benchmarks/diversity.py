@@ -9,8 +9,7 @@ Rerun the same command to resume.
 """
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,7 +32,6 @@ from crystal_gym.envs.generator import InstanceGenerator
 from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.rewards import resolve_reward
 from crystal_gym.rewards.label_lookup import label_table
-from crystal_gym.utils.files import atomic_write
 
 REWARD = "perov5-dft"
 # Crystals with at most this heat of formation, in eV/atom, are counted as stable.
@@ -163,15 +161,6 @@ def train(
     }
 
 
-def stored(file: Path, compute: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """Return the metrics in a file; compute and write them if there is none."""
-    if not file.is_file():
-        metrics = compute()
-        with atomic_write(file) as temporary:
-            temporary.write_text(json.dumps(metrics, indent=2) + "\n")
-    return json.loads(file.read_text())
-
-
 def tabulate(summary: Mapping[str, Mapping[str, MeanWithCI]]) -> list[str]:
     """Return the lines of the table of the documentation, in Markdown."""
     rows: list[tuple[str, ...]] = [("", *COLUMNS), ("---", *["---:"] * len(COLUMNS))]
@@ -200,7 +189,9 @@ def measure(args: Args) -> dict[str, Any]:
                 if name == "cloned"
                 else partial(train, args, generator, policy, name, seed)
             )
-            metrics.append(stored(args.folder / f"{name}-seed-{seed}-{args.split}.json", compute))
+            metrics.append(
+                common.stored(args.folder / f"{name}-seed-{seed}-{args.split}.json", compute)
+            )
     summary = {
         name: {
             metric: MeanWithCI.of_seeds(np.array([run[metric] for run in values], np.float64))

@@ -17,7 +17,6 @@ Finished trainings are stored in the folder and not repeated.
 
 import contextlib
 import dataclasses
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,7 +36,6 @@ from crystal_agents.experiments.benchmark.counted_reward import CountedReward
 from crystal_agents.experiments.benchmark.learning_curve import learn_with_curve
 from crystal_agents.experiments.benchmark.task import BenchmarkTask
 from crystal_agents.online import critic_warm_up
-from crystal_gym.utils.files import atomic_write
 
 FIRST = "first settings"
 SUBNORMAL = "subnormal numbers"
@@ -138,9 +136,12 @@ def measure(args: Args) -> dict[str, Any]:
         rates = common.in_turns(ways, args.turns)
         result |= common.summarize(rates, "steps per CPU second", FIRST)
     runs = [
-        stored(args, task, name, seed)
+        common.stored(
+            args.folder / f"{args.algorithm}-{reward}-{_file_name(name)}-{seed}.json",
+            partial(train, task, args.algorithm, name, seed),
+        )
         for seed in args.seeds
-        for task in tasks.values()
+        for reward, task in tasks.items()
         for name in COMPARED[args.algorithm]
     ]
     for reward in args.rewards:
@@ -157,16 +158,8 @@ def measure(args: Args) -> dict[str, Any]:
     return {**result, "runs": runs}
 
 
-def stored(args: Args, task: BenchmarkTask, name: str, seed: int) -> dict[str, Any]:
-    """Return the result of a training; train if it is not stored."""
-    file = f"{args.algorithm}-{task.reward_name}-{name.replace(' ', '-').replace(',', '')}-{seed}"
-    path = args.folder / f"{file}.json"
-    if not path.exists():
-        result = train(task, args.algorithm, name, seed)
-        args.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(result))
-    return json.loads(path.read_text())
+def _file_name(settings: str) -> str:
+    return settings.replace(",", "").replace(" ", "-")
 
 
 if __name__ == "__main__":

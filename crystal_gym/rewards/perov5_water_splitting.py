@@ -8,7 +8,7 @@ labels are described in ``crystal_gym.collections.perov5_labels``.
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -223,12 +223,36 @@ def _evaluate(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the reward of each crystal and whether it meets the criteria, float64 (C,), or NaN."""
     met = np.zeros(len(labels.labeled))
-    shaped = np.zeros(len(labels.labeled))
-    widths = dict(margins or MARGINS)
     for group in alternatives:
         violations = np.array([c.violation(labels.columns[c.label]) for c in group])
         met = np.maximum(met, (violations == 0).all(axis=0))
-        scale = np.array([widths[c.quantity] for c in group])[:, None]
-        shaped = np.maximum(shaped, np.maximum(1 - violations / scale, 0).mean(axis=0))
     met = np.where(labels.labeled, met, np.nan)
-    return (met if margins is None else np.where(labels.labeled, shaped, np.nan)), met
+    if margins is None:
+        return met, met
+    shaped = shaped_scores(alternatives, dict(margins), labels.columns)
+    return np.where(labels.labeled, shaped, np.nan), met
+
+
+def shaped_scores(
+    alternatives: Sequence[Sequence[Criterion]],
+    margins: Mapping[str, float],
+    columns: Mapping[str, np.ndarray],
+) -> np.ndarray:
+    """Return the shaped rewards of crystals with given labels.
+
+    A criterion counts from 1 where it is met to 0 at its margin. The reward is the mean over the
+    criteria of the set for which it is highest.
+
+    Args:
+        alternatives: Sets of criteria.
+        margins: Margins by quantity, in eV/atom or eV.
+        columns: The labels by name, all of the same shape, in eV/atom or eV.
+    """
+    scores = [
+        np.mean(
+            [np.maximum(1 - c.violation(columns[c.label]) / margins[c.quantity], 0) for c in group],
+            axis=0,
+        )
+        for group in alternatives
+    ]
+    return np.max(scores, axis=0)

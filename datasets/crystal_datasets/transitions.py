@@ -103,6 +103,15 @@ class Transitions:
         """Undiscounted return of each trajectory, in the order of ``first``, float64."""
         return np.add.reduceat(self.reward.astype(np.float64), self.first)
 
+    @property
+    def fillings(self) -> np.ndarray:
+        """Codes of all sites after the last action of each finished episode, int32 (E, N)."""
+        # The last transition has all elements but the one that its action assigns.
+        elements = self.elements[self.done].astype(np.int32)
+        focus, action = self.focus[self.done, None], self.action[self.done, None]
+        np.put_along_axis(elements, focus.astype(np.int64), action.astype(np.int32) + 1, 1)
+        return elements
+
     def select(self, mask: np.ndarray) -> "Transitions":
         """Return the transitions where a mask, bool (T,), is true; all skeletons are kept."""
         arrays = {name: getattr(self, name)[mask] for name in _TRANSITION_ARRAYS}

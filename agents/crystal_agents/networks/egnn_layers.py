@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crystal_agents.networks.graph_batch import SkeletonBatch, items_of
+from crystal_agents.networks.graph_batch import SkeletonBatch, first_items, items_of
 from crystal_agents.networks.message_edges import sum_at
 
 # Displacements in Å below this value are numerical noise; larger ones are scaled logarithmically.
@@ -119,7 +119,7 @@ class Neighbors(NamedTuple):
         pairs = items_of(rows, counts)
         directed = torch.cat([pairs, pairs + n_pairs])
         taken = n_sites[rows]
-        offset = (taken.cumsum(0) - taken) - (n_sites.cumsum(0) - n_sites)[rows]
+        offset = first_items(taken) - first_items(n_sites)[rows]
         offset = offset.repeat_interleave(counts[rows]).repeat(2)
         return Neighbors(
             source=self.source[directed] + offset,

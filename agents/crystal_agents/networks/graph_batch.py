@@ -25,6 +25,11 @@ def padded_size(n: int) -> int:
     return -(-n // step) * step
 
 
+def first_items(counts: Tensor) -> Tensor:
+    """Return the index of the first item of each group of consecutive items, int64 (G,)."""
+    return counts.cumsum(0) - counts
+
+
 def items_of(groups: Tensor, counts: Tensor) -> Tensor:
     """Return the indices of the items of some groups, where each group has consecutive items.
 
@@ -36,7 +41,7 @@ def items_of(groups: Tensor, counts: Tensor) -> Tensor:
         Indices of the items, int64 (m,), group by group.
     """
     chosen = counts[groups]
-    shift = (counts.cumsum(0) - counts)[groups] - (chosen.cumsum(0) - chosen)
+    shift = first_items(counts)[groups] - first_items(chosen)
     shift = shift.repeat_interleave(chosen)
     return shift + torch.arange(len(shift), device=shift.device)
 
@@ -126,7 +131,7 @@ class SkeletonBatch:
             rows: Indices of skeletons in any order, int64 (R,).
         """
         n_sites = self.n_sites[rows]
-        first = n_sites.cumsum(0) - n_sites
+        first = first_items(n_sites)
         sites = items_of(rows, self.n_sites)
         n_edges = torch.bincount(self.owner[self.edge_source], minlength=len(self))
         edges = items_of(rows, n_edges)
@@ -282,7 +287,7 @@ class SkeletonStore:
         """
         rows = torch.arange(len(self), device=self.n_sites.device) if rows is None else rows
         n_sites = self.n_sites[rows]
-        first = n_sites.cumsum(0) - n_sites
+        first = first_items(n_sites)
         sites = torch.arange(self.max_sites, device=rows.device) < n_sites[:, None]
         owner, index = sites.nonzero(as_tuple=True)
         edges = self.edges[rows]

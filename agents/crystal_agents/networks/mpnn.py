@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from crystal_agents.networks.egnn_layers import FourierFeatures, ResidualMLP, mlp
 from crystal_agents.networks.encoder import Encoder
-from crystal_agents.networks.graph_batch import SkeletonBatch, items_of
+from crystal_agents.networks.graph_batch import SkeletonBatch, first_items, items_of
 from crystal_agents.networks.message_edges import sum_at
 from crystal_agents.networks.periodic_graph import N_ANGULAR, cosine_fade
 from crystal_agents.networks.quotient_graph import QuotientGraph, quotient_graph
@@ -86,7 +86,7 @@ class Geometry(NamedTuple):
             n_sites: Number of sites of each skeleton, int64 (S,).
         """
         pairs, taken = items_of(rows, self.n_pairs), n_sites[rows]
-        shift = (taken.cumsum(0) - taken) - (n_sites.cumsum(0) - n_sites)[rows]
+        shift = first_items(taken) - first_items(n_sites)[rows]
         shift = shift.repeat_interleave(self.n_pairs[rows])
         return Geometry(
             sites=self.sites[items_of(rows, n_sites)],

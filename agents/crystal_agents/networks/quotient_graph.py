@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from crystal_agents.networks.encoder import Encoder
-from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
+from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore, first_items, items_of
 from crystal_agents.networks.periodic_graph import (
     PeriodicEdges,
     angular_moments,
@@ -198,7 +198,7 @@ class QuotientGraphStore:
         for graph in parts:
             crystals = slice(done, done + len(graph.n_orbits))
             done = crystals.stop
-            orbits, edges = _starts(graph.n_orbits), _starts(graph.n_edges)
+            orbits, edges = first_items(graph.n_orbits), first_items(graph.n_edges)
             sites = first_site[crystals] - first_site[crystals.start]
             shifts = {
                 "orbit": orbits.repeat_interleave(n_sites[crystals]),
@@ -233,8 +233,8 @@ class QuotientGraphStore:
             "edge": whole.n_edges,
             "pair": whole.n_pairs,
         }
-        index = {kind: _ragged(count, rows) for kind, count in counts.items()}
-        start = {kind: _starts(count[rows]) for kind, count in counts.items()}
+        index = {kind: items_of(rows, count) for kind, count in counts.items()}
+        start = {kind: first_items(count[rows]) for kind, count in counts.items()}
 
         def indices(values: Tensor, kind: str, into: str) -> Tensor:
             shift = start[into].repeat_interleave(counts[kind][rows])
@@ -256,17 +256,6 @@ class QuotientGraphStore:
             pair_edge=indices(whole.pair_edge, "pair", "edge"),
             pair_weight=whole.pair_weight[index["pair"]],
         )
-
-
-def _starts(count: Tensor) -> Tensor:
-    return count.cumsum(0) - count
-
-
-def _ragged(count: Tensor, rows: Tensor) -> Tensor:
-    """Return the indices of all values of some rows of a ragged array."""
-    length = count[rows]
-    shift = _starts(count)[rows] - _starts(length)
-    return torch.arange(int(length.sum()), device=rows.device) + shift.repeat_interleave(length)
 
 
 def attach_graphs(store: SkeletonStore, encoder: Encoder) -> None:

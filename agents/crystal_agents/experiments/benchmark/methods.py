@@ -17,6 +17,7 @@ from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
 from crystal_gym.errors import MissingDataError, UnknownNameError
 
 if TYPE_CHECKING:
+    from crystal_agents.training.targets import SkeletonTargets
     from crystal_datasets.transitions import Transitions
 
 # Fraction of the mixed episodes that `bc-top` clones: those with the highest returns.
@@ -98,10 +99,8 @@ def _run_best_constant(task: BenchmarkTask, seed: int) -> RunResult:
 
 
 def _fillings(task: BenchmarkTask, data: "Transitions") -> np.ndarray:
-    """Return the elements of all finished episodes, int32 (E, N), padded with -1."""
-    # The last transition of an episode has all elements but the one that its action assigns.
-    fillings = data.elements[data.done].astype(np.int32)
-    np.put_along_axis(fillings, data.focus[data.done, None], data.action[data.done, None] + 1, 1)
+    """Return the fillings of a dataset, padded with -1 to the sites of the task, int32 (E, N)."""
+    fillings = data.fillings
     padding = task.table.max_sites - fillings.shape[1]
     return np.pad(fillings, ((0, 0), (0, padding)), constant_values=-1)
 
@@ -119,7 +118,7 @@ def _run_cloned(task: BenchmarkTask, _seed: int) -> RunResult:
 
 
 # Settings of risk-seeking PPO: the upper half of the advantages, with more exploration.
-_RISK_SEEKING = {
+_RISK_SEEKING: dict[str, Any] = {
     "learning_rate": 5e-4,
     "batch_size": 640,
     "ent_coef": 0.1,
@@ -133,7 +132,7 @@ def _online(
     warm: bool = False,
     anchored: bool = False,
     mask: str = "none",
-    settings: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> RunMethod:
     def run(task: BenchmarkTask, seed: int) -> RunResult:
         from crystal_agents.experiments.benchmark.learning_curve import learn_with_curve
@@ -143,11 +142,9 @@ def _online(
         env = task.environment(mask, reward)
         if warm:
             anchor = None if anchored else 0.0
-            model = warm_start(
-                task.policy, algorithm, env, anchor=anchor, seed=seed, **(settings or {})
-            )
+            model = warm_start(task.policy, algorithm, env, anchor=anchor, seed=seed, **settings)
         else:
-            model = from_scratch(task.policy, algorithm, env, seed=seed, **(settings or {}))
+            model = from_scratch(task.policy, algorithm, env, seed=seed, **settings)
         return learn_with_curve(task, model, reward, mask)
 
     return run
@@ -168,53 +165,57 @@ def _run_cql(task: BenchmarkTask, seed: int) -> RunResult:
 
 
 def _run_best_cloned(task: BenchmarkTask, seed: int) -> RunResult:
-    from crystal_agents.training.behavioral_cloning import train
-    from crystal_agents.training.config import TrainingConfig
-    from crystal_agents.training.recipes import cloning_recipe, get_recipe
     from crystal_datasets import best_episodes
 
     data = _mixed_data(task)
-    best = best_episodes(data, _CLONED_FRACTION, seed)
-    recipe = dataclasses.replace(
-        cloning_recipe(get_recipe(task.policy.config.network)),
-        epochs=task.config.offline_epochs,
-    )
-    folder = task.folder / f"bc-top-{task.reward_name}-seed-{seed}"
-    policy = train(TrainingConfig(folder, recipe, seed=seed), best)
+    policy = _clone(task, "bc-top", best_episodes(data, _CLONED_FRACTION, seed), seed)
     return _offline_result(task, policy, data)
 
 
 def _run_return_conditioned(task: BenchmarkTask, seed: int) -> RunResult:
     from crystal_agents.policies.targets import PolicyTargets
-    from crystal_agents.training.behavioral_cloning import train
-    from crystal_agents.training.config import TrainingConfig
-    from crystal_agents.training.recipes import cloning_recipe, get_recipe
     from crystal_agents.training.targets import SkeletonTargets
 
     data = _mixed_data(task)
     # The target of a skeleton is the mean return of its episodes; the benchmark has one of each.
-    returns = np.zeros((len(data.skeleton_ids), 1))
     skeletons = data.skeleton[data.done]
-    np.add.at(returns[:, 0], skeletons, data.returns)
-    returns[:, 0] /= np.bincount(skeletons, minlength=len(returns))
-    targets = PolicyTargets.from_labels(["return"], returns)
+    totals = np.bincount(skeletons, data.returns, minlength=len(data.skeleton_ids))
+    returns = (totals / np.bincount(skeletons, minlength=len(totals)))[:, None]
+    labels = PolicyTargets.from_labels(["return"], returns)
+    targets = SkeletonTargets(labels, labels.standardize(returns))
+    policy = _clone(task, "bc-return", data, seed, targets)
+    asked = {"return": float(np.quantile(returns, _ASKED_QUANTILE))}
+    return _offline_result(task, policy, data, asked)
+
+
+def _clone(
+    task: BenchmarkTask,
+    name: str,
+    data: "Transitions",
+    seed: int,
+    targets: "SkeletonTargets | None" = None,
+) -> SkeletonPolicy:
+    """Clone the episodes of a dataset with the network of the cloned policy."""
+    from crystal_agents.training.behavioral_cloning import train
+    from crystal_agents.training.config import TrainingConfig
+    from crystal_agents.training.recipes import cloning_recipe, get_recipe
+
     recipe = dataclasses.replace(
         cloning_recipe(get_recipe(task.policy.config.network)),
         epochs=task.config.offline_epochs,
     )
-    folder = task.folder / f"bc-return-{task.reward_name}-seed-{seed}"
-    policy = train(
-        TrainingConfig(folder, recipe, seed=seed),
-        data,
-        targets=SkeletonTargets(targets, targets.standardize(returns)),
-    )
-    asked = {"return": float(np.quantile(returns, _ASKED_QUANTILE))}
+    folder = task.folder / f"{name}-{task.reward_name}-seed-{seed}"
+    return train(TrainingConfig(folder, recipe, seed=seed), data, targets=targets)
+
+
+def _offline_result(
+    task: BenchmarkTask,
+    policy: SkeletonPolicy,
+    data: "Transitions",
+    asked: Mapping[str, float] | None = None,
+) -> RunResult:
+    """Return the result of a policy that learned from a dataset, with its target, if any."""
     score = PolicyScorer(policy, task.table, asked)
-    return RunResult(score, oracle_calls=[_counted(task, data).oracle_calls])
-
-
-def _offline_result(task: BenchmarkTask, policy: SkeletonPolicy, data: "Transitions") -> RunResult:
-    score = PolicyScorer(policy, task.table)
     return RunResult(score, oracle_calls=[_counted(task, data).oracle_calls])
 
 
@@ -296,7 +297,7 @@ METHODS: dict[str, Method] = {
     ),
     "ppo-warm-risk": Method(
         "PPO, warm start, risk-seeking",
-        _online("ppo", warm=True, settings=_RISK_SEEKING),
+        _online("ppo", warm=True, **_RISK_SEEKING),
         online=True,
         scratch="ppo",
     ),

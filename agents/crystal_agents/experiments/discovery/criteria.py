@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import log_ndtr
 
-from crystal_gym.rewards.perov5_water_splitting import MARGINS, Criterion
+from crystal_gym.rewards.perov5_water_splitting import MARGINS, Criterion, shaped_scores
 
 # Smallest logarithm of a probability.
 _LOWEST = -1e4
@@ -35,19 +35,8 @@ class Criteria:
         Returns:
             Scores, (...): 1 if all criteria of a set are met.
         """
-        scores = []
-        for group in self.alternatives:
-            fulfilled = [
-                np.maximum(
-                    1
-                    - criterion.violation(values[..., self.labels.index(criterion.label)])
-                    / self.margins[criterion.quantity],
-                    0,
-                )
-                for criterion in group
-            ]
-            scores.append(np.mean(fulfilled, axis=0))
-        return np.max(scores, axis=0)
+        columns = {label: values[..., i] for i, label in enumerate(self.labels)}
+        return shaped_scores(self.alternatives, self.margins, columns)
 
     def log_probability(self, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
         """Return the logarithm of the probability that crystals are targets.

@@ -94,13 +94,9 @@ def read_evaluations(search: Search, dataset: str) -> tuple[np.ndarray, np.ndarr
         Rows of the collection, int64 (k,), and returns, float64 (k,).
     """
     transitions = load_transitions(dataset, progress=False)
-    last = transitions.done
-    elements = transitions.elements[last].astype(np.int64)
-    focus = transitions.focus[last, None].astype(np.int64)
-    np.put_along_axis(elements, focus, transitions.action[last, None].astype(np.int64) + 1, 1)
     table = search.space.table
     row_of = {tuple(codes): row for row, codes in enumerate(table.true_elements.tolist())}
-    rows = np.array([row_of[tuple(codes)] for codes in elements.tolist()])
+    rows = np.array([row_of[tuple(codes)] for codes in transitions.fillings.tolist()])
     return rows, transitions.returns
 
 
