@@ -46,10 +46,11 @@ def data_objects(data: Transitions, rows: Sequence[int]) -> list[Data]:
 
 
 class EGNNConv(MessagePassing):
-    """Equivariant layer with one message per edge."""
+    """Equivariant layer with one message per edge, on request as in DGL."""
 
-    def __init__(self, size_in: int, hidden: int, size_out: int) -> None:
+    def __init__(self, size_in: int, hidden: int, size_out: int, *, dgl: bool = False) -> None:
         super().__init__(aggr=None)
+        self.dgl = dgl
         self.phi_e = nn.Sequential(
             nn.Linear(2 * size_in + 1, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
         )
@@ -67,7 +68,10 @@ class EGNNConv(MessagePassing):
     def message(self, h_i: Tensor, h_j: Tensor, x_i: Tensor, x_j: Tensor) -> tuple[Tensor, Tensor]:
         """Return the message of each edge and its displacement of the target."""
         difference = x_i - x_j
-        message = self.phi_e(torch.cat([h_i, h_j, difference.square().sum(-1, keepdim=True)], -1))
+        square = difference.square().sum(-1, keepdim=True)
+        message = self.phi_e(torch.cat([h_i, h_j, square], -1))
+        if self.dgl:
+            difference = difference / (square.sqrt() + 1e-30)
         return message, difference * self.phi_x_last(self.phi_x(message))
 
     def aggregate(
@@ -84,25 +88,44 @@ class EGNNConv(MessagePassing):
 class PlainEncoder(nn.Module):
     """Encoder ``egnn-paper`` or ``gcn`` with several layers."""
 
-    def __init__(self, network: str, n_codes: int, hidden: int, size_h: int, layers: int) -> None:
+    def __init__(
+        self,
+        network: str,
+        n_codes: int,
+        hidden: int,
+        size_h: int,
+        layers: int,
+        *,
+        inner: int | None = None,
+        dgl: bool = False,
+        linear: bool = False,
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.linear = network, linear
         self.n_codes = n_codes
-        sizes = itertools.pairwise([n_codes, *[hidden] * (layers - 1), size_h])
+        self.size = size_h + (0 if linear else 3)
+        sizes = [n_codes + 3 * linear, *[inner or hidden] * (layers - 1), size_h]
         self.layers = nn.ModuleList(
-            [EGNNConv(a, hidden, b) if network == "egnn-paper" else GCNConv(a, b) for a, b in sizes]
+            [
+                EGNNConv(a, hidden, b, dgl=dgl)
+                if network == "egnn-paper"
+                else GCNConv(a, b, add_self_loops=not linear)
+                for a, b in itertools.pairwise(sizes)
+            ]
         )
 
     def forward(self, data: Any) -> Tensor:
-        """Return the embeddings, concatenated with the positions, (s, size_h + 3)."""
+        """Return the embeddings and, except for a linear network, the positions, (s, size)."""
         h, x = F.one_hot(data.element, self.n_codes).float(), data.pos
+        if self.linear:
+            h = torch.cat([h, x], -1)
         for i, layer in enumerate(self.layers):
             if self.network == "egnn-paper":
                 h, x = layer(h, x, data.edge_index)
             else:
                 h = layer(h, data.edge_index)
-                h = h if i == len(self.layers) - 1 else h.relu()
-        return torch.cat([h, x], -1)
+                h = h if self.linear or i == len(self.layers) - 1 else h.relu()
+        return h if self.linear else torch.cat([h, x], -1)
 
 
 class PlainReadout(nn.Module):
@@ -134,10 +157,11 @@ class PlainPolicy(nn.Module):
         hidden: int = 256,
         size_h: int = 128,
         layers: int = 4,
+        **settings: Any,
     ) -> None:
         super().__init__()
-        self.encoder = PlainEncoder(network, n_elements + 1, hidden, size_h, layers)
-        self.readout = PlainReadout(size_h + 3, n_elements, max_sites)
+        self.encoder = PlainEncoder(network, n_elements + 1, hidden, size_h, layers, **settings)
+        self.readout = PlainReadout(self.encoder.size, n_elements, max_sites)
 
     def forward(self, data: Any) -> Tensor:
         """Return the logits of the next element for S graphs, (S, V)."""

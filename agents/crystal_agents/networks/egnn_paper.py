@@ -33,15 +33,18 @@ class EGNNConv(nn.Module):
         size_in: Channels of h in the input.
         hidden: Channels of the messages.
         size_out: Channels of h in the output.
+        dgl: Whether to follow DGL's ``EGNNConv``, which divides :math:`x_i - x_j` in the second
+            equation by the distance and gives all weights PyTorch's initial values.
 
     Shapes:
         - **input:** h (K, s, size_in), x (K, s, 3) in Å, m edges
         - **output:** h (K, s, size_out), x (K, s, 3)
     """
 
-    def __init__(self, size_in: int, hidden: int, size_out: int) -> None:
+    def __init__(self, size_in: int, hidden: int, size_out: int, *, dgl: bool = False) -> None:
         super().__init__()
         self.size_in = size_in
+        self.dgl = dgl
         self.phi_e = nn.Sequential(
             nn.Linear(2 * size_in + 1, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
         )
@@ -50,8 +53,9 @@ class EGNNConv(nn.Module):
         self.phi_h = nn.Sequential(
             nn.Linear(size_in + hidden, hidden), nn.SiLU(), nn.Linear(hidden, size_out)
         )
-        # The gain in the authors' code: large initial displacements would move the sites far apart.
-        nn.init.xavier_uniform_(self.phi_x_last.weight, gain=0.001)
+        if not dgl:
+            # The gain of Satorras et al.; large displacements would move the sites far apart.
+            nn.init.xavier_uniform_(self.phi_x_last.weight, gain=0.001)
 
     def forward(self, h: Tensor, x: Tensor, edges: MessageEdges) -> tuple[Tensor, Tensor]:
         inner, x = self.pass_messages(F.linear(h, *self.site_terms()), x, edges)
@@ -96,6 +100,9 @@ class EGNNConv(nn.Module):
         square = vectors.square().sum(-1, keepdim=True)
         square_weight = _linear(self.phi_e, 0).weight[:, -1]
         message = self.phi_e[1:](torch.addcmul(sites, square, square_weight))
+        if self.dgl:
+            # The vectors of padding edges are zero.
+            vectors = vectors * square.clamp_min(1e-12).rsqrt()
         move = edges.sum_at_target(vectors * self.phi_x_last(self.phi_x(message)))
         x = x + move / edges.in_degree.clamp_min(1)[:, None]
         gathered = edges.sum_at_target(message)
@@ -106,14 +113,15 @@ class EGNNConv(nn.Module):
 class EGNNPaper(Encoder):
     """The paper's network: four ``EGNNConv`` layers on the edges inside the cell.
 
-    Each of the settings ``periodic``, ``coordinates`` and ``focus_as_index`` is one change to the
-    paper's network.
+    The other settings are changes to the network of the paper's text.
 
     Args:
         n_elements: V; sites are one-hot over V + 1 codes, 0 for an empty site.
         hidden: Channels of the inner layers and of all messages.
         size_h: Channels of h in the output of the last layer.
         layers: Number of layers.
+        inner: Channels of h between the layers (default: ``hidden``).
+        dgl: Whether the layers follow DGL's ``EGNNConv``; see ``EGNNConv``.
         periodic: Also pass messages along the edges that cross faces of the cell.
         coordinates: Concatenate the positions x to h for the readout.
         focus_as_index: Encode the focus as one number in the readout; see ``GraphReadout``.
@@ -132,6 +140,8 @@ class EGNNPaper(Encoder):
         hidden: int = 256,
         size_h: int = 128,
         layers: int = 4,
+        inner: int | None = None,
+        dgl: bool = False,
         periodic: bool = False,
         coordinates: bool = True,
         focus_as_index: bool = False,
@@ -140,8 +150,10 @@ class EGNNPaper(Encoder):
         self.periodic = periodic
         self.coordinates = coordinates
         self.focus_as_index = focus_as_index
-        sizes = [n_elements + 1, *[hidden] * (layers - 1), size_h]
-        self.layers = nn.ModuleList([EGNNConv(a, hidden, b) for a, b in itertools.pairwise(sizes)])
+        sizes = [n_elements + 1, *[inner or hidden] * (layers - 1), size_h]
+        self.layers = nn.ModuleList(
+            [EGNNConv(a, hidden, b, dgl=dgl) for a, b in itertools.pairwise(sizes)]
+        )
         self.size = size_h + (3 if coordinates else 0)
 
     def make_readout(self, n_elements: int, max_sites: int) -> GraphReadout:

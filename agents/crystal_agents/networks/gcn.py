@@ -38,21 +38,30 @@ class GCN(Encoder):
         hidden: Channels of the inner layers.
         size_h: Channels of the last layer.
         layers: Number of convolutions.
+        linear: Whether to follow the paper's code: the positions are concatenated to the codes in
+            the input instead of the output, there is no ReLU, and a site is not its own neighbor.
 
     Shapes:
         - **input:** codes (K, s)
-        - **output:** embeddings [h, x] (K, s, size_h + 3), x in Å
+        - **output:** embeddings [h, x] (K, s, size_h + 3), x in Å; only h if ``linear``
     """
 
     Readout = GraphReadout
 
     def __init__(
-        self, n_elements: int, *, hidden: int = 256, size_h: int = 128, layers: int = 4
+        self,
+        n_elements: int,
+        *,
+        hidden: int = 256,
+        size_h: int = 128,
+        layers: int = 4,
+        linear: bool = False,
     ) -> None:
         super().__init__()
-        sizes = [n_elements + 1, *[hidden] * (layers - 1), size_h]
+        self.linear = linear
+        sizes = [n_elements + (4 if linear else 1), *[hidden] * (layers - 1), size_h]
         self.layers = nn.ModuleList([_Convolution(a, b) for a, b in itertools.pairwise(sizes)])
-        self.size = size_h + 3
+        self.size = size_h + (0 if linear else 3)
 
     def geometry(self, batch: SkeletonBatch) -> MessageEdges:
         """Return the edges of the convolutions."""
@@ -65,17 +74,24 @@ class GCN(Encoder):
         elements = F.pad(elements, (0, 1))
         edges = geometry or self.geometry(batch)
         # The normalization is the same in all layers: a product of factors of the two sites.
-        scale = (1 + edges.in_degree).rsqrt()[:, None]
+        degree = edges.in_degree.clamp_min(1) if self.linear else 1 + edges.in_degree
+        scale = degree.rsqrt()[:, None]
         first, *others = cast(list[_Convolution], list(self.layers))
 
         def convolve(h: Tensor, layer: _Convolution) -> Tensor:
             h = h * scale
-            # Each site is its own neighbor, so the sum over the others is added to it.
-            h = h + edges.sum_at_target(edges.at_source(h))
-            return h * scale + layer.bias
+            others = edges.sum_at_target(edges.at_source(h))
+            return (others if self.linear else h + others) * scale + layer.bias
 
+        weight = first.lin.weight.T
         # The product with one-hot rows selects columns of the weight.
-        h = convolve(F.embedding(elements, first.lin.weight.T), first)
+        h = F.embedding(elements, weight[: len(weight) - 3] if self.linear else weight)
+        if self.linear:
+            x = F.pad(batch.positions, (0, 0, 0, 1))
+            h = h + x @ weight[len(weight) - 3 :]
+        h = convolve(h, first)
         for layer in others:
-            h = convolve(layer.lin(F.relu(h)), layer)
+            h = convolve(layer.lin(h if self.linear else F.relu(h)), layer)
+        if self.linear:
+            return h[:, :-1]
         return torch.cat([h[:, :-1], batch.positions.expand(len(elements), -1, -1)], -1)

@@ -35,14 +35,23 @@ def data(toy, tmp_path, monkeypatch):
     return load_transitions(build_dataset(toy, "all", progress=False), progress=False)
 
 
-def networks(plain_pyg, name, data):
+# The networks of the paper's text, and those of its code.
+NETWORKS = [
+    ("egnn-paper", {}),
+    ("egnn-paper", {"inner": 9, "dgl": True}),
+    ("gcn", {}),
+    ("gcn", {"linear": True}),
+]
+
+
+def networks(plain_pyg, name, data, settings):
     """Return both implementations with the same weights, large enough for every term to matter."""
     torch.manual_seed(0)
     n_elements, max_sites = len(data.vocabulary), data.frac_coords.shape[1]
-    ours = SkeletonPolicy(PolicyConfig(name, data.vocabulary, max_sites, SMALL))
+    ours = SkeletonPolicy(PolicyConfig(name, data.vocabulary, max_sites, SMALL | settings))
     for weight in ours.parameters():
         torch.nn.init.normal_(weight, std=0.3)
-    plain = plain_pyg.PlainPolicy(name, n_elements, max_sites, **SMALL)
+    plain = plain_pyg.PlainPolicy(name, n_elements, max_sites, **SMALL, **settings)
     plain.load_state_dict(ours.state_dict())
     return ours, plain
 
@@ -57,9 +66,9 @@ def gradients(policy, loss):
     )
 
 
-@pytest.mark.parametrize("name", ["egnn-paper", "gcn"])
-def test_loss_and_gradients_equal_those_of_plain_pyg(name, data, plain_pyg):
-    ours, plain = networks(plain_pyg, name, data)
+@pytest.mark.parametrize(("name", "settings"), NETWORKS)
+def test_loss_and_gradients_equal_those_of_plain_pyg(name, settings, data, plain_pyg):
+    ours, plain = networks(plain_pyg, name, data, settings)
     store = TransitionStore(data)
     order = np.random.default_rng(0).permutation(len(data))
     batch = store.batch(torch.as_tensor(order)[:, None])
@@ -75,7 +84,7 @@ def test_loss_and_gradients_equal_those_of_plain_pyg(name, data, plain_pyg):
 
 @pytest.mark.parametrize("name", ["egnn-paper", "gcn"])
 def test_logits_of_grouped_states_equal_those_of_single_states(name, data, plain_pyg):
-    ours, plain = networks(plain_pyg, name, data)
+    ours, plain = networks(plain_pyg, name, data, {})
     store = TransitionStore(data)
     groups = store.groups(3, torch.Generator().manual_seed(0))
     batch = store.batch(groups)

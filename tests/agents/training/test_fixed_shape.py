@@ -43,10 +43,10 @@ def store(data):
     return FixedShapeStore({name: getattr(data, name) for name in ARRAYS}, 32)
 
 
-def new_policy(data, network):
+def new_policy(data, network, **settings):
     torch.manual_seed(0)
     sites = data.frac_coords.shape[1]
-    return SkeletonPolicy(PolicyConfig(network, data.vocabulary, sites, SETTINGS))
+    return SkeletonPolicy(PolicyConfig(network, data.vocabulary, sites, SETTINGS | settings))
 
 
 def new_training(data, network="egnn-paper", **changes):
@@ -56,9 +56,12 @@ def new_training(data, network="egnn-paper", **changes):
     return FixedShapeTraining(new_policy(data, network), store(data), store(data), config)
 
 
-@pytest.mark.parametrize("network", ["egnn-paper", "gcn"])
-def test_logits_equal_those_of_batches_of_any_shape(network, data):
-    policy = new_policy(data, network)
+@pytest.mark.parametrize(
+    ("network", "settings"),
+    [("egnn-paper", {}), ("egnn-paper", {"dgl": True}), ("gcn", {}), ("gcn", {"linear": True})],
+)
+def test_logits_equal_those_of_batches_of_any_shape(network, settings, data):
+    policy = new_policy(data, network, **settings)
     rows = torch.as_tensor(np.random.default_rng(0).permutation(len(data))[:32])
     ours, plain = store(data).batch(rows), TransitionStore(data).batch(rows[:, None])
     assert (ours.action == plain.action).all()

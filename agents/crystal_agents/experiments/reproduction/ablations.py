@@ -40,7 +40,7 @@ def _variant(title: str, **changes: Any) -> Variant:
 VARIANTS: dict[str, Variant] = {
     # Shares its runs with Table 1.
     BASE: _variant("the paper's network (base)", runs="egnn-5"),
-    "node-order": _variant("sites numbered at random", shuffled=True),
+    "node-order": _variant("sites numbered at random", altered="shuffled"),
     "periodic-edges": _variant("all periodic edges", settings={"periodic": True}),
     "no-coordinates": _variant("readout without coordinates", settings={"coordinates": False}),
     "focus-as-index": _variant("focus as one number", settings={"focus_as_index": True}),

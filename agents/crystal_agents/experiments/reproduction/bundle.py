@@ -9,6 +9,7 @@ writes the prepared transitions, the initial weights and the modules of this pac
 """
 
 import argparse
+import dataclasses
 import inspect
 import json
 import shutil
@@ -21,10 +22,10 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from crystal_agents.experiments.reproduction.experiment import Variant
 from crystal_agents.experiments.reproduction.runner import RunContext
 from crystal_agents.experiments.reproduction.table_1 import TABLE_1
 from crystal_agents.training.learner import new_policy
-from crystal_agents.training.recipes import get_recipe
 from crystal_datasets.transitions import draw_trajectories
 from crystal_gym import errors
 from crystal_gym.errors import CrystalGymError, UnknownNameError
@@ -51,54 +52,89 @@ _MODULES = (
 _ERRORS = (CrystalGymError, errors._restore, UnknownNameError)  # noqa: SLF001 - restores them
 
 
-def write_bundle(folder: Path, context: RunContext, seeds: Sequence[int]) -> Path:
-    """Write a bundle of the trained columns of Table 1 to a folder, and return the folder.
+def write_bundle(
+    folder: Path, context: RunContext, seeds: Sequence[int], columns: Sequence[str] = ()
+) -> Path:
+    """Write a bundle of trained columns of Table 1 to a folder, and return the folder.
 
     Args:
         folder: The folder; it must not exist.
         context: The collection, whose expert datasets are built.
         seeds: Seeds of the runs, for which the bundle has initial weights and draws.
+        columns: Names of the columns (default: those of the paper that are trained).
 
     Raises:
         CrystalGymError: If the folder exists.
+        UnknownNameError: If a column is unknown or not trained.
         MissingDataError: If the expert datasets are not built.
     """
-    columns: dict[str, dict[str, Any]] = {
-        name: {"network": variant.recipe, "trajectories": variant.trajectories}
-        for name, variant in TABLE_1.variants.items()
-        if variant.recipe is not None
-    }
+    trained = {name: variant for name, variant in TABLE_1.variants.items() if variant.recipe}
+    for name in columns:
+        if name not in trained:
+            raise UnknownNameError("column", name, trained)
+    default = [name for name in TABLE_1.default if name in trained]
+    chosen = {name: trained[name] for name in columns or default}
     if folder.exists():
         raise CrystalGymError(f"Expected a new folder, got {folder}, which exists. Choose another.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         temporary = Path(name) / folder.name
         temporary.mkdir()
-        train, validation = context.transitions("train"), context.validation
-        draws = {
-            f"trajectories-{count}-seed-{seed}": draw_trajectories(train, count, seed)
-            for count in sorted({column["trajectories"] for column in columns.values()})
-            for seed in seeds
-        }
-        _save_split(temporary / "train.safetensors", train, draws)
-        _save_split(temporary / "val.safetensors", validation, {})
-        for network in {column["network"] for column in columns.values()}:
+        for altered in {variant.altered for variant in chosen.values()}:
+            _save_transitions(
+                temporary,
+                dataclasses.replace(context, altered=altered),
+                {variant.trajectories for variant in chosen.values()},
+                seeds,
+            )
+        train = context.transitions("train")
+        records = {name: _column(variant) for name, variant in chosen.items()}
+        for column, variant in zip(records.values(), chosen.values(), strict=True):
+            recipe = variant.training_recipe(None)
             for seed in seeds:
-                torch.manual_seed(seed)
-                policy = new_policy(get_recipe(network), train)
-                save_file(policy.state_dict(), temporary / f"{network}-seed-{seed}.safetensors")
+                file = temporary / f"{column['weights']}-seed-{seed}.safetensors"
+                if recipe is not None and not file.is_file():
+                    torch.manual_seed(seed)
+                    save_file(new_policy(recipe, train).state_dict(), file)
         record = {
             "collection": str(context.origin),
             "collection_sha256": context.sha256,
             "symbols": train.vocabulary,
             "max_sites": train.frac_coords.shape[1],
-            "columns": columns,
+            "columns": records,
             "seeds": list(seeds),
         }
         (temporary / "bundle.json").write_text(json.dumps(record, indent=1) + "\n", "utf-8")
         _copy_modules(temporary)
         temporary.rename(folder)
     return folder
+
+
+def _column(variant: Variant) -> dict[str, Any]:
+    """Return what a run of a column needs to know."""
+    settings = "".join(f"-{key}-{value}" for key, value in variant.settings.items())
+    return {
+        "network": variant.recipe,
+        "settings": dict(variant.settings),
+        "trajectories": variant.trajectories,
+        "data": f"-{variant.altered}" if variant.altered else "",
+        "weights": f"{variant.recipe}{settings}",
+    }
+
+
+def _save_transitions(
+    folder: Path, context: RunContext, trajectories: set[int], seeds: Sequence[int]
+) -> None:
+    """Write the transitions of train and val, with masks of the trajectories that are drawn."""
+    suffix = f"-{context.altered}" if context.altered else ""
+    train = context.transitions("train")
+    draws = {
+        f"trajectories-{count}-seed-{seed}": draw_trajectories(train, count, seed)
+        for count in sorted(trajectories)
+        for seed in seeds
+    }
+    _save_split(folder / f"train{suffix}.safetensors", train, draws)
+    _save_split(folder / f"val{suffix}.safetensors", context.validation, {})
 
 
 def _save_split(path: Path, data: "Transitions", draws: dict[str, np.ndarray]) -> None:
@@ -139,8 +175,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="new folder of the bundle")
     parser.add_argument("--collection", default="perov-5", help="name or path of the collection")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of the runs")
+    parser.add_argument("--columns", nargs="+", default=[], help="columns (default: the paper's)")
     options = parser.parse_args(arguments)
-    folder = write_bundle(options.folder, RunContext(Path(), options.collection), options.seeds)
+    context = RunContext(Path(), options.collection)
+    folder = write_bundle(options.folder, context, options.seeds, options.columns)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     print(f"{folder}: {size / 1e6:.1f} MB")
 

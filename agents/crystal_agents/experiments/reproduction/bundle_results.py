@@ -85,6 +85,7 @@ def _evaluate(context: RunContext, file: Path, run: dict[str, Any]) -> Reproduct
     """Save the policy and the history of a run, and evaluate it on the test split."""
     column, seed, epochs = run["column"], run["seed"], run["epochs"]
     variant = TABLE_1.variants[column]
+    context = dataclasses.replace(context, altered=variant.altered)
     recipe = variant.training_recipe(epochs)
     if recipe is None:
         raise DamagedFileError(f"Expected a trained column in {file}, got {column!r}.")

@@ -34,9 +34,9 @@ _LINES = 20
 class _Model(nn.Module):
     """The network of a policy, with the same names of weights."""
 
-    def __init__(self, network: str, n_elements: int, max_sites: int) -> None:
+    def __init__(self, column: dict[str, Any], n_elements: int, max_sites: int) -> None:
         super().__init__()
-        self.encoder = _NETWORKS[network](n_elements)
+        self.encoder = _NETWORKS[column["network"]](n_elements, **column["settings"])
         self.readout = self.encoder.make_readout(n_elements, max_sites)
 
     def forward(self, batch: Any, elements: Tensor, focus: Tensor) -> Tensor:
@@ -54,23 +54,21 @@ class Bundle:
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.folder, self.device = folder, device
         self.record = json.loads((folder / "bundle.json").read_text("utf-8"))
-        self._splits = {
-            split: load_file(folder / f"{split}.safetensors") for split in ("train", "val")
-        }
 
-    def store(self, split: str, batch_size: int, drawn: str | None = None) -> FixedShapeStore:
-        """Return the transitions of a split, or those in a mask of the split."""
-        arrays = dict(self._splits[split])
+    def store(self, file: str, batch_size: int, drawn: str | None = None) -> FixedShapeStore:
+        """Return the transitions in a file, or those in a mask of the file."""
+        arrays = load_file(self.folder / f"{file}.safetensors")
         if drawn is not None:
             kept = arrays[drawn]
             for name in ("skeleton", "elements", "focus", "action"):
                 arrays[name] = arrays[name][kept]
         return FixedShapeStore(arrays, batch_size, self.device)
 
-    def model(self, network: str, seed: int) -> nn.Module:
-        """Return a network with the initial weights of a seed."""
-        model = _Model(network, len(self.record["symbols"]), self.record["max_sites"])
-        model.load_state_dict(load_file(self.folder / f"{network}-seed-{seed}.safetensors"))
+    def model(self, column: dict[str, Any], seed: int) -> nn.Module:
+        """Return the network of a column with the initial weights of a seed."""
+        model = _Model(column, len(self.record["symbols"]), self.record["max_sites"])
+        weights = self.folder / f"{column['weights']}-seed-{seed}.safetensors"
+        model.load_state_dict(load_file(weights))
         return model.to(self.device)
 
 
@@ -89,9 +87,9 @@ def make_training(
         compiled=not options.eager,
     )
     drawn = f"trajectories-{settings['trajectories']}-seed-{seed}"
-    data = bundle.store("train", recipe.skeletons, drawn)
-    validation = bundle.store("val", recipe.skeletons)
-    return FixedShapeTraining(bundle.model(settings["network"], seed), data, validation, config)
+    data = bundle.store(f"train{settings['data']}", recipe.skeletons, drawn)
+    validation = bundle.store(f"val{settings['data']}", recipe.skeletons)
+    return FixedShapeTraining(bundle.model(settings, seed), data, validation, config)
 
 
 def run_column(bundle: Bundle, column: str, seed: int, options: argparse.Namespace) -> bool:

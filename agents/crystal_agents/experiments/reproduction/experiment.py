@@ -33,7 +33,8 @@ class Variant:
             baseline, which is not trained.
         trajectories: Expert trajectories for each crystal.
         settings: Settings of the network that replace those of the recipe.
-        shuffled: Whether the sites of each crystal are numbered at random.
+        altered: Name of ``ALTERATIONS`` by which the crystals are altered, if any.
+        optional: Whether the variant is run only if it is named.
         runs: Prefix of the run folders (default: the variant's name). Variants of two
             experiments share their runs if they have the same prefix.
     """
@@ -42,7 +43,8 @@ class Variant:
     recipe: str | None
     trajectories: int
     settings: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
-    shuffled: bool = field(default=False, kw_only=True)
+    altered: str | None = field(default=None, kw_only=True)
+    optional: bool = field(default=False, kw_only=True)
     runs: str | None = field(default=None, kw_only=True)
 
     def training_recipe(self, epochs: int | None) -> Recipe | None:
@@ -110,6 +112,11 @@ class Experiment:
     name: str
     variants: Mapping[str, Variant]
 
+    @property
+    def default(self) -> list[str]:
+        """Names of the variants that are run by default."""
+        return [name for name, variant in self.variants.items() if not variant.optional]
+
     def results(self, folder: Path) -> Path:
         """Return the path of the results file."""
         return folder / f"{self.name}.json"
@@ -128,7 +135,7 @@ class Experiment:
 
         Args:
             context: The collection, the device and the folder of the runs.
-            variants: Names of the variants (default: all).
+            variants: Names of the variants (default: all that are not optional).
             seeds: Seeds; every variant runs once for each.
             epochs: Passes over the transitions (default: the paper's 1000).
 
@@ -150,11 +157,14 @@ class Experiment:
             self._require_known_variants(records, results.path)
             require_same_crystals(results.path, records, context.origin, context.sha256)
 
-        shuffled = dataclasses.replace(context, shuffled=True)
+        contexts = {
+            altered: dataclasses.replace(context, altered=altered)
+            for altered in {variant.altered for variant in self.variants.values()}
+        }
         runs = [
-            self._run(shuffled if self.variants[name].shuffled else context, name, seed, epochs)
+            self._run(contexts[self.variants[name].altered], name, seed, epochs)
             for seed in seeds
-            for name in variants or self.variants
+            for name in variants or self.default
         ]
         yield from run_missing(runs, results, check)
 

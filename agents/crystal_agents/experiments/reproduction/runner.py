@@ -13,8 +13,8 @@ from minari.storage import get_dataset_path
 from crystal_agents.evaluation.evaluate import evaluate
 from crystal_agents.evaluation.statistics import MeanWithCI
 from crystal_agents.experiments.provenance import provenance
+from crystal_agents.experiments.reproduction.altered_crystals import ALTERATIONS
 from crystal_agents.experiments.reproduction.results import AccuracyCurve, ReproductionRecord
-from crystal_agents.experiments.reproduction.site_order import shuffled_sites
 from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.behavioral_cloning import train
 from crystal_agents.training.config import TrainingConfig
@@ -44,8 +44,8 @@ class RunContext:
         accelerator: Accelerator of Fabric.
         precision: Floating-point precision of Fabric.
         progress: Whether to show progress bars.
-        shuffled: Whether the sites of each crystal are numbered at random. The expert datasets of
-            shuffled crystals are built when they are needed.
+        altered: Name of ``ALTERATIONS`` by which the crystals are altered, if any. The expert
+            datasets of altered crystals are built when they are needed.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class RunContext:
     accelerator: str = "auto"
     precision: Precision = "32-true"
     progress: bool = True
-    shuffled: bool = False
+    altered: str | None = None
 
     @cached_property
     def _original(self) -> CrystalCollection:
@@ -61,12 +61,12 @@ class RunContext:
 
     @cached_property
     def collection(self) -> CrystalCollection:
-        """The collection, with shuffled sites if ``shuffled`` is set."""
-        return shuffled_sites(self._original) if self.shuffled else self._original
+        """The collection, altered if ``altered`` is set."""
+        return ALTERATIONS[self.altered](self._original) if self.altered else self._original
 
     @cached_property
     def sha256(self) -> str:
-        """Fingerprint of the collection before its sites are shuffled."""
+        """Fingerprint of the collection before it is altered."""
         return self._original.fingerprint()
 
     @cached_property
@@ -87,7 +87,7 @@ class RunContext:
         Raises:
             MissingDataError: If the dataset is not built.
         """
-        if self.shuffled:
+        if self.altered:
             name = dataset_id(self.collection.name, split)
             if not get_dataset_path(name).is_dir():
                 build_dataset(self.collection, split, progress=self.progress)
@@ -174,8 +174,8 @@ class RunContext:
     def training_provenance(self, data: "Transitions", trajectories: int) -> dict[str, Any]:
         """Return what a policy records about its training data."""
         return {
-            # Shuffled crystals are others than those of the origin.
-            "collection": self.collection.name if self.shuffled else self.canonical_origin,
+            # Altered crystals are others than those of the origin.
+            "collection": self.collection.name if self.altered else self.canonical_origin,
             "split_by": "origin",
             "data": data.dataset_id,
             "trajectories": trajectories,

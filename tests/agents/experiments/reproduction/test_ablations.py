@@ -50,7 +50,7 @@ def record(variant, seed=0, accuracy=0.5, val=0.6, **changes):
 def test_variants_differ_from_the_base_in_one_setting():
     def settings_of(name):
         variant = VARIANTS[name]
-        return {**encoder_settings("egnn-paper"), **variant.settings, "shuffled": variant.shuffled}
+        return {**encoder_settings("egnn-paper"), **variant.settings, "altered": variant.altered}
 
     base = settings_of("base")
     for name in VARIANTS:
@@ -111,7 +111,7 @@ def test_all_variants_run_once_and_the_base_is_shared_with_table_1(
     context = RunContext(folder, records[0].collection, "cpu", progress=False)
     (shared,) = TABLE_1.reproduce(context, ("egnn-5",), seeds=(0,), epochs=1)
     assert (shared.seconds, shared.metrics) == (records[0].seconds, records[0].metrics)
-    shuffled = RunContext(folder, records[0].collection, "cpu", progress=False, shuffled=True)
+    shuffled = RunContext(folder, records[0].collection, "cpu", progress=False, altered="shuffled")
     assert shuffled.sha256 == context.sha256 == records[0].collection_sha256
     assert shuffled.collection.fingerprint() != context.sha256
     assert shuffled.validation.dataset_id == trained[1][2]

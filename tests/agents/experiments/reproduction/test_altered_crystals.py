@@ -1,10 +1,13 @@
-"""Crystals with their sites in random order."""
+"""Collections whose crystals are altered in one respect."""
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crystal_agents.experiments.reproduction.site_order import shuffled_sites
+from crystal_agents.experiments.reproduction.altered_crystals import (
+    edges_in_cell,
+    shuffled_sites,
+)
 from crystal_gym.crystals.neighbors import neighbor_edges
 from crystal_gym.crystals.skeleton import lattice_matrix
 
@@ -48,3 +51,15 @@ def test_each_crystal_has_its_own_permutation_determined_by_the_seed(toy):
     assert (repeated.name, repeated.fingerprint()) == (shuffled.name, shuffled.fingerprint())
     assert len({many.name, shuffled.name, other.name}) == 3
     assert many.fingerprint() == toy.take([5] * 600).fingerprint()
+
+
+def test_only_edges_inside_the_cell_remain(toy):
+    inside = edges_in_cell(toy)
+    assert inside.name.startswith(f"{toy.name}-in-cell-")
+    for row in range(len(toy)):
+        edges = toy.edges[row, toy.edges[row, :, 0] >= 0]
+        expected = edges[(edges[:, 2:] == 0).all(1)]
+        assert len(expected) < len(edges)
+        kept = inside.edges[row, inside.edges[row, :, 0] >= 0]
+        assert np.array_equal(kept, expected)
+    assert np.array_equal(inside.atomic_numbers, toy.atomic_numbers)
