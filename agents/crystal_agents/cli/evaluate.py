@@ -232,7 +232,11 @@ class Evaluate(Command):
             from crystal_agents.training.data import load_split
 
             data = load_split(collection, chosen.origin, "train", split_by=chosen.split_by)
-            rules["posterior"] = partial(PosteriorScorer, SyntheticGenerator(data))
+            generator = SyntheticGenerator(data)
+            rules["posterior"] = partial(PosteriorScorer, generator)
+            rules["posterior without site numbers"] = partial(
+                PosteriorScorer, generator, numbered=False
+            )
         return rules
 
 

@@ -236,7 +236,6 @@ class Posterior:
                 for parts in zip(*(form.split(_BLOCK, -1) for form in forms), strict=True)
             ]
 
-    @torch.no_grad()
     def log_probability(self, coordinates: Tensor) -> Tensor:
         """Compute the normalized log-probabilities of all fillings.
 
@@ -245,6 +244,18 @@ class Posterior:
 
         Returns:
             Log-probabilities, (B, G).
+        """
+        return self.log_density(coordinates).log_softmax(1)
+
+    @torch.no_grad()
+    def log_density(self, coordinates: Tensor) -> Tensor:
+        """Compute the log densities given each filling, up to a constant.
+
+        Args:
+            coordinates: Geometries, (B, d).
+
+        Returns:
+            Log densities, (B, G).
         """
         images = [coordinates]
         if self.mirror is not None:
@@ -259,7 +270,7 @@ class Posterior:
                 for terms in monomials
             ]
             column.copy_(torch.logsumexp(torch.stack(logs), 0))
-        return log_density.log_softmax(1)
+        return log_density
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """The posterior scorer, which scores elements by Bayes' rule, without a policy."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +14,23 @@ from crystal_gym.episode import EpisodeState, EpisodeTable
 _CHUNK = 32
 # Minimum probability of an element, so that its logarithm is finite.
 _MIN_PROBABILITY = 1e-12
+# Largest residual, in Å or degrees, of a renumbered skeleton that belongs to the prototype.
+_TOLERANCE = 0.01
+
+
+class _Numbering(NamedTuple):
+    """One possible numbering of the sites.
+
+    Attributes:
+        coordinates: Coordinates of the skeletons in this numbering, (C, d).
+        possible: Whether a skeleton in this numbering belongs to the prototype, bool (C,).
+        rows: For each filling of the design space, the row of ``fillings`` that has its elements
+            on the same sites in the numbering of the table, (G,).
+    """
+
+    coordinates: Tensor
+    possible: Tensor
+    rows: Tensor
 
 
 class PosteriorScorer:
@@ -23,17 +42,17 @@ class PosteriorScorer:
     Args:
         generator: A generator with the vocabulary of the table.
         table: Crystals of the same prototype.
+        numbered: Whether the numbers of the sites are evidence. Otherwise, the probability is the
+            mean over all numberings of the sites that leave the prototype unchanged up to an
+            exchange of axes: the limit for a network that receives no site numbers.
     """
 
-    def __init__(self, generator: SyntheticGenerator, table: EpisodeTable) -> None:
+    def __init__(
+        self, generator: SyntheticGenerator, table: EpisodeTable, *, numbered: bool = True
+    ) -> None:
         self._posterior = generator.posterior()
-        self._fillings = torch.as_tensor(generator.space.fillings)
         self._n_elements = len(generator.vocabulary)
-        sites = len(generator.prototype.reference)
-        self._coordinates = torch.as_tensor(
-            generator.prototype.coordinates(table.frac_coords[:, :sites], table.lattice),
-            dtype=torch.float32,
-        )
+        self._fillings, self._numberings = _numberings(generator, table, numbered=numbered)
         # The crystals of the last batch and their posterior, which all steps of its episodes use.
         self._last: tuple[bytes, Tensor] = (b"", torch.empty(0))
 
@@ -76,13 +95,46 @@ class PosteriorScorer:
         """Return the probabilities of all fillings of the given crystals, (S, G)."""
         key = crystals.tobytes()
         if self._last[0] != key:
-            coordinates = self._coordinates[crystals]
             # The earlier posterior is released first.
             self._last = b"", torch.empty(0)
             probability = torch.empty(len(crystals), len(self._fillings))
-            for chunk, rows in zip(
-                coordinates.split(_CHUNK), probability.split(_CHUNK), strict=True
-            ):
-                torch.exp(self._posterior.log_probability(chunk), out=rows)
+            for first in range(0, len(crystals), _CHUNK):
+                rows = torch.as_tensor(crystals[first : first + _CHUNK])
+                probability[first : first + _CHUNK] = self._probability(rows)
             self._last = key, probability
         return self._last[1]
+
+    def _probability(self, crystals: Tensor) -> Tensor:
+        """Compute the probabilities of all fillings of the crystals, (S,), float32 (S, G)."""
+        log_density = torch.full((len(crystals), len(self._fillings)), -torch.inf)
+        for numbering in self._numberings:
+            some = numbering.possible[crystals].nonzero()[:, 0]
+            found = self._posterior.log_density(numbering.coordinates[crystals[some]])
+            index = some[:, None], numbering.rows[None]
+            log_density[index] = torch.logaddexp(log_density[index], found)
+        return log_density.softmax(1)
+
+
+def _numberings(
+    generator: SyntheticGenerator, table: EpisodeTable, *, numbered: bool
+) -> tuple[Tensor, list[_Numbering]]:
+    """Return all fillings in the numbering of the table, int64 (F, n), and the numberings."""
+    prototype = generator.prototype
+    frac_coords = table.frac_coords[:, : len(prototype.reference)]
+    changes = prototype.renumberings()
+    if numbered:
+        changes = changes[:1]
+    # Site i of the table is site `sites[i]` in the other numbering.
+    renumbered = [generator.space.fillings[:, sites] for _, sites in changes]
+    fillings, rows = np.unique(np.concatenate(renumbered), axis=0, return_inverse=True)
+    found = []
+    for (axes, sites), index in zip(changes, np.split(rows.reshape(-1), len(changes)), strict=True):
+        frac = frac_coords[:, np.argsort(sites)][..., axes]
+        parameters = np.concatenate([table.lattice[:, axes], table.lattice[:, 3 + axes]], 1)
+        coordinates = torch.as_tensor(prototype.coordinates(frac, parameters), dtype=torch.float32)
+        possible = torch.as_tensor(prototype.residual(frac, parameters) < _TOLERANCE)
+        found.append(_Numbering(coordinates, possible, torch.as_tensor(index)))
+    # A crystal that is not quite of the prototype keeps its numbering.
+    none = ~torch.stack([numbering.possible for numbering in found]).any(0)
+    found[0] = found[0]._replace(possible=found[0].possible | none)
+    return torch.as_tensor(fillings), found

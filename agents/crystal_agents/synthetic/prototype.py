@@ -1,5 +1,6 @@
 """The prototype of a family of crystals: their common arrangement and free coordinates."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +136,38 @@ class Prototype:
         return np.where(
             self.moves, np.arcsinh(chosen / _FINEST) / 3, (chosen - self.center) / self.scale
         )
+
+    def residual(self, frac_coords: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+        """Compute how far skeletons are from the family of the prototype.
+
+        Args:
+            frac_coords: Fractional coordinates, (C, N, 3).
+            parameters: Lattice lengths in Å and angles in degrees, (C, 6).
+
+        Returns:
+            Largest difference, in Å or degrees, between a value and the one that the free values
+            determine, (C,).
+        """
+        frac = np.asarray(frac_coords, np.float64)[:, : len(self.reference)]
+        parameters = np.asarray(parameters, np.float64)
+        moved = _displacements(frac, parameters, self.anchor, self.reference)
+        full = np.concatenate([parameters, moved], axis=1)
+        return np.abs(full[:, self.free] @ self.decoder + self.offset - full).max(1)
+
+    def renumberings(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return the exchanges of axes under which the sites of the reference are only renumbered.
+
+        Returns:
+            Pairs of a permutation of the axes, (3,), and the permutation of the sites, (n,), for
+            which ``reference[sites] == reference[:, axes]``. The identity is the first.
+        """
+        found = []
+        for axes in itertools.permutations(range(3)):
+            turned = self.reference[:, list(axes)]
+            same = (np.abs(_wrap(turned[:, None] - self.reference)) < _SNAP).all(-1)
+            if (same.sum(1) == 1).all():
+                found.append((np.array(axes), same.argmax(1)))
+        return found
 
     def geometry(self, coordinates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Compute skeletons from their coordinates, the inverse of ``coordinates``.

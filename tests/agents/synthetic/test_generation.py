@@ -138,6 +138,46 @@ def test_a_policy_learns_from_synthetic_crystals_and_resumes(small_data, cache, 
 
 
 @pytest.mark.real
+def test_scores_without_site_numbers_do_not_depend_on_the_numbering(small_data, perov5, cache):
+    generator = SyntheticGenerator(small_data, TINY)
+    crystals = np.arange(12)
+    some = perov5.take(crystals)
+    vocabulary = Vocabulary(small_data.vocabulary)
+    renumberings = generator.prototype.renumberings()
+    reference = generator.prototype.reference
+    assert len(renumberings) == 6
+    table = EpisodeTable(some, vocabulary)
+    first = np.zeros((len(crystals), 5), np.int16)
+    numbered = PosteriorScorer(generator, table)
+    unnumbered = PosteriorScorer(generator, table, numbered=False)
+    depends = False
+    for axes, sites in renumberings:
+        np.testing.assert_allclose(reference[sites], reference[:, axes], atol=1e-9)
+        inverse = np.argsort(sites)
+        other = EpisodeTable(
+            dataclasses.replace(
+                some,
+                frac_coords=some.frac_coords[:, inverse][..., axes],
+                parameters=np.concatenate(
+                    [some.parameters[:, axes], some.parameters[:, 3 + axes]], axis=1
+                ),
+            ),
+            vocabulary,
+        )
+        renumbered = PosteriorScorer(generator, other, numbered=False)
+        for site in range(5):
+            expected = unnumbered(start(table, crystals, first + site))
+            found = renumbered(start(other, crystals, first + int(sites[site])))
+            np.testing.assert_allclose(softmax(found, 1), softmax(expected, 1), atol=1e-3)
+            depends |= not np.allclose(
+                softmax(numbered(start(table, crystals, first + site)), 1),
+                softmax(expected, 1),
+                atol=0.1,
+            )
+    assert depends
+
+
+@pytest.mark.real
 def test_posterior_scorer_equals_bayes_rule_given_the_filled_sites(small_data, perov5, cache):
     generator = SyntheticGenerator(small_data, TINY)
     table = EpisodeTable(perov5, Vocabulary(small_data.vocabulary))
