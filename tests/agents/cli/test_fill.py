@@ -2,6 +2,7 @@
 
 import csv
 
+import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 from small_policies import PEROVSKITE
@@ -124,8 +125,10 @@ def test_the_primitive_cell_is_filled(run, tmp_path):
 
 
 def test_a_cell_beyond_the_memory_limit_is_refused(run, tmp_path):
-    cell = Structure(Lattice.cubic(3.0), ["Fe"], [[0, 0, 0]]) * (21, 20, 20)
-    cell.to(filename=str(tmp_path / "large.vasp"), fmt="poscar")
+    # pymatgen needs 15 seconds to write a cell of this size.
+    sites = [f"{i / 21:.9f} {j / 20} {k / 20}" for i, j, k in np.ndindex(21, 20, 20)]
+    cell = ["large", "1.0", "63 0 0", "0 60 0", "0 0 60", "Fe", str(len(sites)), "Direct", *sites]
+    (tmp_path / "large.vasp").write_text("\n".join(cell) + "\n")
     code, _, err = run("fill", tmp_path / "large.vasp", *POLICY)
     assert code == 2
     assert "at most 8,192 sites, got 8,400" in " ".join(err.split())
