@@ -95,7 +95,8 @@ class Evaluate(Command):
 
     posterior: bool = False
     """Also evaluate Bayes' rule with the density p(geometry | elements) of the collection's
-    prototype, fitted to the dataset expert-train (takes minutes unless it is cached)."""
+    prototype, fitted to the dataset expert-train (takes minutes unless it is cached), with and
+    without site numbers, and with and without the chosen elements as evidence."""
 
     mask: str = "none"
     """Also evaluate each policy and baseline under this action mask, in a row of its own:
@@ -233,10 +234,11 @@ class Evaluate(Command):
 
             data = load_split(collection, chosen.origin, "train", split_by=chosen.split_by)
             generator = SyntheticGenerator(data)
-            rules["posterior"] = partial(PosteriorScorer, generator)
-            rules["posterior without site numbers"] = partial(
-                PosteriorScorer, generator, numbered=False
-            )
+            for numbered in (True, False):
+                name = "posterior" if numbered else "posterior without site numbers"
+                rule = partial(PosteriorScorer, generator, numbered=numbered)
+                rules[name] = rule
+                rules[f"{name}, site by site"] = partial(rule, evidence=False)
         return rules
 
 

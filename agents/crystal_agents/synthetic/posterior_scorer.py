@@ -45,11 +45,21 @@ class PosteriorScorer:
         numbered: Whether the numbers of the sites are evidence. Otherwise, the probability is the
             mean over all numberings of the sites that leave the prototype unchanged up to an
             exchange of axes: the limit for a network that receives no site numbers.
+        evidence: Whether filled sites are evidence. Otherwise, the scores are
+            log p(element of the focus | geometry). The elements with the highest of these have the
+            highest expected accuracy, whereas greedy choices that are evidence for the following
+            ones approach the most probable filling.
     """
 
     def __init__(
-        self, generator: SyntheticGenerator, table: EpisodeTable, *, numbered: bool = True
+        self,
+        generator: SyntheticGenerator,
+        table: EpisodeTable,
+        *,
+        numbered: bool = True,
+        evidence: bool = True,
     ) -> None:
+        self._evidence = evidence
         self._posterior = generator.posterior()
         self._n_elements = len(generator.vocabulary)
         self._fillings, self._numberings = _numberings(generator, table, numbered=numbered)
@@ -79,11 +89,13 @@ class PosteriorScorer:
             elements: Codes, (S, N).
             focus: Sites in focus, (S,).
         """
-        weight = probability.clone()
-        for site, codes in enumerate(elements[:, : self._fillings.shape[1]].T):
-            known = codes > 0
-            agrees = codes[known, None] == self._fillings[:, site]
-            weight[known] = weight[known].where(agrees, 0.0)
+        weight = probability
+        if self._evidence:
+            weight = probability.clone()
+            for site, codes in enumerate(elements[:, : self._fillings.shape[1]].T):
+                known = codes > 0
+                agrees = codes[known, None] == self._fillings[:, site]
+                weight[known] = weight[known].where(agrees, 0.0)
         scores = torch.zeros(len(elements), self._n_elements)
         for site in focus.unique():
             rows = focus == site

@@ -182,6 +182,7 @@ def test_posterior_scorer_equals_bayes_rule_given_the_filled_sites(small_data, p
     generator = SyntheticGenerator(small_data, TINY)
     table = EpisodeTable(perov5, Vocabulary(small_data.vocabulary))
     scorer = PosteriorScorer(generator, table)
+    site_by_site = PosteriorScorer(generator, table, evidence=False)
     possible = [
         code[:5].tolist() in generator.space.fillings.tolist() for code in table.true_elements
     ]
@@ -194,10 +195,13 @@ def test_posterior_scorer_equals_bayes_rule_given_the_filled_sites(small_data, p
     joint = generator.posterior().log_probability(torch.tensor(coordinates).float()).exp().numpy()
     for _ in range(3):
         probability = softmax(scorer(state), axis=1)
+        marginal = softmax(site_by_site(state), axis=1)
         for row in range(8):
             filled = state.elements[row]
             weight = joint[row % 4] * ((filled == 0) | (filled == generator.space.fillings)).all(1)
             element = generator.space.fillings[:, state.focus[row]] - 1
             expected = np.bincount(element, weight, len(small_data.vocabulary)) / weight.sum()
             np.testing.assert_allclose(probability[row], expected, atol=1e-4)
+            by_geometry = np.bincount(element, joint[row % 4], len(small_data.vocabulary))
+            np.testing.assert_allclose(marginal[row], by_geometry, atol=1e-4)
         fill(state, table.true_elements[state.crystal, state.focus] - 1)
