@@ -2,6 +2,7 @@
 
 import _thread
 import contextlib
+import importlib.metadata
 import io
 import os
 import sys
@@ -80,6 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 for success, 1 for a failure of the system, 2 for invalid usage or input,
         130 after Ctrl-C.
     """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments == ["--version"]:
+        print(f"crystal-gym {importlib.metadata.version('crystal-gym')}")
+        return OK
     import tyro
 
     _replace_unencodable()
@@ -88,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             COMMANDS,
             prog="crystal-gym",
             description=DESCRIPTION,
-            args=argv,
+            args=arguments,
             config=(
                 tyro.conf.DisallowNone,
                 tyro.conf.FlagCreatePairsOff,
@@ -96,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             ),
         )
     except SystemExit as end:  # tyro has printed the help or the usage error
+        if end.code is None:  # it has written a completion script
+            return OK
         return end.code if isinstance(end.code, int) else BAD_INPUT
     try:
         with _keep_interrupts(), _plain_warnings():

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,29 @@ def test_help_lists_every_command(run):
     assert code == 0
     for name in cli.COMMANDS:
         assert f"• {name}" in out
+
+
+def test_version_is_that_of_the_package(run):
+    code, out, err = run("--version")
+    assert (code, out, err) == (0, f"crystal-gym {version('crystal-gym')}\n", "")
+
+
+def test_the_module_is_the_command_line():
+    process = subprocess.run(
+        [sys.executable, "-m", "crystal_agents", "--version"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert process.stdout == f"crystal-gym {version('crystal-gym')}\n"
+
+
+def test_completions_know_all_commands(run, tmp_path):
+    code, _, _ = run("--tyro-write-completion", "bash", tmp_path / "completion.bash")
+    assert code == 0
+    script = (tmp_path / "completion.bash").read_text()
+    for name in cli.COMMANDS:
+        assert name in script
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
