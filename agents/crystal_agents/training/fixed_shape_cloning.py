@@ -43,7 +43,6 @@ def fixed_shapes_problem(config: TrainingConfig, *data: "Transitions") -> str | 
     recipe = config.recipe
     supported: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "network": (recipe.network, _NETWORKS),
-        "periodic": (recipe.settings.get("periodic", False), (False,)),
         "optimizer": (recipe.optimizer, ("adam",)),
         "schedule": (recipe.schedule, ("constant",)),
         "traversals": (recipe.traversals, ("expert",)),
@@ -151,7 +150,8 @@ def train_fixed_shapes(
 
 def _store(data: "Transitions", recipe: Recipe, device: torch.device) -> FixedShapeStore:
     arrays = {name: getattr(data, name) for name in _ARRAYS}
-    return FixedShapeStore(arrays, recipe.skeletons, device)
+    periodic = recipe.settings.get("periodic", False)
+    return FixedShapeStore(arrays, recipe.skeletons, device, periodic=periodic)
 
 
 def _progress(training: FixedShapeTraining) -> Progress:

@@ -29,8 +29,8 @@ def recipe(network, epochs=3):
     )
 
 
-def store(data):
-    return FixedShapeStore({name: getattr(data, name) for name in ARRAYS}, 32)
+def store(data, **options):
+    return FixedShapeStore({name: getattr(data, name) for name in ARRAYS}, 32, **options)
 
 
 def new_policy(data, network, **settings):
@@ -50,12 +50,19 @@ def losses(training):
 
 @pytest.mark.parametrize(
     ("network", "settings"),
-    [("egnn-paper", {}), ("egnn-paper", {"dgl": True}), ("gcn", {}), ("gcn", {"linear": True})],
+    [
+        ("egnn-paper", {}),
+        ("egnn-paper", {"dgl": True}),
+        ("egnn-paper", {"periodic": True}),
+        ("gcn", {}),
+        ("gcn", {"linear": True}),
+    ],
 )
 def test_logits_equal_those_of_batches_of_any_shape(network, settings, data):
     policy = new_policy(data, network, **settings)
     rows = torch.as_tensor(np.random.default_rng(0).permutation(len(data))[:32])
-    ours, plain = store(data).batch(rows), TransitionStore(data).batch(rows[:, None])
+    ours = store(data, periodic=settings.get("periodic", False)).batch(rows)
+    plain = TransitionStore(data).batch(rows[:, None])
     assert (ours.action == plain.action).all()
     torch.testing.assert_close(
         policy(ours.skeletons, ours.elements, ours.focus),
@@ -100,6 +107,13 @@ def test_files_of_two_epochs_are_refused(data, tmp_path):
 def test_skeletons_of_different_sizes_are_refused(expert):
     with pytest.raises(CrystalGymError, match="one number of sites"):
         store(expert)
+
+
+@pytest.mark.parametrize("periodic", [False, True])
+def test_batches_do_not_replace_one_kind_of_edges_by_the_other(data, periodic):
+    batch = store(data, periodic=periodic).batch(torch.arange(32)).skeletons
+    with pytest.raises(ValueError, match="Expected"):
+        batch.in_cell_messages() if periodic else batch.periodic_messages()
 
 
 def test_an_order_with_too_many_edges_in_a_batch_is_refused(data):

@@ -87,11 +87,12 @@ def test_losses_of_the_other_network_equal_those_of_the_plain_loop(perovskite_ex
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [(run_fixed, run_fixed), (run_fixed, run_plain), (run_plain, run_fixed)]
+    "loops", [(run_fixed, run_fixed), (run_fixed, run_plain), (run_plain, run_fixed)]
 )
 def test_a_run_that_the_time_limit_ends_is_resumed_with_either_loop(
-    whole, perovskite_expert, tmp_path, monkeypatch, first, second
+    whole, perovskite_expert, tmp_path, monkeypatch, loops
 ):
+    first, second = loops
     with monkeypatch.context() as patch:
         limit_epochs(patch, LOOPS[first], 2)
         with pytest.raises(TimeLimitError, match="after 2 of 3 epochs"):
