@@ -89,7 +89,11 @@ class FixedShapeTraining:
         # In the order of the dataset, some batches would have more edges than there is room for.
         self._validation_order = torch.randperm(len(validation), generator=make_generator(0))
         validation.check_order(self._validation_order)
-        loss = torch.compile(self._loss, fullgraph=True) if config.compiled else self._loss
+        loss = self._loss
+        if config.compiled:
+            # PyTorch limits how often the code of earlier runs is compiled again for another.
+            torch.compiler.reset()
+            loss = torch.compile(loss, fullgraph=True)
         self._train_step = self._captured(lambda: self._update(loss))
         self._validation_step = self._captured(self._validate_batch)
 

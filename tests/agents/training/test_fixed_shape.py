@@ -39,8 +39,8 @@ def new_policy(data, network, **settings):
     return SkeletonPolicy(PolicyConfig(network, data.vocabulary, sites, SETTINGS | settings))
 
 
-def new_training(data, network="gcn"):
-    config = FixedShapeConfig(recipe(network), seed=0, validate_every=2, compiled=False)
+def new_training(data, network="gcn", *, compiled=False):
+    config = FixedShapeConfig(recipe(network), seed=0, validate_every=2, compiled=compiled)
     return FixedShapeTraining(new_policy(data, network), store(data), store(data), config)
 
 
@@ -84,6 +84,14 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(data, tmp_p
     assert losses(resumed) == losses(whole)
     for ours, other in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
         assert torch.equal(ours, other)
+
+
+def test_each_run_compiles_its_own_loss(data, monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: calls.append("reset"))
+    monkeypatch.setattr(torch, "compile", lambda loss, **_: calls.append("compile") or loss)
+    new_training(data, compiled=True).run(after_epoch=lambda run: calls.append(run.epoch))
+    assert calls == ["reset", "compile", 1, 2, 3]
 
 
 def test_no_epoch_starts_after_the_deadline(data):
