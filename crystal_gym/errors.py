@@ -96,6 +96,10 @@ class StorageError(CrystalGymError):
     """Raised when a file cannot be written: a read-only folder, a full disk, no folder."""
 
 
+class TimeLimitError(CrystalGymError):
+    """Raised when a time limit ends a run early; its checkpoint is saved before."""
+
+
 class ResetNeededError(CrystalGymError, gym.error.ResetNeeded):
     """Raised when ``step`` or ``render`` is called without a running episode."""
 

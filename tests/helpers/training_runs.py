@@ -2,6 +2,9 @@
 
 import csv
 import dataclasses
+import math
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -76,6 +79,18 @@ def interrupt_step(patch, optimizer, number):
         return original(self, *args, **kwargs)
 
     patch.setattr(optimizer, "step", step)
+
+
+def limit_epochs(patch, loop, epochs):
+    """Let any finite deadline of runs in a module pass after a number of epochs."""
+    checks = []
+
+    def monotonic():
+        checks.append(1)
+        return math.inf if len(checks) > epochs else -math.inf
+
+    clock = SimpleNamespace(monotonic=monotonic, perf_counter=time.perf_counter)
+    patch.setattr(loop, "time", clock)
 
 
 def same_weights(first, second):

@@ -1,5 +1,7 @@
 """``crystal-gym reproduce EXPERIMENT``: run the paper's experiments."""
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import tyro
 
 from crystal_agents.cli.command import Command, console, print_table
-from crystal_gym.errors import CrystalGymError, UnknownNameError
+from crystal_gym.errors import CrystalGymError, TimeLimitError, UnknownNameError
 
 if TYPE_CHECKING:
     from crystal_agents.experiments.reproduction.experiment import Experiment
@@ -52,24 +54,38 @@ class Reproduce(Command):
     accelerator: str = "auto"
     """Device type: cpu, cuda, mps or auto."""
 
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Floating-point precision; the paper uses 32-true."""
+    precision: Literal["32-true", "tf32", "bf16-mixed", "16-mixed"] = "32-true"
+    """Floating-point precision; the paper uses 32-true. tf32 rounds the inputs of matrix products
+    on GPUs that support it."""
+
+    fixed_shapes: Literal["auto", "on", "off"] = "auto"
+    """Train with batches of fixed shapes, on a GPU with a CUDA graph and compiled code. auto does
+    so on a GPU if all crystals have the same number of sites and the network supports it."""
+
+    time_limit: float = math.inf
+    """Seconds after which no run and no epoch starts. The run in progress saves its checkpoint."""
 
     report_only: bool = False
     """Start no run; write table and plots from the stored results."""
 
     def run(self) -> None:
-        """Execute the missing runs, then write table and plots."""
+        """Execute the missing runs, then write table and plots unless the time limit is reached."""
+        deadline = time.monotonic() + self.time_limit
+        if not self.time_limit > 0:
+            raise CrystalGymError(f"Expected a time limit above 0 s, got {self.time_limit:g} s.")
         if self.experiment not in EXPERIMENTS:
             raise UnknownNameError("experiment", self.experiment, EXPERIMENTS)
-        EXPERIMENTS[self.experiment](self)
+        try:
+            EXPERIMENTS[self.experiment](self, deadline)
+        except TimeLimitError as stop:
+            console().print(f"{stop} {self.after_stop}")
 
 
-def _table_1(command: Reproduce) -> None:
+def _table_1(command: Reproduce, deadline: float) -> None:
     from crystal_agents.experiments.reproduction import table_1_report as report
     from crystal_agents.experiments.reproduction.table_1 import TABLE_1
 
-    records = _records(command, TABLE_1)
+    records = _records(command, TABLE_1, deadline)
     _write_report(
         command,
         TABLE_1,
@@ -78,19 +94,26 @@ def _table_1(command: Reproduce) -> None:
     )
 
 
-def _ablations(command: Reproduce) -> None:
+def _ablations(command: Reproduce, deadline: float) -> None:
     from crystal_agents.experiments.reproduction.ablations import ABLATIONS, build_table
 
-    _write_report(command, ABLATIONS, build_table(_records(command, ABLATIONS)))
+    _write_report(command, ABLATIONS, build_table(_records(command, ABLATIONS, deadline)))
 
 
-def _records(command: Reproduce, experiment: "Experiment") -> "list[ReproductionRecord]":
+def _records(
+    command: Reproduce, experiment: "Experiment", deadline: float
+) -> "list[ReproductionRecord]":
     """Execute the missing runs unless only the report is requested; return all records."""
     from crystal_agents.experiments.reproduction.runner import RunContext
 
     if not command.report_only:
         context = RunContext(
-            command.folder, command.collection, command.accelerator, command.precision
+            command.folder,
+            command.collection,
+            command.accelerator,
+            command.precision,
+            fixed_shapes=command.fixed_shapes,
+            deadline=deadline,
         )
         for record in experiment.reproduce(
             context, command.variants, command.seeds, command.epochs
@@ -121,7 +144,7 @@ def _write_report(
 
 
 # Experiments by name.
-EXPERIMENTS: dict[str, Callable[[Reproduce], None]] = {
+EXPERIMENTS: dict[str, Callable[[Reproduce, float], None]] = {
     "table-1": _table_1,
     "ablations": _ablations,
 }

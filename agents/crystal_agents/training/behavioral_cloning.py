@@ -63,6 +63,7 @@ def train(
             settings or data.
         DamagedFileError: If the checkpoint is damaged.
         StorageError: If the folder of the run cannot be written.
+        TimeLimitError: If ``config.deadline`` ends the run before its last epoch.
     """
     check_config(config, validation)
     if targets is not None:
@@ -115,7 +116,11 @@ class CloningLearner(Learner):
         self.model, *self.optimizers = fabric.setup(
             self.policy, *make_optimizers(self.policy, recipe)
         )
-        self.average = AveragedModel(self.policy, avg_fn=running_average(recipe.average))
+        self.average = (
+            AveragedModel(self.policy, avg_fn=running_average(recipe.average))
+            if recipe.average
+            else None
+        )
         self.objective = make_objective(recipe, data, synthetic, fabric.device, targets)
         attach_graphs(self.objective.skeleton_store, self.policy.encoder)
         self._config, self._fabric, self._data, self._synthetic = config, fabric, data, synthetic
@@ -139,19 +144,19 @@ class CloningLearner(Learner):
 
     def after_step(self) -> None:
         """Update the running average of the weights."""
-        if self._config.recipe.average:
+        if self.average is not None:
             self.average.update_parameters(self.policy)
 
     @property
     def final_policy(self) -> SkeletonPolicy:
         """The running average of the weights, or the last weights if the recipe has none."""
-        if self._config.recipe.average:
+        if self.average is not None:
             return cast(SkeletonPolicy, self.average.module)
         return self.policy
 
     def derived_parts(self) -> dict[str, Stateful]:
-        """Return the running average of the weights."""
-        return {"average": self.average}
+        """Return the running average of the weights, if the recipe has one."""
+        return {} if self.average is None else {"average": self.average}
 
     def fingerprint(self) -> str:
         """Return the hash of the settings, the vocabulary and the data."""

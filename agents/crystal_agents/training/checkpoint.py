@@ -5,13 +5,14 @@ import hashlib
 import json
 import pickle
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from crystal_agents.training.config import TrainingConfig
 from crystal_agents.training.progress import Progress
@@ -19,6 +20,8 @@ from crystal_gym.errors import CrystalGymError, DamagedFileError
 from crystal_gym.utils.files import atomic_write
 
 CHECKPOINT_FILE = "checkpoint.pt"
+# Size in bytes above which each part of a checkpoint has a file of its own.
+LARGEST_FILE = 16_000_000
 
 # Exceptions that can be raised by reading a damaged file or one with other content.
 _READ_ERRORS = (
@@ -29,6 +32,7 @@ _READ_ERRORS = (
     TypeError,
     ValueError,
     AttributeError,
+    FileNotFoundError,
 )
 
 
@@ -46,9 +50,11 @@ class Stateful(Protocol):
 
 @dataclass
 class Checkpoint:
-    """The checkpoint file of a run.
+    """The checkpoint of a run.
 
-    It is replaced atomically and read without unpickling arbitrary objects.
+    It is replaced atomically and read without unpickling arbitrary objects. Its parts are in one
+    file, or in a file each if they have more than ``LARGEST_FILE`` bytes together: the names of
+    these files contain the step, and the main file refers to them.
 
     Attributes:
         config: The run; its folder contains the file.
@@ -67,7 +73,7 @@ class Checkpoint:
 
     @property
     def path(self) -> Path:
-        """The checkpoint file."""
+        """The main file."""
         return self.config.run / CHECKPOINT_FILE
 
     def save(self, progress: Progress) -> None:
@@ -77,10 +83,18 @@ class Checkpoint:
             StorageError: If the file cannot be written; the previous checkpoint is kept.
         """
         if self.fabric.is_global_zero:
-            state = {name: part.state_dict() for name, part in self.parts.items()}
-            state |= {"progress": dataclasses.asdict(progress), "fingerprint": self.fingerprint}
-            with atomic_write(self.path) as temporary, temporary.open("wb") as file:
-                torch.save(state, file)
+            parts = {name: part.state_dict() for name, part in self.parts.items()}
+            files: dict[str, str] = {}
+            if _n_bytes(parts) > LARGEST_FILE:
+                for number, (name, state) in enumerate(parts.items()):
+                    files[name] = f"checkpoint-{progress.step}-{number}.pt"
+                    _save(state, self.path.with_name(files[name]))
+                parts = {}
+            main = {"progress": dataclasses.asdict(progress), "fingerprint": self.fingerprint}
+            _save({**parts, **main, "files": files}, self.path)
+            for file in self.path.parent.glob("checkpoint-[0-9]*-[0-9]*.pt"):
+                if file.name not in files.values():
+                    file.unlink()
         self.fabric.barrier()
         self.saved_at = time.monotonic()
 
@@ -104,10 +118,14 @@ class Checkpoint:
         if not self.path.is_file():
             return Progress()
         try:
-            state = torch.load(self.path, map_location=self.fabric.device, weights_only=True)
+            state = self._read(CHECKPOINT_FILE)
             fingerprint = state["fingerprint"]
             progress = Progress(**state["progress"])
-            parts = {name: state[name] for name in self.parts}
+            files = state.get("files", {})
+            parts = {
+                name: self._read(files[name]) if name in files else state[name]
+                for name in self.parts
+            }
         except torch.OutOfMemoryError:
             raise
         except _READ_ERRORS as error:
@@ -123,6 +141,26 @@ class Checkpoint:
         for name, part in self.parts.items():
             part.load_state_dict(parts[name])
         return progress
+
+    def _read(self, name: str) -> Any:
+        path = self.path.with_name(name)
+        return torch.load(path, map_location=self.fabric.device, weights_only=True)
+
+
+def _save(state: Any, path: Path) -> None:
+    with atomic_write(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
+
+
+def _n_bytes(state: Any) -> int:
+    """Return the size of all tensors in nested dictionaries and sequences."""
+    if isinstance(state, Tensor):
+        return state.nbytes
+    if isinstance(state, Mapping):
+        state = state.values()
+    elif not isinstance(state, list | tuple):
+        return 0
+    return sum(map(_n_bytes, state))
 
 
 def hash_inputs(settings: list[Any], content: Iterable[bytes]) -> str:

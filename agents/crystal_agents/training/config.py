@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from crystal_agents.training.precision import Precision
 from crystal_agents.training.recipes import Recipe
 from crystal_agents.training.seeding import check_seed
 from crystal_gym.errors import CrystalGymError
@@ -27,7 +28,10 @@ class TrainingConfig:
         checkpoint_seconds: Minimum time between checkpoints in seconds.
         accelerator: Accelerator of Lightning Fabric: ``cpu``, ``cuda`` or ``auto``.
         devices: Number of processes, each of which trains on one device.
-        precision: Precision of Lightning Fabric: 32 bits or automatic mixed precision.
+        precision: 32 bits (``32-true``); 32 bits with matrix products of rounded inputs on GPUs
+            (``tf32``); or automatic mixed precision of Lightning Fabric.
+        deadline: Value of ``time.monotonic()`` after which no epoch starts. Training then saves its
+            checkpoint and raises ``TimeLimitError``.
         tensorboard: Whether to write TensorBoard events in addition to the CSV history.
         provenance: JSON values to store with the policy, such as the name of the dataset.
     """
@@ -40,7 +44,8 @@ class TrainingConfig:
     checkpoint_seconds: float = 60.0
     accelerator: str = "cpu"
     devices: int = 1
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Precision = "32-true"
+    deadline: float = math.inf
     tensorboard: bool = False
     provenance: dict[str, Any] = field(default_factory=dict)
 

@@ -1,6 +1,6 @@
 """Lightning Fabric, which provides the devices, processes and precision of a run."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
@@ -32,8 +32,9 @@ def make_fabric(config: TrainingConfig) -> Fabric:
     """
     try:
         fabric = Fabric(accelerator=config.accelerator, devices=config.devices)
-        if config.precision != "32-true":
-            plugin = GeometryPreservingPrecision(config.precision, fabric.device.type)
+        if config.precision in {"bf16-mixed", "16-mixed"}:
+            mixed = cast(Literal["bf16-mixed", "16-mixed"], config.precision)
+            plugin = GeometryPreservingPrecision(mixed, fabric.device.type)
             fabric = Fabric(
                 accelerator=config.accelerator, devices=config.devices, plugins=[plugin]
             )

@@ -6,25 +6,42 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crystal_agents.networks.graph_batch import SkeletonBatch, lattice_vectors, padded_size
+from crystal_agents.networks.graph_batch import (
+    SkeletonBatch,
+    cartesian,
+    lattice_vectors,
+    padded_size,
+)
 from crystal_agents.networks.message_edges import FixedDegreeEdges
 from crystal_gym.errors import CrystalGymError
 
 
 @dataclass(frozen=True)
 class FixedShapeBatch(SkeletonBatch):
-    """S skeletons with n sites each, and their edges inside the cell in a table of fixed size.
+    """S skeletons with n sites each, and their edges in a table of fixed size.
 
     Attributes:
-        messages: The edges inside the cell between the sites and one additional site, at which the
-            padding edges start and end.
+        messages: The edges between the sites and one additional site, at which the padding edges
+            start and end.
+        periodic: Whether they are all edges, not only those inside the cell.
     """
 
     messages: FixedDegreeEdges
+    periodic: bool
 
     def in_cell_messages(self) -> FixedDegreeEdges:
         """Return the edges inside the cell."""
+        if self.periodic:
+            raise ValueError("Expected edges inside the cell, got all edges.")
         return self.messages
+
+    def periodic_messages(self) -> tuple[FixedDegreeEdges, Tensor]:
+        """Return all edges and their shifts in Å, (m, 3)."""
+        if not self.periodic:
+            raise ValueError("Expected all edges, got those inside the cell.")
+        # The images of the padding edges are zero.
+        owner = torch.nn.functional.pad(self.owner, (0, 1))
+        return self.messages, cartesian(self.edge_image, self.lattice[owner[self.edge_source]])
 
 
 @dataclass(frozen=True)
@@ -56,12 +73,12 @@ class FixedShapeStore:
             (T,) and ``action`` (T,) of the transitions, as in ``Transitions``.
         batch_size: S.
         device: The device of the tensors.
+        periodic: Whether the batches have all edges instead of those inside the cell.
 
     Attributes:
         n_skeletons: C.
         skeleton_on_cpu: Skeleton of each transition, int64 (T,), on the CPU.
-        edge_counts: Number of edges inside the cell of each transition's skeleton, int64 (T,), on
-            the CPU.
+        edge_counts: Number of these edges of each transition's skeleton, int64 (T,), on the CPU.
         filler: A transition with few edges, which fills up the last batch of an epoch.
         max_edges: Number of edges for which a batch has room.
 
@@ -70,7 +87,12 @@ class FixedShapeStore:
     """
 
     def __init__(
-        self, arrays: dict[str, Any], batch_size: int, device: torch.device | str = "cpu"
+        self,
+        arrays: dict[str, Any],
+        batch_size: int,
+        device: torch.device | str = "cpu",
+        *,
+        periodic: bool = False,
     ) -> None:
         n_sites = torch.as_tensor(arrays["n_sites"])
         self.n = int(n_sites[0])
@@ -79,8 +101,9 @@ class FixedShapeStore:
                 "Expected skeletons with one number of sites for batches of fixed shapes, got "
                 f"{int(n_sites.min())} to {int(n_sites.max())} sites. Train without fixed shapes."
             )
-        self.batch_size = batch_size
-        local, counts, incoming, outgoing = _in_cell_edges(torch.as_tensor(arrays["edges"]), self.n)
+        self.batch_size, self.periodic = batch_size, periodic
+        edges = torch.as_tensor(arrays["edges"])
+        local, counts, incoming, outgoing = _edge_tables(edges, self.n, periodic=periodic)
         skeleton = torch.as_tensor(arrays["skeleton"], dtype=torch.int64)
         self.edge_counts = counts[skeleton]
         self.filler = int(self.edge_counts.argmin())
@@ -102,13 +125,14 @@ class FixedShapeStore:
         self.parameters = on_device(arrays["lattice"], torch.float32)
         self.lattice = lattice_vectors(self.parameters)
         self.frac_coords = on_device(arrays["frac_coords"], torch.float32)[:, :n].contiguous()
+        local = local if periodic else local[..., :2].contiguous()
         self.local_edges, self.counts = local.to(device), counts.to(device)
         self.incoming, self.outgoing = incoming.to(device), outgoing.to(device)
         sites = torch.arange(batch_size * n, device=device)
         self.owner, self.index = sites // n, sites % n
         self.first = torch.arange(batch_size, device=device) * n
         self.all_n_sites = torch.full((batch_size,), n, device=device)
-        self.no_images = torch.zeros(self.max_edges, 3, device=device)
+        self.no_images = torch.zeros(self.max_edges + 1, 3, device=device)
 
     def __len__(self) -> int:
         return len(self.focus)
@@ -138,7 +162,7 @@ class FixedShapeStore:
         """Return the transitions with these indices, int64 (S,)."""
         skeleton = self.skeleton[rows]
         parameters = self.parameters[skeleton]
-        messages = self._messages(skeleton)
+        messages, images = self._messages(skeleton)
         skeletons = FixedShapeBatch(
             n_sites=self.all_n_sites,
             first=self.first,
@@ -149,8 +173,9 @@ class FixedShapeStore:
             frac_coords=self.frac_coords[skeleton].flatten(0, 1),
             edge_source=messages.source,
             edge_target=messages.target,
-            edge_image=self.no_images,
+            edge_image=images,
             messages=messages,
+            periodic=self.periodic,
         )
         return FixedShapeStates(
             skeletons,
@@ -159,8 +184,8 @@ class FixedShapeStore:
             self.action[rows][None],
         )
 
-    def _messages(self, skeleton: Tensor) -> FixedDegreeEdges:
-        """Concatenate the edges of S skeletons, (S,), in a table of ``max_edges`` edges."""
+    def _messages(self, skeleton: Tensor) -> tuple[FixedDegreeEdges, Tensor]:
+        """Concatenate the edges of S skeletons, (S,), in a table of m edges, with images (m, 3)."""
         n_total, m = len(skeleton) * self.n, self.max_edges
         counts = self.counts[skeleton]
         offset = counts.cumsum(0) - counts
@@ -168,46 +193,53 @@ class FixedShapeStore:
         slot = torch.arange(local.shape[1], device=local.device)
         # Entries that are no edges are written to the additional position m.
         position = torch.where(slot < counts[:, None], offset[:, None] + slot, m).flatten()
-        sites = (local + self.first[:, None, None]).flatten(0, 1)
+        sites = (local[..., :2] + self.first[:, None, None]).flatten(0, 1)
         table = torch.full((m + 1, 2), n_total, device=local.device)
         table = table.index_copy(0, position, sites)[:m]
+        images = self.no_images
+        if self.periodic:
+            images = images.index_copy(0, position, local[..., 2:].flatten(0, 1).to(images.dtype))
 
         def slots(of_site: Tensor) -> Tensor:
             edges = of_site[skeleton]
             found = torch.where(edges >= 0, offset[:, None, None] + edges, m).flatten(0, 1)
             return torch.nn.functional.pad(found, (0, 0, 0, 1), value=m)
 
-        return FixedDegreeEdges(
+        messages = FixedDegreeEdges(
             table[:, 0].contiguous(),
             table[:, 1].contiguous(),
             n_total + 1,
             incoming=slots(self.incoming),
             outgoing=slots(self.outgoing),
         )
+        return messages, images[:m]
 
 
-def _in_cell_edges(edges: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Select the edges inside the cell of C skeletons.
+def _edge_tables(edges: Tensor, n: int, *, periodic: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Select the edges of C skeletons.
 
     Args:
         edges: Edges, (C, E, 5), padded with -1.
         n: Number of sites of each skeleton.
+        periodic: Whether to select all edges instead of those inside the cell.
 
     Returns:
-        Sources and targets, int64 (C, L, 2), padded with 0; their numbers, int64 (C,); and the
+        The selected edges, int64 (C, L, 5), padded with 0; their numbers, int64 (C,); and the
         edges to and from each site, int64 (C, n, D), padded with -1.
     """
     edges = edges.to(torch.int64)
-    inside = (edges[..., 0] >= 0) & (edges[..., 2:] == 0).all(-1)
-    counts = inside.sum(1)
-    rows, _ = inside.nonzero(as_tuple=True)
+    selected = edges[..., 0] >= 0
+    if not periodic:
+        selected &= (edges[..., 2:] == 0).all(-1)
+    counts = selected.sum(1)
+    rows, _ = selected.nonzero(as_tuple=True)
     first = counts.cumsum(0) - counts
     number = torch.arange(len(rows)) - first[rows]
-    local = torch.zeros(len(edges), int(counts.max()), 2, dtype=torch.int64)
-    local[rows, number] = edges[inside][:, :2]
+    local = torch.zeros(len(edges), int(counts.max()), 5, dtype=torch.int64)
+    local[rows, number] = edges[selected]
     tables = []
     for end in (1, 0):
-        site = edges[inside][:, end]
+        site = edges[selected][:, end]
         key = rows * n + site
         order = key.argsort(stable=True)
         degree = torch.bincount(key, minlength=len(edges) * n)

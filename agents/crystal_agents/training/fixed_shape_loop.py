@@ -6,9 +6,8 @@ The batches and the losses are those of ``crystal_agents.training.loop`` for a r
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crystal_agents.training.fixed_shape import FixedShapeStore
+from crystal_agents.training.precision import matrix_products
 from crystal_agents.training.recipes import Recipe
 from crystal_agents.training.seeding import make_generator
 from crystal_agents.training.transition_batches import shuffled_groups
@@ -61,8 +61,8 @@ class FixedShapeTraining:
 
     Attributes:
         data: Transitions of training.
-        history: One row of metrics for each finished epoch.
-        seconds: Time spent in finished epochs, without validation.
+        optimizer: The optimizer.
+        history: One row of metrics for each finished epoch, with the columns of the plain loop.
     """
 
     def __init__(
@@ -74,11 +74,10 @@ class FixedShapeTraining:
     ) -> None:
         self.model, self.config = model, config
         self.history: list[dict[str, float]] = []
-        self.seconds = 0.0
         self._device = data.focus.device
         self._cuda = self._device.type == "cuda"
         recipe = config.recipe
-        self._optimizer = torch.optim.Adam(
+        self.optimizer = torch.optim.Adam(
             model.parameters(),
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
@@ -90,7 +89,11 @@ class FixedShapeTraining:
         # In the order of the dataset, some batches would have more edges than there is room for.
         self._validation_order = torch.randperm(len(validation), generator=make_generator(0))
         validation.check_order(self._validation_order)
-        loss = torch.compile(self._loss, fullgraph=True) if config.compiled else self._loss
+        loss = self._loss
+        if config.compiled:
+            # PyTorch limits how often the code of earlier runs is compiled again for another.
+            torch.compiler.reset()
+            loss = torch.compile(loss, fullgraph=True)
         self._train_step = self._captured(lambda: self._update(loss))
         self._validation_step = self._captured(self._validate_batch)
 
@@ -103,6 +106,16 @@ class FixedShapeTraining:
     def finished(self) -> bool:
         """Whether all epochs of the recipe are finished."""
         return self.epoch >= self.config.recipe.epochs
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches of an epoch."""
+        return self._data.n_batches
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in finished epochs, without validation."""
+        return sum(row["seconds"] for row in self.history)
 
     def run(
         self,
@@ -123,11 +136,15 @@ class FixedShapeTraining:
                 rows = order.result()
                 order = background.submit(self._order, self.epoch + 1)
                 loss, correct = self._data.run(self._train_step, rows)
-                self.seconds += time.perf_counter() - start
+                seconds = time.perf_counter() - start
                 row = {
                     "epoch": self.epoch + 1,
+                    "step": (self.epoch + 1) * self.steps_per_epoch,
+                    "learning_rate": recipe.learning_rate,
                     "loss": loss / len(rows),
                     "train_accuracy": correct / len(rows),
+                    "transitions_per_second": len(rows) / max(seconds, 1e-9),
+                    "seconds": seconds,
                 }
                 due = row["epoch"] % self.config.validate_every == 0
                 if due or row["epoch"] == recipe.epochs:
@@ -147,8 +164,8 @@ class FixedShapeTraining:
         Args:
             path: Prefix of the two files ``.safetensors`` and ``.optimizer.safetensors``.
         """
-        record = {"history": json.dumps(self.history), "seconds": repr(self.seconds)}
-        self._write(path.with_name(path.name + ".optimizer.safetensors"), self._moments(), record)
+        record = {"history": json.dumps(self.history)}
+        self._write(path.with_name(path.name + ".optimizer.safetensors"), self.moments(), record)
         self._write(
             path.with_name(path.name + ".safetensors"), dict(self.model.state_dict()), record
         )
@@ -169,10 +186,9 @@ class FixedShapeTraining:
         with torch.no_grad():
             for name, value in self.model.state_dict().items():
                 value.copy_(weights[name])
-            for name, value in self._moments().items():
+            for name, value in self.moments().items():
                 value.copy_(moments[name])
         self.history = json.loads(record["history"])
-        self.seconds = float(record["seconds"])
 
     def _order(self, epoch: int) -> Tensor:
         """Return the transitions in the order of an epoch, the same as in the plain loop."""
@@ -185,15 +201,15 @@ class FixedShapeTraining:
     def _loss(self, step: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean loss of a batch, and the sums of losses and correct predictions."""
         batch, valid = self._data.batch(step)
-        logits = self._logits(batch)
+        with self._autocast():
+            logits = self._logits(batch)
         losses = F.cross_entropy(logits, batch.action[0], reduction="none") * valid
         correct = (logits.argmax(-1) == batch.action[0]) & valid
         total = losses.sum()
         return total / valid.sum(), torch.stack([total.detach(), correct.sum().float()])
 
     def _logits(self, batch: Any) -> Tensor:
-        with self._autocast():
-            return self.model(batch.skeletons, batch.elements, batch.focus)[0].float()
+        return self.model(batch.skeletons, batch.elements, batch.focus)[0].float()
 
     def _autocast(self) -> torch.autocast:
         mixed = self.config.precision == "bf16-mixed"
@@ -201,25 +217,26 @@ class FixedShapeTraining:
 
     def _update(self, loss: Callable[[Tensor], tuple[Tensor, Tensor]]) -> None:
         mean, sums = loss(self._data.step)
-        self._optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         mean.backward()
-        self._optimizer.step()
+        self.optimizer.step()
         self._data.sums += sums
         self._data.step += 1
 
     @torch.no_grad()
     def _validate_batch(self) -> None:
+        # Without mixed precision, as in the plain loop.
         part = self._validation
         batch, valid = part.batch(part.step)
         correct = (self._logits(batch).argmax(-1) == batch.action[0]) & valid
         part.sums[1] += correct.sum()
         part.step += 1
 
-    def _moments(self) -> dict[str, Tensor]:
+    def moments(self) -> dict[str, Tensor]:
         """Return the tensors of Adam's state; those of a new optimizer are zero."""
         names = {id(value): name for name, value in self.model.named_parameters()}
         for parameter in self.model.parameters():
-            state = self._optimizer.state[parameter]
+            state = self.optimizer.state[parameter]
             if not state:
                 device = self._device if self._cuda else None
                 state["step"] = torch.zeros((), dtype=torch.float32, device=device)
@@ -227,7 +244,7 @@ class FixedShapeTraining:
                 state["exp_avg_sq"] = torch.zeros_like(parameter)
         return {
             f"{names[id(parameter)]}/{key}": value
-            for parameter, state in self._optimizer.state.items()
+            for parameter, state in self.optimizer.state.items()
             for key, value in state.items()
         }
 
@@ -236,11 +253,11 @@ class FixedShapeTraining:
 
         The steps that are executed before the capture leave no trace.
         """
-        with _matrix_products(self.config.precision):
+        with matrix_products(self.config.precision):
             if not self._cuda:
                 return step
             parts = [self._data, self._validation]
-            tensors = [*self.model.state_dict().values(), *self._moments().values()]
+            tensors = [*self.model.state_dict().values(), *self.moments().values()]
             tensors += [tensor for part in parts for tensor in (part.step, part.sums)]
             before = [tensor.clone() for tensor in tensors]
             stream = torch.cuda.Stream()
@@ -300,17 +317,6 @@ class _Pass:
         places = step * self.store.batch_size + self._places
         rows = self._order[places.clamp_max(len(self._order) - 1)]
         return self.store.batch(rows), places < len(self.store)
-
-
-@contextmanager
-def _matrix_products(precision: FixedShapePrecision) -> Iterator[None]:
-    """Set the precision of matrix products on GPUs."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _read(path: Path, device: torch.device) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,8 +1,7 @@
 """The epoch loop that trains every learner and can be interrupted after any step."""
 
-import dataclasses
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from lightning_fabric import Fabric
@@ -18,8 +17,9 @@ from crystal_agents.training.optimizers import (
     peak_learning_rates,
     set_learning_rates,
 )
-from crystal_agents.training.progress import Progress
+from crystal_agents.training.precision import matrix_products
 from crystal_agents.training.seeding import derive_seed, make_generator
+from crystal_agents.training.trained_policy import save_trained, time_limit_error
 from crystal_agents.training.transition_batches import TransitionStore
 from crystal_agents.training.validation import teacher_forced_accuracy
 from crystal_gym.utils.progress import progress_bar
@@ -63,6 +63,7 @@ def fit(
         CrystalGymError: If the checkpoint belongs to other settings or data.
         DamagedFileError: If the checkpoint is damaged.
         StorageError: If the folder of the run cannot be written.
+        TimeLimitError: If the deadline ends the run before its last epoch.
     """
     recipe, optimizers = config.recipe, learner.optimizers
     held_out = (
@@ -80,9 +81,11 @@ def fit(
     last_step = recipe.epochs * steps_per_epoch
 
     bar = progress_bar(learner.title, last_step, shown=progress and fabric.is_global_zero)
-    with bar as advance:
+    with matrix_products(config.precision), bar as advance:
         advance(state.step)
         while state.step < last_step and not state.stopped:
+            if fabric.broadcast(time.monotonic() >= config.deadline):
+                break
             epoch, start = divmod(state.step, steps_per_epoch)
             for rows in learner.batches(make_generator(config.seed, epoch))[start:]:
                 checkpoint.save_if_due(state)
@@ -129,36 +132,12 @@ def fit(
             if logger is not None:
                 logger.log_metrics({k: v for k, v in row.items() if k != "step"}, state.step)
     checkpoint.save(state)
-
-    policy_config = learner.policy.config
-    record = _training_record(config, learner.record(), state)
-    trained = SkeletonPolicy(dataclasses.replace(policy_config, training=record))
-    trained.load_state_dict(state.best if config.patience else learner.final_policy.state_dict())
-    if fabric.is_global_zero:
-        trained.save(config.run)
-    return trained.eval()
+    if state.step < last_step and not state.stopped:
+        raise time_limit_error(config, len(state.history))
+    return save_trained(config, learner, fabric, state)
 
 
 def _validate(policy: SkeletonPolicy, held_out: TransitionStore, fabric: Fabric) -> float:
     """Compute the accuracy in the first process, so that all processes stop at the same step."""
     accuracy = teacher_forced_accuracy(policy, held_out) if fabric.is_global_zero else 0.0
     return fabric.broadcast(accuracy)
-
-
-def _training_record(
-    config: TrainingConfig, algorithm: dict[str, Any], progress: Progress
-) -> dict[str, Any]:
-    last = progress.history[-1]
-    return {
-        **config.provenance,
-        **algorithm,
-        "recipe": dataclasses.asdict(config.recipe),
-        "seed": config.seed,
-        "epochs": len(progress.history),
-        "steps": progress.step,
-        "seconds": round(sum(row["seconds"] for row in progress.history), 1),
-        "accelerator": config.accelerator,
-        "precision": config.precision,
-        "train_accuracy": last["train_accuracy"],
-        "val_accuracy": progress.best_accuracy if config.patience else last.get("val_accuracy"),
-    }

@@ -10,6 +10,8 @@ from crystal_datasets import (
     load_transitions,
     write_replay,
 )
+from crystal_gym.collections import load_collection
+from crystal_gym.collections.structures import collection_from_structures
 from crystal_gym.envs.vector_env import CrystalSkeletonVectorEnv
 from crystal_gym.rewards import Reward
 
@@ -36,6 +38,18 @@ def build_transitions(toy, minari_folder):
 def expert(build_transitions):
     """Transitions of the expert on all crystals."""
     return build_transitions("all")
+
+
+@pytest.fixture(scope="session")
+def perovskite_expert(minari_folder):
+    """Transitions of the expert on eleven perovskites, which all have five sites."""
+    goldschmidt = load_collection("goldschmidt")
+    structures = [goldschmidt.structure(row) for row in range(0, 33, 3)]
+    collection = collection_from_structures(structures, name="perovskites")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINARI_DATASETS_PATH", str(minari_folder))
+        name = build_dataset(collection, "all", progress=False)
+        return load_transitions(name, progress=False)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from small_files import small_files
-from training_runs import SMALL, run_cloning
+from training_runs import (
+    SMALL,
+    InterruptedTraining,
+    interrupt_step,
+    run_cloning,
+    same_weights,
+)
 
+from crystal_agents.policies.policy import load_policy
+from crystal_agents.training import checkpoint
 from crystal_agents.training.checkpoint import hash_inputs
 from crystal_gym.errors import CrystalGymError, DamagedFileError, StorageError
 from crystal_gym.utils.files import atomic_write
@@ -78,6 +86,44 @@ def test_a_checkpoint_with_random_bytes_is_reported(expert, finished):
     finished.write_bytes(bytes(range(256)) * 40)
     with pytest.raises(DamagedFileError, match="is damaged"):
         run_cloning(finished.parent, expert)
+
+
+@pytest.fixture(scope="module")
+def divided_folder(expert, tmp_path_factory):
+    """The folder of a run that ended after 19 of 24 steps, which no test changes."""
+    folder = tmp_path_factory.mktemp("divided")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "LARGEST_FILE", 1000)
+        interrupt_step(patch, torch.optim.AdamW, 20)
+        with pytest.raises(InterruptedTraining):
+            run_cloning(folder, expert, checkpoint_seconds=0)
+    return folder
+
+
+@pytest.fixture
+def divided(divided_folder, tmp_path):
+    """The main file of a checkpoint in several files."""
+    shutil.copytree(divided_folder, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "checkpoint.pt"
+
+
+def test_a_large_checkpoint_has_a_file_for_each_part(expert, run_folder, divided, monkeypatch):
+    monkeypatch.setattr(checkpoint, "LARGEST_FILE", 1000)
+    parts = [divided.with_name(f"checkpoint-19-{number}.pt") for number in range(3)]
+    assert sorted(divided.parent.glob("checkpoint*")) == [*parts, divided]
+    assert same_weights(run_cloning(divided.parent, expert), load_policy(run_folder))
+    names = {path.name for path in divided.parent.glob("checkpoint*")}
+    assert names == {"checkpoint.pt", *(f"checkpoint-24-{number}.pt" for number in range(3))}
+
+
+@pytest.mark.parametrize("content", [None, b"", b"other"])
+def test_a_damaged_part_of_a_checkpoint_is_reported(expert, divided, content):
+    part = divided.with_name("checkpoint-19-1.pt")
+    part.unlink()
+    if content is not None:
+        part.write_bytes(content)
+    with pytest.raises(DamagedFileError, match="Delete it to start again"):
+        run_cloning(divided.parent, expert)
 
 
 @pytest.mark.parametrize("error", [PermissionError("no access"), torch.OutOfMemoryError("full")])

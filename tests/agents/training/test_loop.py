@@ -17,6 +17,7 @@ from training_runs import (
     SMALL,
     InterruptedTraining,
     interrupt_step,
+    limit_epochs,
     read_history,
     run_cloning,
     run_cql,
@@ -25,9 +26,11 @@ from training_runs import (
 )
 
 from crystal_agents.policies.policy import load_policy
+from crystal_agents.training import loop
 from crystal_agents.training.recipes import RECIPES
 from crystal_agents.training.transition_batches import TransitionStore
 from crystal_agents.training.validation import teacher_forced_accuracy
+from crystal_gym.errors import TimeLimitError
 
 HELPERS = Path(training_runs.__file__).parent
 LOAD = """
@@ -145,6 +148,19 @@ def test_two_killed_and_resumed_processes_give_the_weights_of_one_process(
 
     np.testing.assert_allclose(metrics("two"), metrics("single"), rtol=0, atol=1e-5)
     assert metrics("single")[-1][1] < metrics("single")[0][1]
+
+
+def test_the_time_limit_ends_a_run_after_an_epoch(expert, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(RECIPES["gcn"], settings={"hidden": 16}, epochs=2)
+    whole = run_cloning(tmp_path / "whole", expert, recipe)
+    with monkeypatch.context() as patch:
+        limit_epochs(patch, loop, 1)
+        with pytest.raises(TimeLimitError, match="the run parts after 1 of 2 epochs"):
+            run_cloning(tmp_path / "parts", expert, recipe, deadline=0.0)
+    assert not (tmp_path / "parts" / "policy.json").exists()
+    assert read_history(tmp_path / "parts") == read_history(tmp_path / "whole")[:1]
+    assert same_weights(whole, run_cloning(tmp_path / "parts", expert, recipe))
+    assert read_history(tmp_path / "parts") == read_history(tmp_path / "whole")
 
 
 def test_a_finished_run_is_not_trained_again(expert, tmp_path):

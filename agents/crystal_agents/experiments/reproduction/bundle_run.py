@@ -29,6 +29,7 @@ from crystal_agents.training.recipes import get_recipe
 _NETWORKS = {"egnn-paper": EGNNPaper, "gcn": GCN}
 _CHECKPOINT_SECONDS = 60.0
 _LINES = 20
+_PRINTED = ("loss", "train_accuracy", "val_accuracy")
 
 
 class _Model(nn.Module):
@@ -110,8 +111,9 @@ def run_column(bundle: Bundle, column: str, seed: int, options: argparse.Namespa
         nonlocal saved
         last = run.config.recipe.epochs
         if run.epoch % max(1, last // _LINES) == 0:
-            row = ", ".join(f"{key} {value:.4f}" for key, value in run.history[-1].items())
-            print(f"{name}: {row}, {run.seconds:.0f} s", flush=True)
+            row = run.history[-1]
+            metrics = ", ".join(f"{key} {row[key]:.4f}" for key in _PRINTED if key in row)
+            print(f"{name}: epoch {run.epoch}, {metrics}, {run.seconds:.0f} s", flush=True)
         if time.monotonic() - saved > _CHECKPOINT_SECONDS:
             run.save(path)
             saved = time.monotonic()

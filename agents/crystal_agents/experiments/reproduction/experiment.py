@@ -147,6 +147,7 @@ class Experiment:
             MissingDataError: If the expert datasets are not built.
             DamagedFileError: If the results or the files of a run are damaged.
             CrystalGymError: If the folder contains results on other crystals.
+            TimeLimitError: If the context's deadline ends the experiment before the last run.
         """
         for name in variants:
             if name not in self.variants:

@@ -46,7 +46,7 @@ class ReproductionRecord(RunRecord):
         network: Name of ``crystal_agents.networks.registry.ENCODERS``.
         trajectories: Expert trajectories for each crystal.
         transitions: Number of training transitions.
-        precision: Floating-point precision of Fabric.
+        precision: Floating-point precision of the training.
         n_crystals: Number of test crystals.
         metrics: Metrics by name of ``crystal_agents.evaluation.metrics.METRICS``, as fractions.
             The intervals are over crystals.

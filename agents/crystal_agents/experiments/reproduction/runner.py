@@ -1,13 +1,14 @@
 """Runs of the reproduction: training or a baseline, with one evaluation on the test split."""
 
 import csv
+import math
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning_fabric import Fabric
 from minari.storage import get_dataset_path
 
 from crystal_agents.evaluation.evaluate import evaluate
@@ -19,17 +20,20 @@ from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.behavioral_cloning import train
 from crystal_agents.training.config import TrainingConfig
 from crystal_agents.training.data import load_split
+from crystal_agents.training.fabric import make_fabric
+from crystal_agents.training.fixed_shape_cloning import fixed_shapes_problem, train_fixed_shapes
 from crystal_agents.training.history import HISTORY_FILE
+from crystal_agents.training.precision import Precision
 from crystal_agents.training.recipes import Recipe
 from crystal_datasets import build_dataset, dataset_id
 from crystal_gym.collections import canonical_origin, load_collection
 from crystal_gym.collections.collection import CrystalCollection
-from crystal_gym.errors import DamagedFileError
+from crystal_gym.errors import DamagedFileError, TimeLimitError
 
 if TYPE_CHECKING:
     from crystal_datasets.transitions import Transitions
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+FixedShapes = Literal["auto", "on", "off"]
 # Approximate number of points in the accuracy curve of a long run.
 _VALIDATIONS = 50
 
@@ -42,10 +46,13 @@ class RunContext:
         folder: Folder of the runs and the results.
         origin: Name or path of the collection.
         accelerator: Accelerator of Fabric.
-        precision: Floating-point precision of Fabric.
+        precision: Floating-point precision of the training.
         progress: Whether to show progress bars.
         altered: Name of ``ALTERATIONS`` by which the crystals are altered, if any. The expert
             datasets of altered crystals are built when they are needed.
+        fixed_shapes: Whether to train with batches of fixed shapes, see ``train_fixed_shapes``.
+            ``auto`` does so on a GPU if the network and the crystals allow it.
+        deadline: Value of ``time.monotonic()`` after which no run and no epoch starts.
     """
 
     folder: Path
@@ -54,6 +61,8 @@ class RunContext:
     precision: Precision = "32-true"
     progress: bool = True
     altered: str | None = None
+    fixed_shapes: FixedShapes = "auto"
+    deadline: float = math.inf
 
     @cached_property
     def _original(self) -> CrystalCollection:
@@ -113,9 +122,12 @@ class RunContext:
             seed: Seed of the run and of the choice of trajectories.
 
         Raises:
-            CrystalGymError: If the folder contains a run with other settings.
+            CrystalGymError: If the folder contains a run with other settings, or if the run cannot
+                have the requested batches of fixed shapes.
             MissingDataError: If the expert datasets are not built.
+            TimeLimitError: If the deadline prevents the run or ends it before its last epoch.
         """
+        self._require_time(run.name)
         data = self.transitions("train", trajectories, seed)
         config = TrainingConfig(
             run=run,
@@ -124,12 +136,14 @@ class RunContext:
             validate_every=max(1, recipe.epochs // _VALIDATIONS),
             accelerator=self.accelerator,
             precision=self.precision,
+            deadline=self.deadline,
             provenance=self.training_provenance(data, trajectories),
         )
-        policy = train(config, data, self.validation, progress=self.progress)
+        device = make_fabric(config).device
+        loop = train_fixed_shapes if self._has_fixed_shapes(config, data, device) else train
+        policy = loop(config, data, self.validation, progress=self.progress)
         training = policy.config.training
         # Training returns the policy on the CPU.
-        device = Fabric(accelerator=self.accelerator, devices=1).device
         metrics = self.test_metrics(variant, policy.to(device))
         return self.training_record(
             run,
@@ -144,6 +158,18 @@ class RunContext:
             seconds=training["seconds"],
             **provenance(device),
         )
+
+    def _has_fixed_shapes(
+        self, config: TrainingConfig, data: "Transitions", device: torch.device
+    ) -> bool:
+        if self.fixed_shapes == "auto":
+            is_gpu = device.type == "cuda"
+            return is_gpu and fixed_shapes_problem(config, data, self.validation) is None
+        return self.fixed_shapes == "on"
+
+    def _require_time(self, run: str) -> None:
+        if time.monotonic() >= self.deadline:
+            raise TimeLimitError(f"The time limit is reached before the run {run}.")
 
     def training_record(
         self, run: Path, *, epochs: int, transitions: int, seconds: float, **fields: Any
@@ -194,7 +220,11 @@ class RunContext:
         Args:
             variant: Name of the variant.
             seed: Seed of the choices.
+
+        Raises:
+            TimeLimitError: If the deadline prevents the run.
         """
+        self._require_time(f"{variant}-seed-{seed}")
         report = evaluate({}, self.collection, seed=seed, progress=self.progress)
         return self._record(
             variant=variant,

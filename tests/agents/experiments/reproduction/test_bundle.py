@@ -1,11 +1,13 @@
 """Bundles: columns of Table 1 run without this package, and their results are read back."""
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 
 import pytest
+from training_runs import same_weights
 
 from crystal_agents.experiments.reproduction import bundle, bundle_results
 from crystal_agents.experiments.reproduction.runner import RunContext
@@ -63,6 +65,17 @@ def test_results_are_read_once(folder, context, tmp_path):
     assert TABLE_1.load(tmp_path) == [record]
     policy = load_policy(tmp_path / "gcn-5-seed-0-epochs-1")
     assert policy.config.training["hardware"] == record.hardware
+
+
+def test_a_run_with_fixed_shapes_has_the_results_of_the_bundle(folder, context, tmp_path):
+    (expected,) = bundle_results.read_runs(folder / "bundle" / "runs", context)
+    fixed = dataclasses.replace(context, folder=tmp_path / "fixed", fixed_shapes="on")
+    (record,) = TABLE_1.reproduce(fixed, ["gcn-5"], [0], 1)
+    assert record.metrics == expected.metrics
+    assert record.curve == expected.curve
+    assert record.key == expected.key
+    run = "gcn-5-seed-0-epochs-1"
+    assert same_weights(load_policy(tmp_path / run), load_policy(fixed.folder / run))
 
 
 def test_runs_on_other_crystals_are_refused(folder, context, tmp_path):

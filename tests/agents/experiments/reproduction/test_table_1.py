@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from training_runs import limit_epochs
 
 from crystal_agents.cli import main as cli
 from crystal_agents.evaluation.statistics import MeanWithCI
@@ -18,6 +19,7 @@ from crystal_agents.experiments.reproduction.results import (
     results_file,
 )
 from crystal_agents.experiments.reproduction.table_1 import TABLE_1, VARIANTS
+from crystal_agents.training import loop
 from crystal_agents.training.recipes import get_recipe
 from crystal_gym.errors import DamagedFileError
 
@@ -167,6 +169,40 @@ def test_first_seed_of_all_variants_runs_first_with_the_settings_of_the_paper(
     shorter = dataclasses.replace(gcn, epochs=3)
     assert requested[7] == ("gcn-5-seed-0-epochs-3", shorter, 5, 0)
     assert not list(TABLE_1.reproduce(context, variants, seeds=(1, 0)))
+
+
+@pytest.mark.usefixtures("built")
+def test_the_time_limit_ends_the_command_and_a_rerun_resumes(reproduce, tmp_path, monkeypatch):
+    monkeypatch.setattr(table_1_report, "save_plots", lambda *_: [])
+    command = ("--variants", "gcn-5", "--seeds", 0, 1, "--epochs", 2, "--time-limit", 1e6)
+    with monkeypatch.context() as patch:
+        limit_epochs(patch, loop, 1)
+        code, out, err = reproduce(*command)
+    assert (code, err) == (0, "")
+    assert "ended the run gcn-5-seed-0-epochs-2 after 1 of 2 epochs" in out
+    assert "Rerun the same command to resume" in out
+    history = tmp_path / "reproduction" / "gcn-5-seed-0-epochs-2" / "metrics.csv"
+    first = history.read_text().splitlines()[1]
+    assert not (tmp_path / "reproduction" / "table-1.json").exists()
+
+    code, out, _ = reproduce(*command)
+    assert code == 0
+    assert out.index("gcn-5, seed 0: accuracy") < out.index("gcn-5, seed 1: accuracy")
+    assert history.read_text().splitlines()[1].rstrip(",") == first
+
+
+@pytest.mark.parametrize("limit", [0, -1, "nan"])
+def test_time_limits_are_positive(reproduce, limit):
+    code, _, err = reproduce("--time-limit", limit)
+    assert code == 2
+    assert "Expected a time limit above 0 s" in err
+
+
+@pytest.mark.usefixtures("built")
+def test_fixed_shapes_require_skeletons_of_one_size(reproduce):
+    code, _, err = reproduce("--variants", "gcn-5", "--seeds", 0, "--fixed-shapes", "on")
+    assert code == 2
+    assert "one number of sites" in err
 
 
 @pytest.mark.usefixtures("built")
