@@ -96,7 +96,7 @@ def read_config(file: Path) -> PolicyConfig:
             canonical_split_by(split_by)
         except CrystalGymError as error:
             raise DamagedFileError(
-                f"Expected split_by to be one of {', '.join(SPLIT_BY)} in {file}, got {split_by!r}. "
-                "Train the policy again, or load it with the version of crystal-gym that wrote it."
+                f"Expected split_by to be one of {', '.join(SPLIT_BY)} in {file}, got "
+                f"{split_by!r}. Train the policy again, or load it with the version of crystal-gym that wrote it."
             ) from error
     return config
