@@ -97,6 +97,7 @@ def read_config(file: Path) -> PolicyConfig:
         except CrystalGymError as error:
             raise DamagedFileError(
                 f"Expected split_by to be one of {', '.join(SPLIT_BY)} in {file}, got "
-                f"{split_by!r}. Train the policy again, or load it with the version of crystal-gym that wrote it."
+                f"{split_by!r}. Train the policy again, or load it with the version of crystal-gym "
+                "that wrote it."
             ) from error
     return config
