@@ -12,7 +12,7 @@ import numpy as np
 from crystal_gym.crystals.breadth_first import SMALL_CELL, padded_orders
 from crystal_gym.crystals.elements import SYMBOLS, Vocabulary
 from crystal_gym.crystals.skeleton import Skeleton
-from crystal_gym.errors import UnknownCrystalError, UnknownNameError
+from crystal_gym.errors import CrystalGymError, UnknownCrystalError, UnknownNameError
 from crystal_gym.utils import ragged
 
 if TYPE_CHECKING:
@@ -241,12 +241,53 @@ class CrystalCollection:
         split_of_group[ranked] = np.array(SPLITS)[
             np.minimum(np.searchsorted(limits, filled), len(SPLITS) - 1)
         ]
-        # A different name distinguishes datasets and policies of the two splits.
+        return self.with_splits(split_of_group[group], kind, f"Split by {kind}: {rule}")
+
+    def split_at_random(self, seed: int) -> "CrystalCollection":
+        """Return the same crystals in random splits with as many crystals as before.
+
+        The crystals are ranked by a hash of the seed and their id and assigned in this order to
+        train, val and test. The splits depend only on the seed, the ids and the sizes of the
+        splits: neither on the order of the crystals nor on the version of NumPy.
+
+        Args:
+            seed: The seed, at least 0.
+
+        Raises:
+            CrystalGymError: If the seed is below 0, or all crystals are in one split.
+        """
+        if seed < 0:
+            raise CrystalGymError(f"Expected a seed of at least 0, got {seed}.")
+        sizes = [len(self.in_split(split)) for split in SPLITS]
+        if max(sizes) == len(self):
+            raise CrystalGymError(
+                f"Expected crystals in two or more splits of {self.name!r}, whose sizes random "
+                "splits have, got all crystals in one. Assign splits with a split file."
+            )
+        digests = [hashlib.sha256(f"{seed} {crystal}".encode()).hexdigest() for crystal in self.ids]
+        splits = np.empty(len(self), np.array(SPLITS).dtype)
+        splits[np.argsort(digests)] = np.repeat(SPLITS, sizes)
+        return self.with_splits(
+            splits,
+            f"random-{seed}",
+            f"Random splits with seed {seed}, of the sizes of the origin's splits.",
+        )
+
+    def with_splits(self, splits: np.ndarray, kind: str, rule: str) -> "CrystalCollection":
+        """Return the same crystals in given splits.
+
+        Args:
+            splits: ``train``, ``val`` or ``test`` for each crystal, str (C,).
+            kind: Kind of the splits, which becomes a part of the name of the collection: datasets
+                and policies of different splits have different names.
+            rule: The rule of the splits, as a sentence.
+        """
         return dataclasses.replace(
             self,
             name=f"{self.name}-by-{kind}",
-            splits=split_of_group[group],
-            description=f"{self.description} Split by {kind}: {rule}".strip(),
+            # Equal splits have equal bytes, and so one fingerprint, whatever their origin.
+            splits=np.asarray(splits, np.array(SPLITS).dtype),
+            description=f"{self.description} {rule}".strip(),
         )
 
 

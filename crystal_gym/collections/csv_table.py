@@ -31,10 +31,19 @@ def contains_crystals(path: Path) -> bool:
     return "cif" in [column.strip(' "').lower() for column in header.replace(";", ",").split(",")]
 
 
-def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
+def read_rows(
+    path: Path,
+    required: tuple[str, ...] = REQUIRED_COLUMNS,
+    remedy: str = "Use a CSV file in the format of CDVAE.",
+) -> tuple[list[str], list[list[str]]]:
     """Read the header and the rows of a CSV file that has the required columns.
 
     Empty lines are left out. The rows can have another number of entries than the header.
+
+    Args:
+        path: The file.
+        required: Names of the required columns.
+        remedy: What to do if one of them is missing, as sentences.
 
     Raises:
         DamagedFileError: If the file cannot be read, is not CSV, or its columns are missing or
@@ -50,28 +59,25 @@ def read_rows(path: Path) -> tuple[list[str], list[list[str]]]:
                     rows.append(row)  # noqa: PERF401 - an error reports the number of rows read
         except csv.Error as error:
             if rows:
-                _require_columns(path, rows[0])
+                _require_columns(path, rows[0], required, remedy)
             raise DamagedFileError(
                 f"{path.name}, row {len(rows)}: expected valid CSV, got an error: {error}."
             ) from error
         finally:
             csv.field_size_limit(previous)
     header = rows[0] if rows else []
-    _require_columns(path, header)
+    _require_columns(path, header, required, remedy)
     return header, rows[1:]
 
 
-def _require_columns(path: Path, header: list[str]) -> None:
-    missing = [column for column in REQUIRED_COLUMNS if column not in header]
+def _require_columns(path: Path, header: list[str], required: tuple[str, ...], remedy: str) -> None:
+    missing = [column for column in required if column not in header]
     if missing:
         delimiter = next((d for d in (";", "\t", "|") if d in "".join(header)), None)
-        remedy = (
-            f"Its columns seem to be separated by {delimiter!r}; separate them by commas."
-            if delimiter
-            else "Use a CSV file in the format of CDVAE."
-        )
+        if delimiter:
+            remedy = f"Its columns seem to be separated by {delimiter!r}; separate them by commas."
         raise DamagedFileError(
-            f"{path}: expected the columns material_id and cif, got no column {missing[0]!r} "
+            f"{path}: expected the columns {' and '.join(required)}, got no column {missing[0]!r} "
             f"among {', '.join(header)}. {remedy}"
         )
     repeated = [name for name in header if name.strip() and header.count(name) > 1]

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from crystal_gym.collections.collection import CrystalCollection
+from crystal_gym.collections.split_kinds import canonical_split_by, is_split_file, split_seed
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 _MODULES = {"goldschmidt": "goldschmidt", "perov-5": "perov5", "mp-20": "mp20"}
 
 COLLECTIONS: tuple[str, ...] = tuple(_MODULES)
-
-SPLIT_BY = ("origin", "composition", "prototype")
 
 
 def describe_collection(name: str) -> str:
@@ -44,7 +43,7 @@ def canonical_origin(origin: str | Path) -> str:
 def load_collection(
     origin: "CollectionLike",
     *,
-    split_by: str = "origin",
+    split_by: str | PathLike[str] = "origin",
     on_error: str = "raise",
     progress: bool = True,
 ) -> CrystalCollection:
@@ -63,6 +62,9 @@ def load_collection(
         split_by: ``origin`` keeps the splits of the origin. ``composition`` splits again so that
             all crystals with one composition are in the same split, and ``prototype`` so that all
             crystals with one space group, anonymous formula and number of sites are.
+            ``random:SEED``, such as ``random:7``, draws random splits of the origin's sizes. The
+            path of a CSV or JSON file assigns a split to each id; see
+            ``crystal_gym.collections.split_file``.
         on_error: ``raise`` an error for crystals that cannot be read, or ``skip`` them: one
             ``ParserWarning`` reports them, and the attribute ``excluded`` of the collection lists
             them.
@@ -72,16 +74,27 @@ def load_collection(
         UnknownNameError: If the origin is neither a known name nor an existing path, or
             ``split_by`` or ``on_error`` is unknown.
         MissingDataError: If a required file is missing and cannot be downloaded.
-        DamagedFileError: If a file of the origin or of the cache is damaged.
+        DamagedFileError: If a file of the origin or of the cache, or the split file, is damaged.
         BadCrystalError: If a crystal has no valid skeleton and ``on_error`` is ``raise``, or if no
             crystal has one.
-        CrystalGymError: If the origin has another type, or files of a folder would be left out.
+        CrystalGymError: If the origin has another type, files of a folder would be left out, the
+            seed of random splits is invalid, or a split file does not fit the crystals.
     """
-    if split_by not in SPLIT_BY:
-        raise UnknownNameError("split_by", split_by, SPLIT_BY)
+    split_by = canonical_split_by(split_by)
     if on_error not in ("raise", "skip"):
         raise UnknownNameError("on_error", on_error, ("raise", "skip"))
     collection = _load(origin, on_error, progress)
+    return _split(collection, split_by, progress)
+
+
+def _split(collection: CrystalCollection, split_by: str, progress: bool) -> CrystalCollection:
+    if is_split_file(split_by):
+        from crystal_gym.collections.split_file import split_by_file
+
+        return split_by_file(collection, split_by)
+    seed = split_seed(split_by)
+    if seed is not None:
+        return collection.split_at_random(seed)
     if split_by == "composition":
         return collection.split_by_composition()
     if split_by == "prototype":

@@ -2,12 +2,19 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
-from crystal_gym.collections import COLLECTIONS, canonical_origin, load_collection
+from crystal_gym.collections import (
+    COLLECTIONS,
+    canonical_origin,
+    canonical_split_by,
+    is_split_file,
+    load_collection,
+)
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.envs.targets import TargetDraw, TargetLike
@@ -28,7 +35,7 @@ class InstanceKeywords(TypedDict, total=False):
 
     collection: "CollectionLike"
     split: str
-    split_by: str
+    split_by: str | PathLike[str]
     vocabulary: Vocabulary | Sequence[str] | None
     traversal: str
     start_site: int | None
@@ -48,7 +55,8 @@ class InstanceGenerator:
         collection: A ``CrystalCollection`` or an argument of ``crystal_gym.load_collection``: a
             name, the path of a file or folder, a structure, or a list of paths and structures.
         split: ``train``, ``val``, ``test`` or ``all``: the split from which crystals are drawn.
-        split_by: ``origin``, ``composition`` or ``prototype``, see ``crystal_gym.load_collection``.
+        split_by: ``origin``, ``composition``, ``prototype``, ``random:SEED`` or the path of a split
+            file, see ``crystal_gym.load_collection``.
         vocabulary: Elements of the action space, in this order (default: all elements of the
             collection).
         traversal: Order in which sites are filled, beginning with the start site:
@@ -86,7 +94,7 @@ class InstanceGenerator:
         collection: "CollectionLike" = "goldschmidt",
         *,
         split: str = "train",
-        split_by: str = "origin",
+        split_by: str | PathLike[str] = "origin",
         vocabulary: Vocabulary | Sequence[str] | None = None,
         traversal: str = "breadth-first",
         start_site: int | None = None,
@@ -294,14 +302,16 @@ def _require_fingerprint(crystals: CrystalCollection, origin: Any, expected: str
 
 def _make_table(
     collection: Any,
-    split_by: str,
+    split_by: str | PathLike[str],
     on_error: str,
     *,
     vocabulary: Vocabulary | None,
     max_sites: int | None,
     target: tuple[str, ...],
 ) -> EpisodeTable:
-    if isinstance(collection, str) and collection in COLLECTIONS:
+    split_by = canonical_split_by(split_by)
+    # A split file can change while the process runs.
+    if isinstance(collection, str) and collection in COLLECTIONS and not is_split_file(split_by):
         return _cached_table(collection, split_by, vocabulary, max_sites, target)
     crystals = load_collection(collection, split_by=split_by, on_error=on_error)
     return EpisodeTable(crystals, vocabulary, max_sites, target)

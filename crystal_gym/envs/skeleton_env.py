@@ -118,7 +118,7 @@ class CrystalSkeletonEnv(SkeletonEnvSetup, gym.Env[dict[str, Any], int | np.int6
     |---------------------|-------------------|----------------------------------------------------|
     | `collection`        | `"goldschmidt"`   | name, path(s), structures or a `CrystalCollection` |
     | `split`             | `"train"`         | `train`, `val`, `test` or `all`                    |
-    | `split_by`          | `"origin"`        | or `composition`, `prototype`: each in one split   |
+    | `split_by`          | `"origin"`        | or `composition`, `prototype`, `random:7`, a file  |
     | `vocabulary`        | `None`            | element symbols; `None`: all in the collection     |
     | `traversal`         | `"breadth-first"` | or `index`, or `random`                            |
     | `start_site`        | `None`            | first site of every episode; `None`: drawn         |

@@ -1,6 +1,7 @@
 """Build the Minari dataset of a behavior policy on one split of a collection."""
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from crystal_datasets.minari_writer import (
 )
 from crystal_datasets.start_states import StartStates
 from crystal_datasets.task import DatasetTask
-from crystal_gym.collections import load_collection
+from crystal_gym.collections import canonical_split_by, load_collection
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.envs.targets import TargetDraw
@@ -41,7 +42,7 @@ def build_dataset(
     behavior: str | PolicyMixture = "expert",
     *,
     reward: "NamedReward" = "match",
-    split_by: str = "origin",
+    split_by: str | PathLike[str] = "origin",
     on_error: str = "raise",
     vocabulary: Vocabulary | None = None,
     observations: str = "dict",
@@ -67,9 +68,10 @@ def build_dataset(
         reward: A key of ``crystal_gym.rewards.REWARDS``, or a pair of a new name and any reward
             that the environment accepts. Episodes with a non-finite reward are dropped; the dataset
             card reports how many.
-        split_by: ``origin``, ``composition`` or ``prototype``, see ``crystal_gym.load_collection``.
-            With ``composition``, the collection is called ``<collection>-by-composition`` in the
-            id, and with ``prototype``, ``<collection>-by-prototype``.
+        split_by: ``origin``, ``composition``, ``prototype``, ``random:SEED`` or the path of a split
+            file, see ``crystal_gym.load_collection``. In the id, the collection is called
+            ``<collection>-by-composition``, ``<collection>-by-prototype``,
+            ``<collection>-by-random-<seed>`` or ``<collection>-by-file-<name>``.
         on_error: ``raise`` an error for crystals that cannot be read, or ``skip`` them; the dataset
             card reports how many.
         vocabulary: The elements of the action space (default: those of the collection).
@@ -112,6 +114,7 @@ def build_dataset(
     policy = mixture or get_behavior_policy(str(behavior), task.mask)
     behavior_name = "mixed" if mixture else str(behavior)
     reward_name, resolved_reward = resolve_named_reward(reward)
+    split_by = canonical_split_by(split_by)
     crystals = load_collection(collection, split_by=split_by, on_error=on_error, progress=progress)
     rows = crystals.in_split(split)
     if not len(rows):

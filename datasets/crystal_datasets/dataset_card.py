@@ -147,7 +147,7 @@ def _origin(settings: Mapping[str, Any]) -> str:
 
 def _license(settings: Mapping[str, Any]) -> str:
     """Return origin and license; a file that has the name of a collection is another origin."""
-    name = settings["origin"] or settings["collection"].removesuffix("-by-composition")
+    name = settings["origin"] or settings["collection"].partition("-by-")[0]
     return _ORIGINS.get(name, _OTHER_ORIGIN)
 
 

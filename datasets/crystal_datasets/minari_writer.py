@@ -130,7 +130,7 @@ def environment_spec(
     Args:
         collection: The collection's name, its path, or the collection itself.
         split: The split of the dataset.
-        split_by: ``origin``, ``composition`` or ``prototype``, see ``crystal_gym.load_collection``.
+        split_by: Kind of the splits, as ``canonical_split_by`` returns it.
         table: The crystals and the vocabulary.
         reward: The reward of the dataset.
         on_error: ``raise`` or ``skip``, see ``crystal_gym.load_collection``.

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Iterator
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from crystal_datasets.minari_writer import (
     resolve_named_reward,
     write_dataset,
 )
-from crystal_gym.collections import load_collection
+from crystal_gym.collections import canonical_split_by, load_collection
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.errors import CollectionMismatchError, CrystalGymError, DamagedFileError
@@ -244,7 +245,7 @@ def write_replay(
     algorithm: str,
     *,
     reward: "NamedReward" = "match",
-    split_by: str = "origin",
+    split_by: str | PathLike[str] = "origin",
     on_error: str = "raise",
     overwrite: bool = False,
     progress: bool = True,
@@ -262,7 +263,8 @@ def write_replay(
         algorithm: The learner in words, such as ``PPO, 100,000 steps, seed 0``.
         reward: A key of ``crystal_gym.rewards.REWARDS``, or a pair of a new name and any reward
             that the environment accepts.
-        split_by: ``origin``, ``composition`` or ``prototype``, see ``crystal_gym.load_collection``.
+        split_by: ``origin``, ``composition``, ``prototype``, ``random:SEED`` or the path of a split
+            file, see ``crystal_gym.load_collection``.
         on_error: ``raise`` or ``skip``, see ``crystal_gym.load_collection``.
         overwrite: Whether to replace an existing dataset, once the new one is complete.
         progress: Whether to show a progress bar.
@@ -276,6 +278,7 @@ def write_replay(
             false.
         StorageError: If the folder of Minari datasets cannot be written or the disk is full.
     """
+    split_by = canonical_split_by(split_by)
     crystals = load_collection(collection, split_by=split_by, on_error=on_error, progress=progress)
     table = recorder.table
     if crystals.fingerprint() != table.collection.fingerprint():

@@ -34,10 +34,13 @@ class BuildDataset(Command):
     splits: tuple[str, ...] = ()
     """Splits to build, one dataset each: train, val, test, all (default: the first three)."""
 
-    split_by: Literal["origin", "composition", "prototype"] = "origin"
-    """The splits of the collection's origin, or new splits in which all crystals of one
-    composition, or of one prototype (space group, anonymous formula and number of sites), share a
-    split; the datasets of these are named NAME-by-composition and NAME-by-prototype."""
+    split_by: str = "origin"
+    """The splits: `origin`, those of the collection's origin; `composition` or `prototype`, where
+    all crystals of one composition, or of one prototype (space group, anonymous formula and number
+    of sites), share a split; `random:SEED`, random splits of the origin's sizes; or a file, either
+    CSV with the columns material_id and split, or JSON with lists of ids under train, val and test.
+    The names of the datasets contain the splits, as in NAME-by-composition, NAME-by-random-SEED
+    and NAME-by-file-STEM."""
 
     on_error: Literal["raise", "skip"] = "raise"
     """Stop at crystals that cannot be read, or leave them out with a warning."""
@@ -103,7 +106,6 @@ class BuildDataset(Command):
         collection = load_collection(self.name, split_by=self.split_by, on_error=self.on_error)
         behavior = self._behavior(collection)
         settings = {
-            "split_by": self.split_by,
             "trajectories": self.trajectories,
             "seed": self.seed,
             "reward_definition": reward.definition,

@@ -77,9 +77,9 @@ class Evaluate(Command):
     """train, val, test or all. Choose between policies on val; report test once. On train and all,
     the nearest skeleton of a training crystal is its own."""
 
-    split_by: Literal["origin", "composition", "prototype"] | None = None
-    """The splits of the collection's origin, or splits by composition or prototype (default: those
-    of the first policy's training)."""
+    split_by: str | None = None
+    """The splits: origin, composition, prototype, random:SEED or a file (default: those of the
+    first policy's training; others are refused, because they hold out crystals of the training)."""
 
     on_error: Literal["raise", "skip"] = "raise"
     """Stop at crystals that cannot be read, or leave them out with a warning."""

@@ -53,8 +53,8 @@ class EvaluateTargets(Command):
     split: str = "test"
     """train, val, test or all. Choose guidance and value on val; report test once."""
 
-    split_by: Literal["origin", "composition"] | None = None
-    """The splits of the collection's origin, or splits by composition (default: those of the
+    split_by: str | None = None
+    """The splits: origin, composition, prototype, random:SEED or a file (default: those of the
     training)."""
 
     on_error: Literal["raise", "skip"] = "raise"

@@ -37,9 +37,9 @@ class Finetune(Command):
     collection: str | None = None
     """Collection of the skeletons (default: the one of the policy's last training stage)."""
 
-    split_by: Literal["origin", "composition", "prototype"] | None = None
-    """The splits of the collection's origin, or splits by composition or prototype (default: those
-    of the policy's training; others would train on crystals that are held out)."""
+    split_by: str | None = None
+    """The splits: origin, composition, prototype, random:SEED or a file (default: those of the
+    policy's training; others would train on crystals that are held out)."""
 
     on_error: Literal["raise", "skip"] = "raise"
     """Stop at crystals that cannot be read, or leave them out with a warning."""

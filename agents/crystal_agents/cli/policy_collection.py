@@ -17,7 +17,7 @@ class PolicyCollection:
     Attributes:
         origin: Name or path, as given by the user or the training record.
         canonical: The name, or the absolute path.
-        split_by: Kind of its splits, ``origin`` or ``composition``.
+        split_by: Kind of its splits, as ``canonical_split_by`` returns it.
         on_error: ``raise`` or ``skip``, see ``crystal_gym.load_collection``.
     """
 
@@ -46,9 +46,10 @@ class PolicyCollection:
             on_error: ``raise`` or ``skip``, see ``crystal_gym.load_collection``.
 
         Raises:
-            CrystalGymError: If neither the user nor the policy names a collection.
+            CrystalGymError: If neither the user nor the policy names a collection, or there is no
+                such kind of splits.
         """
-        from crystal_gym.collections import canonical_origin
+        from crystal_gym.collections import canonical_origin, canonical_split_by
 
         learned_from = policy.config.learned_from
         last = next(reversed(learned_from), None)
@@ -61,7 +62,7 @@ class PolicyCollection:
         canonical = canonical_origin(origin)
         # The file of the training may have been moved.
         default = learned_from.get(canonical, learned_from.get(last or "", "origin"))
-        return cls(origin, canonical, split_by or default, on_error)
+        return cls(origin, canonical, canonical_split_by(split_by or default), on_error)
 
     def load(self, split_by: str | None = None) -> "CrystalCollection":
         """Load the collection, with these or other splits."""
@@ -109,12 +110,17 @@ class PolicyCollection:
     def require_same_splits(self, policy: "SkeletonPolicy", name: str) -> None:
         """Verify that a policy was not trained on other splits of this collection.
 
-        Crystals that one kind of splits holds out can be training crystals of the other.
+        Crystals that one kind of splits holds out can be training crystals of the other. Two split
+        files are compared by ``compare``, because a file can have been moved.
 
         Raises:
             CrystalGymError: If the policy learned from this collection, split in another way.
         """
+        from crystal_gym.collections import is_split_file
+
         trained_by = policy.config.learned_from.get(self.canonical, self.split_by)
+        if is_split_file(trained_by) and is_split_file(self.split_by):
+            return
         if trained_by != self.split_by:
             raise CrystalGymError(
                 f"Expected splits by {trained_by}, got splits by {self.split_by}: {name} was "

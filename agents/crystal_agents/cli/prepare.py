@@ -30,6 +30,10 @@ class Prepare(Command):
     """A name from `crystal-gym list`, a CSV file or folder in CDVAE's format, or a structure
     file (CIF, POSCAR, extended XYZ, JSON) or a folder of such files."""
 
+    split_by: str = "origin"
+    """The splits to describe, as in `build-dataset`: origin, composition, prototype, random:SEED or
+    a file."""
+
     on_error: Literal["raise", "skip"] = "raise"
     """Stop at crystals that cannot be read, or leave them out with a warning."""
 
@@ -52,9 +56,8 @@ class Prepare(Command):
         if self.labels:
             from crystal_gym.collections import perov5
 
-            collection = perov5.load(download_labels=True)
-        else:
-            collection = load_collection(self.name, on_error=self.on_error)
+            perov5.load(download_labels=True)
+        collection = load_collection(self.name, split_by=self.split_by, on_error=self.on_error)
         seconds = time.perf_counter() - start
         if collection.description:
             out.print(collection.description)

@@ -36,9 +36,8 @@ class Train(Command):
     target_dropout: float = 0.1
     """Probability with which the labels of a crystal are dropped from a batch."""
 
-    split_by: Literal["origin", "composition", "prototype"] = "origin"
-    """The splits of the collection's origin, or splits by composition or prototype, as in
-    `build-dataset`."""
+    split_by: str = "origin"
+    """The splits, as in `build-dataset`: origin, composition, prototype, random:SEED or a file."""
 
     on_error: Literal["raise", "skip"] = "raise"
     """Stop at crystals that cannot be read, or leave them out with a warning."""
@@ -50,9 +49,9 @@ class Train(Command):
     """For --start partial: --keep of `build-dataset` (default: 0.5)."""
 
     run_folder: Path | None = None
-    """Folder of checkpoint, history and policy (default: runs/NAME-RECIPE-seed-SEED, with
-    NAME-by-composition or NAME-by-prototype for such splits, and the kept sites and the labels of
-    targets after RECIPE)."""
+    """Folder of checkpoint, history and policy (default: runs/NAME-RECIPE-seed-SEED, with a NAME
+    that contains the splits as in `build-dataset`, and the kept sites and the labels of targets
+    after RECIPE)."""
 
     trajectories: int = 5
     """Expert trajectories for each crystal."""
@@ -97,7 +96,11 @@ class Train(Command):
         from crystal_agents.training.config import TrainingConfig
         from crystal_agents.training.data import load_split
         from crystal_datasets.task import DatasetTask
-        from crystal_gym.collections import canonical_origin, load_collection
+        from crystal_gym.collections import (
+            canonical_origin,
+            canonical_split_by,
+            load_collection,
+        )
         from crystal_gym.errors import MissingDataError
 
         collection = load_collection(self.name, split_by=self.split_by, on_error=self.on_error)
@@ -133,7 +136,7 @@ class Train(Command):
             tensorboard=self.tensorboard,
             provenance={
                 "collection": canonical_origin(self.name),
-                "split_by": self.split_by,
+                "split_by": canonical_split_by(self.split_by),
                 "data": data.dataset_id,
                 "trajectories": self.trajectories,
                 **task.settings(),

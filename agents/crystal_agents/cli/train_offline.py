@@ -49,9 +49,8 @@ class TrainOffline(Command):
     recipe: str = "egnn"
     """The network, the batch size and the optimizer, as in `crystal-gym train`."""
 
-    split_by: Literal["origin", "composition", "prototype"] = "origin"
-    """The splits of the collection's origin, or splits by composition or prototype, as in
-    `build-dataset`."""
+    split_by: str = "origin"
+    """The splits, as in `build-dataset`: origin, composition, prototype, random:SEED or a file."""
 
     on_error: Literal["raise", "skip"] = "raise"
     """Stop at crystals that cannot be read, or leave them out with a warning."""
@@ -88,7 +87,11 @@ class TrainOffline(Command):
         from crystal_agents.training.data import load_split
         from crystal_agents.training.recipes import cloning_recipe, value_recipe
         from crystal_datasets import best_episodes
-        from crystal_gym.collections import canonical_origin, load_collection
+        from crystal_gym.collections import (
+            canonical_origin,
+            canonical_split_by,
+            load_collection,
+        )
         from crystal_gym.episode import EpisodeTable
         from crystal_gym.rewards import REWARDS, resolve_reward
 
@@ -115,7 +118,7 @@ class TrainOffline(Command):
             precision=self.precision,
             provenance={
                 "collection": canonical_origin(self.name),
-                "split_by": self.split_by,
+                "split_by": canonical_split_by(self.split_by),
                 "data": data.dataset_id,
                 **({"top_fraction": self.top_fraction} if self.algorithm == "bc" else {}),
             },

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from crystal_gym.collections import SPLIT_BY
+from crystal_gym.collections import SPLIT_BY, canonical_split_by
 from crystal_gym.crystals.elements import Vocabulary
-from crystal_gym.errors import DamagedFileError
+from crystal_gym.errors import CrystalGymError, DamagedFileError
 from crystal_gym.utils.files import atomic_write
 
 
@@ -92,9 +92,12 @@ def read_config(file: Path) -> PolicyConfig:
     except (TypeError, AttributeError) as error:
         raise DamagedFileError(f"{file} is damaged: {error}.") from error
     for split_by in splits_by:
-        if split_by not in SPLIT_BY:
+        try:
+            canonical_split_by(split_by)
+        except CrystalGymError as error:
             raise DamagedFileError(
-                f"Expected split_by to be {' or '.join(SPLIT_BY)} in {file}, got {split_by!r}. "
-                "Train the policy again, or load it with the version of crystal-gym that wrote it."
-            )
+                f"Expected split_by to be one of {', '.join(SPLIT_BY)} in {file}, got "
+                f"{split_by!r}. Train the policy again, or load it with the version of crystal-gym "
+                "that wrote it."
+            ) from error
     return config

@@ -29,7 +29,7 @@ def load_split(
         collection: The crystals, already split.
         origin: Name or path of the collection, for the command in the error message.
         split: ``train``, ``val`` or ``test``.
-        split_by: How the collection is split, ``origin`` or ``composition``.
+        split_by: Kind of the splits, for the command in the error message.
         behavior: The behavior policy that generated the episodes.
         reward: The reward stored with the transitions.
         task: The task of the dataset (default: filling empty skeletons).

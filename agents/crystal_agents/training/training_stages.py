@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crystal_gym.collections import COLLECTIONS
-from crystal_gym.errors import CollectionMismatchError
+from crystal_gym.collections import COLLECTIONS, is_split_file
+from crystal_gym.errors import CollectionMismatchError, CrystalGymError
 from crystal_gym.utils.identity import describe_crystals
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class TrainingStage:
 
     Attributes:
         origin: Name or absolute path of the collection.
-        split_by: Kind of its splits, ``origin`` or ``composition``.
+        split_by: Kind of its splits, as ``canonical_split_by`` returns it.
         fingerprints: Fingerprints of the crystals; empty if none was recorded.
     """
 
@@ -89,10 +89,11 @@ def compare_crystals(
     given = collection.fingerprint()
     others: list[TrainingStage] = []
     for stage in training_stages(config):
-        same_splits = stage.split_by == split_by
-        trained = given if same_splits else load(stage.split_by).fingerprint()
+        if given in stage.fingerprints:  # also from a moved file
+            continue
+        trained = given if stage.split_by == split_by else _as_trained(stage, origin, load)
         if trained in stage.fingerprints:
-            if not (same_splits or any_splits):
+            if not any_splits:
                 raise _other_splits(name, stage, split_by)
         elif stage.origin != origin:
             others.append(stage)
@@ -107,6 +108,21 @@ def compare_crystals(
         f"{name} was trained on {listed}, and it is unknown which of the crystals of "
         f"{describe_crystals(origin, given)} it has seen in its training."
     )
+
+
+def _as_trained(
+    stage: TrainingStage, origin: str, load: "Callable[[str], CrystalCollection]"
+) -> str | None:
+    """Return the fingerprint of the evaluated crystals in the splits of a training stage.
+
+    It is ``None`` for the split file of another collection, which does not fit these crystals.
+    """
+    try:
+        return load(stage.split_by).fingerprint()
+    except CrystalGymError:
+        if stage.origin == origin or not is_split_file(stage.split_by):
+            raise
+        return None
 
 
 def _other_splits(name: str, stage: TrainingStage, split_by: str) -> CollectionMismatchError:

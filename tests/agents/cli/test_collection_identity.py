@@ -29,7 +29,8 @@ def write_csv(toy, tmp_path, monkeypatch):
             writer = csv.writer(file)
             writer.writerow(["material_id", "cif", "split"])
             for row in rows:
-                writer.writerow([toy.ids[row], toy.structure(row).to(fmt="cif"), split])
+                own = split if isinstance(split, str) else split[row]
+                writer.writerow([toy.ids[row], toy.structure(row).to(fmt="cif"), own])
         return path
 
     return write
@@ -127,7 +128,7 @@ def test_edited_file_is_refused_wherever_its_dataset_or_policy_is_used(run, writ
 
 
 def test_moved_file_in_other_splits_is_refused(run, write_csv):
-    path = write_csv("set.csv", range(6))
+    path = write_csv("set.csv", range(6), ("train", "val", "test") * 2)
     build = ("build-dataset", path, "--splits", "train", "--split-by", "composition")
     assert run(*build)[0] == 0
     code, _, err = run("train", path, *TRAIN, "--run-folder", "policy", *build[-2:])

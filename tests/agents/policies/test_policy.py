@@ -165,7 +165,7 @@ def test_an_unknown_split_by_raises(toy, tmp_path, online):
     file.write_text(json.dumps(config))
     with pytest.raises(
         DamagedFileError,
-        match=r"split_by to be origin or composition or prototype in .*got 'source'\. Train",
+        match=r"split_by to be one of origin, composition, .* in .*got 'source'\. Train",
     ):
         load_policy(tmp_path)
 

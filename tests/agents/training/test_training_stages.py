@@ -9,7 +9,7 @@ from crystal_agents import load_policy, pretrained_policies
 from crystal_agents.policies.policy import PolicyConfig
 from crystal_agents.training.training_stages import compare_crystals, training_stages
 from crystal_gym import load_collection
-from crystal_gym.errors import CollectionMismatchError
+from crystal_gym.errors import CollectionMismatchError, MissingDataError
 
 
 @pytest.fixture
@@ -94,3 +94,25 @@ def test_pretrained_policies_record_the_published_crystals(name):
         results = ROOT / "docs" / "data" / f"benchmark-{recorded.origin}" / "benchmark.json"
         fingerprint = json.loads(results.read_text("utf-8"))[0]["collection_sha256"]
     assert recorded.fingerprints == (fingerprint,)
+
+
+def test_split_file_of_another_collection_has_a_note_and_a_missing_one_raises(toy):
+    file = "/x/fold.csv"
+
+    def load(split_by):
+        if split_by == file:
+            raise MissingDataError("no file")
+        return toy
+
+    def compare(origin, sha256):
+        config = PolicyConfig("gcn", toy.vocabulary.symbols, toy.max_sites, {}, origin | sha256)
+        return compare_crystals(
+            config, "runs/a", toy, origin="/x/toy.csv", split_by="/moved/fold.csv", load=load
+        )
+
+    other, same = ({"collection": c, "split_by": file} for c in ("/x/other.csv", "/x/toy.csv"))
+    trained, unknown = ({"collection_sha256": sha} for sha in (toy.fingerprint(), "ab" * 32))
+    assert compare(same, trained) is None
+    assert compare(other, unknown).startswith("runs/a was trained on /x/other.csv (")
+    with pytest.raises(MissingDataError):
+        compare(same, unknown)

@@ -148,6 +148,46 @@ def test_split_by_composition_of_perov5_keeps_exchanged_cations_together(perov5)
     assert set(keys[before.in_split("train")]) & set(keys[before.in_split("test")])
 
 
+@settings(max_examples=50)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(2, 120))
+def test_random_splits_are_a_partition_of_the_same_sizes_determined_by_the_seed(draw, seed, c):
+    rng = np.random.default_rng(draw)
+    splits = np.append(rng.choice(SPLITS, c - 2), ["train", "test"])
+    collection = collection_of_compositions(rng.integers(1, 5, (c, 2)), splits)
+    split_again = collection.split_at_random(seed)
+    rows = np.concatenate([split_again.in_split(split) for split in SPLITS])
+    assert sorted(rows.tolist()) == list(range(c))
+    for split in SPLITS:
+        assert len(split_again.in_split(split)) == len(collection.in_split(split))
+    # The splits depend on the ids and the sizes, not on the order of the rows or the old splits.
+    shuffle = rng.permutation(c)
+    for again in (
+        collection.split_at_random(seed),
+        collection.split_at_random(seed + 1).split_at_random(seed),
+        load_collection(collection, split_by=f"random:{seed}"),
+    ):
+        assert again.fingerprint() == split_again.fingerprint()
+    shuffled = collection.take(shuffle).split_at_random(seed)
+    assert shuffled.splits.tolist() == split_again.splits[shuffle].tolist()
+
+
+def test_random_splits_of_two_seeds_differ_and_overlap_by_chance():
+    collection = load_collection("goldschmidt")
+    first, second = (collection.split_at_random(seed) for seed in (0, 1))
+    assert first.name == "goldschmidt-by-random-0"
+    assert "Random splits with seed 0" in first.description
+    # Independent splits agree on the sum of the squared shares of the crystals.
+    shares = np.array([len(collection.in_split(split)) for split in SPLITS]) / len(collection)
+    assert np.mean(first.splits == second.splits) == pytest.approx((shares**2).sum(), abs=0.06)
+
+
+def test_random_splits_need_two_splits_and_a_seed_of_at_least_zero(toy):
+    with pytest.raises(CrystalGymError, match=r"crystals in two or more splits of 'toy'"):
+        toy.take(toy.in_split("val")).split_at_random(0)
+    with pytest.raises(CrystalGymError, match="seed of at least 0, got -1"):
+        toy.split_at_random(-1)
+
+
 @given(st.lists(st.text(), unique=True, max_size=200))
 def test_hash_splits_have_the_shares_and_depend_only_on_the_ids(ids):
     splits = hash_splits(ids)
