@@ -96,6 +96,10 @@ class StorageError(CrystalGymError):
     """Raised when a file cannot be written: a read-only folder, a full disk, no folder."""
 
 
+class ClusterError(CrystalGymError):
+    """Raised when a Dask cluster does not answer, fails, or has other versions of the packages."""
+
+
 class ResetNeededError(CrystalGymError, gym.error.ResetNeeded):
     """Raised when ``step`` or ``render`` is called without a running episode."""
 
