@@ -138,3 +138,7 @@ class SiteOrderWarning(CrystalGymWarning):
 
 class SymmetryWarning(CrystalGymWarning):
     """Issued when skeletons count as asymmetric because no space group was found."""
+
+
+class ClusterWarning(CrystalGymWarning):
+    """Issued when a Dask cluster has no workers yet, so that a computation waits for them."""

@@ -15,12 +15,13 @@ import socket
 import sys
 import threading
 import uuid
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from crystal_gym.errors import ClusterError
+from crystal_gym.errors import ClusterError, ClusterWarning
 
 if TYPE_CHECKING:
     from dask.distributed import Client, Future
@@ -45,6 +46,9 @@ def use_cluster(address: str | None) -> Iterator[None]:
         address: Address of a running scheduler, such as ``tcp://10.0.0.1:8786``, or the path of a
             scheduler file, which ends with ``.json``. ``None`` changes nothing.
 
+    Warns:
+        ClusterWarning: If the cluster has no workers yet.
+
     Raises:
         ClusterError: If ``distributed`` is not installed, or no scheduler answers.
     """
@@ -52,6 +56,13 @@ def use_cluster(address: str | None) -> Iterator[None]:
         yield
         return
     with _connect(address) as client, client.as_current():
+        if not _n_threads(client):
+            warnings.warn(
+                f"Expected workers at {address}, got none yet. Start them with dask worker; the "
+                "computation waits for them.",
+                ClusterWarning,
+                stacklevel=3,
+            )
         yield
 
 

@@ -18,7 +18,7 @@ from crystal_gym.collections.preparation import prepared_collection
 from crystal_gym.collections.raw_crystal import RawCrystal
 from crystal_gym.collections.structures import collection_from_structures
 from crystal_gym.episode import EpisodeTable
-from crystal_gym.errors import BadCrystalError, ClusterError
+from crystal_gym.errors import BadCrystalError, ClusterError, ClusterWarning
 from crystal_gym.rewards import FormationEnergyReward
 from crystal_gym.rewards.energy.chgnet import ChgnetEnergy
 from crystal_gym.utils import parallel
@@ -38,7 +38,7 @@ def cluster(tmp_path_factory):
         n_workers=2,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address=":0",
         local_directory=str(tmp_path_factory.mktemp("dask")),
         silence_logs=logging.CRITICAL,
     ) as made:
@@ -233,6 +233,17 @@ def test_addresses_without_a_scheduler_are_reported(address, tmp_path, monkeypat
         use_cluster(address),
     ):
         pass
+
+
+def test_cluster_without_workers_is_reported():
+    from dask.distributed import LocalCluster
+
+    with (
+        LocalCluster(n_workers=0, dashboard_address=":0") as empty,
+        pytest.warns(ClusterWarning, match="Expected workers at .*, got none yet"),
+        use_cluster(empty.scheduler_address),
+    ):
+        assert n_workers() == 1
 
 
 def test_commands_print_the_same(address, toy_folder, cache_of, tmp_path, capsys):
