@@ -156,15 +156,16 @@ def _knock(address: str) -> None:
 
 
 def _current_client() -> "Client | None":
-    """Return Dask's current client; ``None`` if there is none."""
+    """Return Dask's current client; ``None`` if there is none, or if it is asynchronous."""
     if "distributed" not in sys.modules:  # without the package there is no client
         return None
     from dask.distributed import default_client
 
     try:
-        return default_client()
+        client = default_client()
     except ValueError:
         return None
+    return None if client.asynchronous else client
 
 
 def _map_on_cluster(
@@ -230,8 +231,9 @@ def _cluster_errors() -> Iterator[None]:
 
 
 def _lost_connection(error: BaseException) -> ClusterError:
+    reason = getattr(error, "reason", error)
     return ClusterError(
-        f"Expected the Dask scheduler to run until the end, got a lost connection ({error}). "
+        f"Expected the Dask scheduler to run until the end, got a lost connection ({reason}). "
         "Start it and the command again. Parts that are stored are not computed again."
     )
 

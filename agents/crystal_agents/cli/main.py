@@ -4,6 +4,7 @@ import _thread
 import contextlib
 import importlib.metadata
 import io
+import logging
 import os
 import sys
 import threading
@@ -139,13 +140,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK
 
 
-def _cluster_of(command: Command) -> contextlib.AbstractContextManager[None]:
-    """Return the context in which a command computes on its cluster, if it has one."""
+@contextlib.contextmanager
+def _cluster_of(command: Command) -> Iterator[None]:
+    """Let a command compute on its cluster, if it has one."""
     if not isinstance(command, ClusterCommand) or command.cluster is None:
-        return contextlib.nullcontext()
+        yield
+        return
     from crystal_gym.utils.parallel import use_cluster
 
-    return use_cluster(command.cluster)
+    with use_cluster(command.cluster):
+        # The errors of this package report a lost scheduler; Dask's log adds only tracebacks.
+        for handler in logging.getLogger("distributed").handlers:
+            handler.setLevel(logging.CRITICAL)
+        yield
 
 
 def _replace_unencodable() -> None:
