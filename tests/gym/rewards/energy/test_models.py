@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 from ase.calculators.emt import EMT
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from solids import ALLOY, formation_energies
 
@@ -134,7 +135,7 @@ def test_missing_packages_are_reported_with_the_extra_to_install(monkeypatch):
         FormationEnergyReward("gpaw")
 
 
-@settings(max_examples=25)
+@hypothesis_settings(max_examples=25)
 @given(st.lists(st.integers(1, 90), max_size=10), st.integers(1, 64))
 def test_batches_are_consecutive_and_as_large_as_the_limit_allows(sizes, limit):
     crystals = [(None, np.ones(size, int)) for size in sizes]
