@@ -29,7 +29,7 @@ $(BIN)/python:
 $(STAMP): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the pinned packages into $(VENV); this takes a few minutes."
 	@$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[agents,energy,discovery,dev]'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[agents,energy,discovery,cluster,dev]'
 	@touch $@
 
 $(DOCS): $(STAMP)

@@ -96,8 +96,13 @@ class StorageError(CrystalGymError):
     """Raised when a file cannot be written: a read-only folder, a full disk, no folder."""
 
 
+<<<<<<< HEAD
 class TimeLimitError(CrystalGymError):
     """Raised when a time limit ends a run early; its checkpoint is saved before."""
+=======
+class ClusterError(CrystalGymError):
+    """Raised when a Dask cluster does not answer, fails, or has other versions of the packages."""
+>>>>>>> cluster
 
 
 class ResetNeededError(CrystalGymError, gym.error.ResetNeeded):
@@ -138,3 +143,7 @@ class SiteOrderWarning(CrystalGymWarning):
 
 class SymmetryWarning(CrystalGymWarning):
     """Issued when skeletons count as asymmetric because no space group was found."""
+
+
+class ClusterWarning(CrystalGymWarning):
+    """Issued when a Dask cluster has no workers yet, so that a computation waits for them."""

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from crystal_gym.collections.preparation import load_arrays, save_arrays
 from crystal_gym.errors import DamagedFileError
 from crystal_gym.utils import settings
 from crystal_gym.utils.identity import safe_name
+from crystal_gym.utils.parallel import map_in_order
 from crystal_gym.utils.progress import progress_bar
 
 # Number of crystals in one file; an interruption loses at most one chunk of each process.
@@ -115,13 +115,7 @@ def _run(
     if total <= SERIAL_LIMIT:
         yield from ((i, compute(*job)) for i, job in jobs.items())
         return
-    import joblib
-
-    with (
-        progress_bar(title, total, shown=progress) as advance,
-        joblib.Parallel(n_jobs=-1, return_as="generator") as parallel,
-    ):
-        results: Any = parallel(joblib.delayed(compute)(*job) for job in jobs.values())
-        for i, arrays in zip(jobs, results, strict=True):
+    with progress_bar(title, total, shown=progress) as advance:
+        for i, arrays in zip(jobs, map_in_order(compute, jobs.values()), strict=True):
             advance(sizes[i])
             yield i, arrays

@@ -24,6 +24,7 @@ from crystal_gym.errors import (
 from crystal_gym.utils import ragged, settings
 from crystal_gym.utils.files import atomic_write
 from crystal_gym.utils.identity import readable, safe_name
+from crystal_gym.utils.parallel import map_in_order, n_workers
 from crystal_gym.utils.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -294,25 +295,21 @@ def _run(
     if sum(len(job[1]) for job in jobs) <= SERIAL_LIMIT:
         yield from (_prepare_chunk(*job) for job in jobs)
         return
-    import joblib
-
     with progress_bar("Preparing skeletons", total, shown=progress) as advance:
         advance(total - sum(len(job[1]) for job in jobs))
         # Small jobs, more of them than workers, keep all cores busy until the end.
-        size = max(1, CHUNK // 8) if n_chunks < 8 else CHUNK
+        size = max(1, CHUNK // 8) if n_chunks < 4 * n_workers() else CHUNK
         pieces = [
             (i, c[k : k + size], *rest) for i, c, *rest in jobs for k in range(0, len(c), size)
         ]
         waiting: dict[int, list] = {job[0]: [] for job in jobs}
         chunk_sizes = {job[0]: len(job[1]) for job in jobs}
-        with joblib.Parallel(n_jobs=-1, return_as="generator") as parallel:
-            results: Any = parallel(joblib.delayed(_prepare_chunk)(*piece) for piece in pieces)
-            for i, part in results:
-                advance(len(part["kept"]))
-                waiting[i].append(part)
-                if sum(len(p["kept"]) for p in waiting[i]) == chunk_sizes[i]:
-                    done = waiting.pop(i)
-                    yield i, {key: np.concatenate([p[key] for p in done]) for key in part}
+        for i, part in map_in_order(_prepare_chunk, pieces):
+            advance(len(part["kept"]))
+            waiting[i].append(part)
+            if sum(len(p["kept"]) for p in waiting[i]) == chunk_sizes[i]:
+                done = waiting.pop(i)
+                yield i, {key: np.concatenate([p[key] for p in done]) for key in part}
 
 
 def _prepare_chunk(

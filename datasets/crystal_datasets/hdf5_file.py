@@ -64,6 +64,9 @@ class EpisodeWriter:
         self._compact = h5p.create(h5p.DATASET_CREATE)
         self._compact.set_layout(h5d.COMPACT)
         self._compact.set_obj_track_times(False)
+        # Equal episodes give equal bytes: no object has a time.
+        self._timeless = h5p.create(h5p.GROUP_CREATE)
+        self._timeless.set_obj_track_times(False)
         self._scalar = h5s.create(h5s.SCALAR)
         self._text = h5t.py_create(h5py.string_dtype(), logical=True)
 
@@ -100,7 +103,7 @@ class EpisodeWriter:
         collection: CrystalCollection,
     ) -> None:
         row, n = int(episodes.crystal[index]), int(episodes.n_steps[index])
-        group = h5g.create(self._file.id, b"episode_%d" % self.total_episodes)
+        group = h5g.create(self._file.id, b"episode_%d" % self.total_episodes, gcpl=self._timeless)
         self._write_attribute(group, b"id", self.total_episodes)
         self._write_attribute(group, b"total_steps", n)
         self._write_attribute(group, b"crystal", str(collection.ids[row]))
@@ -126,7 +129,7 @@ class EpisodeWriter:
             self._first_episode[row] = self.total_episodes
             self._write_array(group, b"terminations", np.arange(1, n + 1) == n)
             self._write_array(group, b"truncations", np.zeros(n, bool))
-        h5g.create(group, b"infos")
+        h5g.create(group, b"infos", gcpl=self._timeless)
         self.total_episodes += 1
         self.total_steps += n
 
@@ -134,7 +137,7 @@ class EpisodeWriter:
         self, group: Any, index: int, n: int, observations: dict[str, np.ndarray], *, shared: bool
     ) -> None:
         """Write the arrays of an episode; if ``shared``, without those that are linked later."""
-        observation_group = h5g.create(group, b"observations")
+        observation_group = h5g.create(group, b"observations", gcpl=self._timeless)
         for key, values in observations.items():
             if not (shared and key in SHARED_OBSERVATIONS):
                 limit = EDGES_COMPACT_LIMIT if key == "edges" else None

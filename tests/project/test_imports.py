@@ -10,6 +10,7 @@ import crystal_gym
 HEAVY = [
     "pymatgen", "smact", "torch", "minari", "h5py", "matplotlib", "joblib", "rich", "tyro", "pooch",
     "scipy", "spglib", "pandas", "lightning_fabric", "stable_baselines3", "ase", "chgnet",
+    "dask", "distributed",
 ]  # fmt: skip
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import tyro
 
-from crystal_agents.cli.command import Command, console
+from crystal_agents.cli.cluster_command import ClusterCommand
+from crystal_agents.cli.command import console
 from crystal_agents.cli.kept_sites import parse_keep
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class BuildDataset(Command):
+class BuildDataset(ClusterCommand):
     """Write the episodes of a behavior policy as Minari datasets, one for each split.
 
     Datasets are stored in Minari's folder, which MINARI_DATASETS_PATH sets.

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import tyro
 
-from crystal_agents.cli.command import Command, console
+from crystal_agents.cli.cluster_command import ClusterCommand
+from crystal_agents.cli.command import console
 from crystal_agents.cli.kept_sites import parse_keep
 from crystal_agents.cli.policy_collection import PolicyCollection
 from crystal_agents.cli.target_values import parse_targets
@@ -57,7 +58,7 @@ _FURTHER_HEADINGS = {
 
 
 @dataclass
-class Evaluate(Command):
+class Evaluate(ClusterCommand):
     """Evaluate policies on the crystals of a split, beside baselines and the ground truth.
 
     Policies that differ only in their seed are averaged. Intervals are 95 % bootstrap intervals,

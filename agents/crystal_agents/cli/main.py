@@ -4,6 +4,7 @@ import _thread
 import contextlib
 import importlib.metadata
 import io
+import logging
 import os
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 from crystal_agents.cli.benchmark import Benchmark
 from crystal_agents.cli.build_dataset import BuildDataset
 from crystal_agents.cli.calibrate import Calibrate
+from crystal_agents.cli.cluster_command import ClusterCommand
 from crystal_agents.cli.command import Command
 from crystal_agents.cli.demo import Demo
 from crystal_agents.cli.evaluate import Evaluate
@@ -26,7 +28,13 @@ from crystal_agents.cli.prepare import Prepare
 from crystal_agents.cli.reproduce import Reproduce
 from crystal_agents.cli.train import Train
 from crystal_agents.cli.train_offline import TrainOffline
-from crystal_gym.errors import CrystalGymError, CrystalGymWarning, DownloadError, StorageError
+from crystal_gym.errors import (
+    ClusterError,
+    CrystalGymError,
+    CrystalGymWarning,
+    DownloadError,
+    StorageError,
+)
 
 # Commands by name, in the order of --help.
 COMMANDS: dict[str, type[Command]] = {
@@ -105,10 +113,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             return OK
         return end.code if isinstance(end.code, int) else BAD_INPUT
     try:
-        with _keep_interrupts(), _plain_warnings():
+        with _keep_interrupts(), _plain_warnings(), _cluster_of(command):
             command.run()
         sys.stdout.flush()
-    except (StorageError, DownloadError) as error:
+    except (StorageError, DownloadError, ClusterError) as error:
         return _report(str(error), FAILURE)
     except CrystalGymError as error:
         return _report(str(error), BAD_INPUT)
@@ -130,6 +138,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _report(f"Stopped. {command.after_stop}", INTERRUPTED)
     return OK
+
+
+@contextlib.contextmanager
+def _cluster_of(command: Command) -> Iterator[None]:
+    """Let a command compute on its cluster, if it has one."""
+    if not isinstance(command, ClusterCommand) or command.cluster is None:
+        yield
+        return
+    from crystal_gym.utils.parallel import use_cluster
+
+    with use_cluster(command.cluster):
+        # The errors of this package report a lost scheduler; Dask's log adds only tracebacks.
+        for handler in logging.getLogger("distributed").handlers:
+            handler.setLevel(logging.CRITICAL)
+        yield
 
 
 def _replace_unencodable() -> None:

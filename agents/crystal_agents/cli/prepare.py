@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import tyro
 
-from crystal_agents.cli.command import Command, console
+from crystal_agents.cli.cluster_command import ClusterCommand
+from crystal_agents.cli.command import console
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Prepare(Command):
+class Prepare(ClusterCommand):
     """Download, verify and prepare a crystal collection, and describe it.
 
     Prepared arrays are cached. Local copies of the original files are found through

@@ -1,5 +1,6 @@
 """Whether filled crystals match the true ones by pymatgen's ``StructureMatcher``."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -7,9 +8,19 @@ import numpy as np
 
 from crystal_gym.crystals.skeleton import lattice_matrix
 from crystal_gym.episode import EpisodeTable
+from crystal_gym.utils.parallel import map_in_order
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
+
+# Number of fillings that one process compares in one call.
+_CHUNK = 32
+# Up to this number of fillings, one process is faster than starting worker processes.
+SERIAL_LIMIT = 256
+
+# Lattice vectors in Å, (3, 3), fractional coordinates, (n, 3), and the atomic numbers of the
+# filling and of the true crystal, (n,).
+_Pair = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 # Tolerances of CDVAE (Xie et al., ICLR 2022).
 _TOLERANCES = {"ltol": 0.3, "stol": 0.5, "angle_tol": 10}
@@ -39,19 +50,42 @@ def structure_matches(
     Returns:
         bool (K, S).
     """
-    from pymatgen.core import Lattice, Structure
-
     n = elements.shape[2]
     true = table.true_elements[crystals, :n]
     matches = (elements == true).all(2)
     same_composition = (np.sort(elements, 2) == np.sort(true, 1)).all(2)
-    for k, s in np.argwhere(same_composition & ~matches).tolist():
-        row = crystals[s]
-        lattice = Lattice(lattice_matrix(table.collection.parameters[row]))
-        coords = table.collection.frac_coords[row, :n]
-        filled, known = (
-            Structure(lattice, table.vocabulary.decode(codes).tolist(), coords)
-            for codes in (elements[k, s], true[s])
+    places = np.argwhere(same_composition & ~matches).tolist()
+    pairs = [
+        (
+            lattice_matrix(table.collection.parameters[crystals[s]]),
+            table.collection.frac_coords[crystals[s], :n],
+            table.vocabulary.decode(elements[k, s]),
+            table.vocabulary.decode(true[s]),
         )
-        matches[k, s] = structure_matcher().fit(filled, known)
+        for k, s in places
+    ]
+    for (k, s), found in zip(places, _compare(pairs), strict=True):
+        matches[k, s] = found
     return matches
+
+
+def _compare(pairs: Sequence[_Pair]) -> list[bool]:
+    """Return whether the fillings match, computed in parallel if there are many."""
+    if len(pairs) <= SERIAL_LIMIT:
+        return _compare_chunk(pairs)
+    chunks = ((pairs[i : i + _CHUNK],) for i in range(0, len(pairs), _CHUNK))
+    return [found for part in map_in_order(_compare_chunk, chunks) for found in part]
+
+
+def _compare_chunk(pairs: Sequence[_Pair]) -> list[bool]:
+    from pymatgen.core import Lattice, Structure
+
+    return [
+        bool(
+            structure_matcher().fit(
+                Structure(Lattice(lattice), filled.tolist(), coords),
+                Structure(Lattice(lattice), known.tolist(), coords),
+            )
+        )
+        for lattice, coords, filled, known in pairs
+    ]

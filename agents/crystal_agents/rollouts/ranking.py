@@ -97,7 +97,10 @@ class EnergyRanking:
             advance: Called with 1 after each filling.
         """
         if self.relax_steps is None:
-            energies = self.model.energies([_filled_skeleton(f.structure) for f in fillings])
+            from crystal_gym.rewards.energy.parallel import compute_energies
+
+            filled = [_filled_skeleton(f.structure) for f in fillings]
+            energies = compute_energies(self.model, filled)
             ranked = [RankedFilling(filling) for filling in fillings]
             advance(len(fillings))
         else:

@@ -257,8 +257,8 @@ class SyntheticGenerator:
         import joblib
 
         with progress_bar("Computing posteriors", len(coordinates), shown=progress) as advance:
-            # Threads suffice, because PyTorch releases the interpreter lock.
-            parallel = joblib.Parallel(n_jobs=-1, prefer="threads", return_as="generator")
+            # Threads, which write to the same arrays: PyTorch releases the interpreter lock.
+            parallel = joblib.Parallel(n_jobs=-1, require="sharedmem", return_as="generator")
             starts = range(0, len(coordinates), _CHUNK)
             results: Any = parallel(joblib.delayed(store_most_probable)(start) for start in starts)
             for stored in results:

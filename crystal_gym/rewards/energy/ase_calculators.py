@@ -1,8 +1,8 @@
 """Energies by the calculators of the Atomic Simulation Environment (ASE)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -21,15 +21,41 @@ class AseEnergy:
     Args:
         calculator: An ASE calculator.
         name: Name for messages (default: the name of the calculator's class).
+        make: Makes an equal calculator. With it, the model can be pickled, whatever the state of
+            the calculator.
     """
 
     # Computed with the calculator when needed.
     reference_energies: Mapping[str, float] | None = None
+    # One calculation may take hours, so every crystal is computed alone.
+    sites_per_batch = 1
 
-    def __init__(self, calculator: "BaseCalculator", name: str = "") -> None:
+    def __init__(
+        self,
+        calculator: "BaseCalculator",
+        name: str = "",
+        make: "Callable[[], BaseCalculator] | None" = None,
+    ) -> None:
         self.calculator = calculator
         self.name = name or type(calculator).__name__
+        self._make = make
         self._failures = FailureLog()
+
+    @classmethod
+    def made_by(cls, make: "Callable[[], BaseCalculator]", name: str) -> Self:
+        """Return the model of the calculator that a function makes.
+
+        Args:
+            make: Makes the calculator.
+            name: Name for messages.
+        """
+        return cls(make(), name, make)
+
+    def __reduce__(self) -> tuple:
+        """Pickle how to make the calculator, or the calculator itself."""
+        if self._make is None:
+            return type(self), (self.calculator, self.name)
+        return type(self).made_by, (self._make, self.name)
 
     def energies(self, crystals: Sequence[FilledSkeleton]) -> np.ndarray:
         """Compute energies in eV/atom; see ``EnergyModel.energies``."""

@@ -16,7 +16,12 @@ import numpy as np
 
 from crystal_gym.crystals.skeleton import Skeleton
 from crystal_gym.errors import CrystalGymError
-from crystal_gym.rewards.energy.interface import FailureLog, FilledSkeleton, missing_package
+from crystal_gym.rewards.energy.interface import (
+    FailureLog,
+    FilledSkeleton,
+    missing_package,
+    split_by_sites,
+)
 from crystal_gym.rewards.energy.lru_cache import LRUCache
 from crystal_gym.rewards.energy.reference_crystals import reference_elements
 
@@ -32,8 +37,6 @@ CHGNET = "chgnet"
 # Version of the weights.
 WEIGHTS_VERSION = "0.3.0"
 
-# Sites in one forward pass; larger batches exceed the processor's cache.
-_SITES_PER_BATCH = 64
 # Number of cached graphs, about 50 kB each for cells of five sites.
 _CACHED_GRAPHS = 2048
 
@@ -53,6 +56,8 @@ class ChgnetEnergy:
     """
 
     name = CHGNET
+    # Larger batches exceed the processor's cache.
+    sites_per_batch = 64
 
     def __init__(self, device: str = "cpu") -> None:
         _require_package()
@@ -82,11 +87,17 @@ class ChgnetEnergy:
                 graph = copy.copy(self._graph(skeleton))
                 graph.atomic_number = torch.tensor(numbers, dtype=torch.int32)
                 graphs[index] = graph.to(self.device)
-        for batch in _make_batches(graphs):
-            with torch.no_grad():
-                energies = model([graphs[index] for index in batch], task="e")["e"]
-            values[batch] = energies.cpu().double().numpy()
+        for batch in split_by_sites(crystals, self.sites_per_batch):
+            found = [index for index in batch if index in graphs]
+            if found:
+                with torch.no_grad():
+                    energies = model([graphs[index] for index in found], task="e")["e"]
+                values[found] = energies.cpu().double().numpy()
         return values
+
+    def __reduce__(self) -> tuple:
+        """Pickle by the device: the network and the graphs are made where they are used."""
+        return ChgnetEnergy, (self.device,)
 
     @property
     def model(self) -> "CHGNet":
@@ -160,18 +171,3 @@ def _check_device(device: str) -> Iterator[None]:
             f"CHGNet cannot run on the device {device!r}: {error} Use 'cpu' or the name of a "
             "device that PyTorch finds."
         ) from error
-
-
-def _make_batches(graphs: "Mapping[int, CrystalGraph]") -> Iterator[list[int]]:
-    """Yield indices of graphs with at most ``_SITES_PER_BATCH`` sites, or of one larger graph."""
-    batch: list[int] = []
-    sites = 0
-    for index, graph in graphs.items():
-        n = len(graph.atomic_number)
-        if batch and sites + n > _SITES_PER_BATCH:
-            yield batch
-            batch, sites = [], 0
-        batch.append(index)
-        sites += n
-    if batch:
-        yield batch

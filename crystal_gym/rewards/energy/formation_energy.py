@@ -8,6 +8,7 @@ import numpy as np
 from crystal_gym.episode import EpisodeState, EpisodeTable
 from crystal_gym.rewards.energy.lru_cache import LRUCache
 from crystal_gym.rewards.energy.models import resolve_energy_model
+from crystal_gym.rewards.energy.parallel import compute_energies
 from crystal_gym.rewards.energy.references import ReferenceEnergies
 from crystal_gym.rewards.failure_handling import FailureHandler
 from crystal_gym.rewards.reward import Reward
@@ -94,7 +95,7 @@ class FormationEnergyReward(Reward):
     def _compute_energies(
         self, table: EpisodeTable, crystal: np.ndarray, numbers: np.ndarray
     ) -> np.ndarray:
-        """Return energies in eV/atom, (k,), computing those that are not cached in one batch."""
+        """Return energies in eV/atom, (k,), computing together those that are not cached."""
         skeletons = [table.collection.skeleton(row) for row in crystal.tolist()]
         filled = [
             (skeleton, sites[: skeleton.n_sites])
@@ -108,7 +109,7 @@ class FormationEnergyReward(Reward):
         values = {key: self._energies[key] for key in keys if key in self._energies}
         missing = {key: pair for key, pair in zip(keys, filled, strict=True) if key not in values}
         if missing:
-            computed = self.model.energies(list(missing.values())).tolist()
+            computed = compute_energies(self.model, list(missing.values())).tolist()
             for key, value in zip(missing, computed, strict=True):
                 values[key] = self._energies[key] = value
         return np.array([values[key] for key in keys])

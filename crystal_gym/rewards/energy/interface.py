@@ -24,10 +24,12 @@ class EnergyModel(Protocol):
         name: Name of the model, for messages.
         reference_energies: Energies of the pure elements in eV/atom, by symbol, for every element
             that the model supports; ``None`` if they are computed with the model when needed.
+        sites_per_batch: Crystals with up to this number of sites in all are computed together.
     """
 
     name: str
     reference_energies: Mapping[str, float] | None
+    sites_per_batch: int
 
     def energies(self, crystals: Sequence[FilledSkeleton]) -> np.ndarray:
         """Compute energies at the geometry of the skeletons.
@@ -39,6 +41,25 @@ class EnergyModel(Protocol):
             eV/atom, float64 (k,); NaN where the computation failed.
         """
         ...
+
+
+def split_by_sites(crystals: Sequence[FilledSkeleton], limit: int) -> Iterator[list[int]]:
+    """Yield the indices of consecutive crystals with up to ``limit`` sites, or of a larger one.
+
+    Args:
+        crystals: Skeletons with the atomic numbers on their sites.
+        limit: Largest number of sites of several crystals, 1 or more.
+    """
+    batch: list[int] = []
+    sites = 0
+    for index, (_, numbers) in enumerate(crystals):
+        if batch and sites + len(numbers) > limit:
+            yield batch
+            batch, sites = [], 0
+        batch.append(index)
+        sites += len(numbers)
+    if batch:
+        yield batch
 
 
 class FailureLog:

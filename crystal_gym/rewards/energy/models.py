@@ -1,6 +1,7 @@
 """Energy models by name or by object."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crystal_gym.errors import CrystalGymError, UnknownNameError
@@ -38,9 +39,11 @@ def resolve_energy_model(
             f"Expected settings to be a mapping of names to values, got {settings!r}."
         )
     keywords = dict(settings or {})
-    kind = ChgnetEnergy if calculator == CHGNET else _get_calculator_class(calculator)
+    kind = None if calculator == CHGNET else _get_calculator_class(calculator)
     try:
-        made = kind(**keywords)
+        if kind is None:
+            return ChgnetEnergy(**keywords)
+        return AseEnergy.made_by(partial(kind, **keywords), calculator)
     except CrystalGymError:
         raise
     except Exception as error:
@@ -48,7 +51,6 @@ def resolve_energy_model(
             f"The calculator {calculator!r} does not accept the settings {keywords}: "
             f"{type(error).__name__}: {error}"
         ) from error
-    return made if isinstance(made, ChgnetEnergy) else AseEnergy(made, calculator)
 
 
 def _get_calculator_class(name: str) -> Any:

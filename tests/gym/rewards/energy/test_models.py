@@ -2,17 +2,23 @@
 
 import importlib.util
 import logging
+import pickle
 import sys
 
 import numpy as np
 import pytest
 from ase.calculators.emt import EMT
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from solids import ALLOY, formation_energies
 
+from crystal_gym import load_collection
 from crystal_gym.episode import EpisodeTable, finished
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 from crystal_gym.rewards import FormationEnergyReward, resolve_reward
 from crystal_gym.rewards.energy.chgnet import ChgnetEnergy
+from crystal_gym.rewards.energy.interface import split_by_sites
 from crystal_gym.rewards.energy.models import resolve_energy_model
 
 
@@ -127,3 +133,25 @@ def test_missing_packages_are_reported_with_the_extra_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gpaw", None)
     with pytest.raises(CrystalGymError, match="'gpaw' needs the package 'gpaw'"):
         FormationEnergyReward("gpaw")
+
+
+@hypothesis_settings(max_examples=25)
+@given(st.lists(st.integers(1, 90), max_size=10), st.integers(1, 64))
+def test_batches_are_consecutive_and_as_large_as_the_limit_allows(sizes, limit):
+    crystals = [(None, np.ones(size, int)) for size in sizes]
+    batches = list(split_by_sites(crystals, limit))
+    assert [index for batch in batches for index in batch] == list(range(len(sizes)))
+    totals = [sum(sizes[index] for index in batch) for batch in batches]
+    for batch, total in zip(batches, totals, strict=True):
+        assert len(batch) == 1 or total <= limit
+    for total, following in zip(totals, batches[1:], strict=False):
+        assert total + sizes[following[0]] > limit
+
+
+def test_models_by_name_are_pickled_without_the_state_of_their_calculator():
+    model = resolve_energy_model("emt")
+    fresh = pickle.dumps(model)
+    crystals = [(load_collection([ALLOY]).skeleton(0), np.array([28, 13]))]
+    energies = model.energies(crystals)
+    assert pickle.dumps(model) == fresh
+    assert np.array_equal(pickle.loads(fresh).energies(crystals), energies)  # noqa: S301
