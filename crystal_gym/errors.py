@@ -96,13 +96,12 @@ class StorageError(CrystalGymError):
     """Raised when a file cannot be written: a read-only folder, a full disk, no folder."""
 
 
-<<<<<<< HEAD
 class TimeLimitError(CrystalGymError):
     """Raised when a time limit ends a run early; its checkpoint is saved before."""
-=======
+
+
 class ClusterError(CrystalGymError):
     """Raised when a Dask cluster does not answer, fails, or has other versions of the packages."""
->>>>>>> cluster
 
 
 class ResetNeededError(CrystalGymError, gym.error.ResetNeeded):

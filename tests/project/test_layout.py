@@ -24,7 +24,7 @@ def test_modules_have_at_most_400_lines():
 
 @pytest.mark.parametrize(
     ("package", "loose"),
-    [("gym", {"__init__.py", "errors.py"}), ("agents", {"__init__.py"})],
+    [("gym", {"__init__.py", "errors.py"}), ("agents", {"__init__.py", "__main__.py"})],
 )
 def test_packages_have_no_loose_modules(package, loose):
     assert {path.name for path in PACKAGES[package].glob("*.py")} == loose
