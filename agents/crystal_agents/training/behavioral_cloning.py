@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from crystal_agents.networks.quotient_graph import attach_graphs
+from crystal_agents.networks.encoder import attach_graphs
 from crystal_agents.networks.registry import ENCODERS, encoder_settings
 from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.checkpoint import Stateful, hash_inputs
@@ -112,10 +112,12 @@ class CloningLearner(Learner):
         self.title = f"Training {recipe.network}"
         self.max_grad_norm = recipe.clip
         self.policy = new_policy(recipe, data, None if targets is None else targets.targets)
+        # Fused optimizers do not support the scaling of 16-bit gradients.
+        fused = True if config.precision != "16-mixed" else None
         self.model, *self.optimizers = fabric.setup(
-            self.policy, *make_optimizers(self.policy, recipe)
+            self.policy, *make_optimizers(self.policy, recipe, fused=fused)
         )
-        self.average = AveragedModel(self.policy, avg_fn=running_average(recipe.average))
+        self.average = AveragedModel(self.policy, multi_avg_fn=running_average(recipe.average))
         self.objective = make_objective(recipe, data, synthetic, fabric.device, targets)
         attach_graphs(self.objective.skeleton_store, self.policy.encoder)
         self._config, self._fabric, self._data, self._synthetic = config, fabric, data, synthetic

@@ -5,13 +5,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from crystal_agents.training.muon import BatchedMuon
 from crystal_agents.training.recipes import Recipe
 
 # Number of steps over which the learning rate of the cosine schedule increases.
 _WARM_UP = 200
 
 
-def make_optimizers(policy: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    policy: nn.Module, recipe: Recipe, *, fused: bool | None = None
+) -> list[torch.optim.Optimizer]:
     """Return the optimizers of a recipe.
 
     With ``muon``, Muon optimizes the weights of all linear layers except the last, and AdamW all
@@ -20,10 +23,12 @@ def make_optimizers(policy: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
     Args:
         policy: The module whose parameters are optimized.
         recipe: The recipe, with the optimizer, the learning rate and the weight decay.
+        fused: Whether Adam and AdamW update all parameters in one call, which gradient scaling
+            does not support (default: PyTorch's choice).
     """
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "adam":
-        return [torch.optim.Adam(policy.parameters(), lr=rate, weight_decay=decay)]
+        return [torch.optim.Adam(policy.parameters(), lr=rate, weight_decay=decay, fused=fused)]
     linear = [module for module in policy.modules() if isinstance(module, nn.Linear)]
     weights = [module.weight for module in linear]
     if recipe.optimizer == "adamw":
@@ -31,13 +36,13 @@ def make_optimizers(policy: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
             {"params": weights, "weight_decay": decay},
             {"params": _other_parameters(policy, weights), "weight_decay": 0.0},
         ]
-        return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
+        return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=fused)]
     # Each row of the last layer belongs to one element, so Muon must not mix them.
     inner = weights[:-1]
     others = _other_parameters(policy, inner)
     return [
-        torch.optim.Muon(inner, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=rate / 3, weight_decay=0.0, betas=(0.9, 0.98)),
+        BatchedMuon(inner, lr=rate, weight_decay=decay),
+        torch.optim.AdamW(others, lr=rate / 3, weight_decay=0.0, betas=(0.9, 0.98), fused=fused),
     ]
 
 
@@ -83,16 +88,20 @@ def set_learning_rates(
             group["lr"] = factor * rate
 
 
-def running_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Return the averaging function of an exponential moving average for ``AveragedModel``.
+def running_average(
+    decay: float,
+) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """Return the function ``multi_avg_fn`` of ``AveragedModel`` for an exponential moving average.
 
     Args:
         decay: Weight of the previous average; it is smaller in the first steps, so that the
             initial weights lose their influence quickly.
     """
 
-    def update(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+    def update(
+        averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int
+    ) -> None:
         kept = min(decay, (1 + int(count)) / (10 + int(count)))
-        return averaged.lerp(current, 1 - kept)
+        torch._foreach_lerp_(averaged, current, 1 - kept)  # noqa: SLF001 - no public name
 
     return update

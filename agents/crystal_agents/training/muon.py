@@ -1,0 +1,95 @@
+"""Muon with one Newton–Schulz iteration for all weights of equal shape."""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class BatchedMuon(torch.optim.Muon):
+    """``torch.optim.Muon`` with ``match_rms_adamw``, computed in batches.
+
+    Weights of equal shape, also transposed, share their matrix products. The updates and the states
+    are those of ``torch.optim.Muon`` up to the rounding to 16 bits.
+
+    Args:
+        params: Weights of linear layers.
+        lr: Learning rate.
+        weight_decay: Weight decay.
+    """
+
+    def __init__(self, params: Sequence[Tensor], lr: float, weight_decay: float) -> None:
+        super().__init__(
+            params, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all weights that have gradients.
+
+        Args:
+            closure: Computes the loss again and returns it.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            weights = [weight for weight in group["params"] if weight.grad is not None]
+            if weights:
+                self._update(weights, group)
+        return loss
+
+    def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        gradients = [weight.grad for weight in weights]
+        for weight in weights:
+            if not self.state[weight]:
+                self.state[weight]["momentum_buffer"] = torch.zeros_like(weight.grad)
+        buffers = [self.state[weight]["momentum_buffer"] for weight in weights]
+        rate, momentum = group["lr"], group["momentum"]
+        torch._foreach_lerp_(buffers, gradients, 1 - momentum)  # noqa: SLF001 - no public name
+        updates = list(torch._foreach_lerp(gradients, buffers, momentum))  # noqa: SLF001
+        torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])  # noqa: SLF001
+        by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for i, weight in enumerate(weights):
+            by_shape[tuple(sorted(weight.shape))].append(i)
+        for shape, places in by_shape.items():
+            wide = torch.stack([_wide(updates[i]) for i in places])
+            orthogonal = orthogonalize(wide, group["ns_coefficients"], group["ns_steps"])
+            scale = 0.2 * math.sqrt(shape[-1])
+            for i, update in zip(places, orthogonal, strict=True):
+                weights[i].add_(
+                    update if weights[i].shape == update.shape else update.T, alpha=-rate * scale
+                )
+
+
+def _wide(matrix: Tensor) -> Tensor:
+    """Return the matrix, transposed if it has more rows than columns."""
+    return matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+
+
+def orthogonalize(
+    matrices: Tensor, coefficients: tuple[float, float, float], steps: int
+) -> Tensor:
+    r"""Move the singular values of matrices toward 1 in 16 bits.
+
+    .. math:: X \leftarrow a X + (b A + c A^2) X, \qquad A = X X^T
+
+    Args:
+        matrices: (B, m, n) with m ≤ n.
+        coefficients: a, b and c.
+        steps: Number of iterations.
+
+    Returns:
+        bfloat16 (B, m, n).
+    """
+    a, b, c = coefficients
+    x = matrices.bfloat16()
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x
