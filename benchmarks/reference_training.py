@@ -4,12 +4,17 @@ Each function undoes one change of a learner that makes its step faster.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import cast
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel
 
 from crystal_agents.networks.dropout import Dropout
+from crystal_agents.networks.egnn import EGNN
 from crystal_agents.networks.egnn_layers import GeometryLayer, Neighbors
 from crystal_agents.training.behavioral_cloning import CloningLearner
 from crystal_agents.training.cloning_objective import BatchLoss, mean_over_empty_sites
@@ -17,34 +22,26 @@ from crystal_agents.training.objectives import EmptySitesObjective
 from crystal_agents.training.transition_batches import sample_random_traversals
 
 
-class SeparateGeometry(nn.Module):
-    """A geometry layer that computes the terms of sites and pairs for each direction of a pair."""
-
-    def __init__(self, layer: GeometryLayer) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(
-        self, sites: Tensor, vectors: Tensor | None, near: Neighbors
-    ) -> tuple[Tensor, Tensor]:
-        """Update scalars and vectors; see ``GeometryLayer.forward``."""
-        layer = self.layer
-        if vectors is None:
-            vectors = near.offset.new_zeros(len(sites), layer.weigh.out_features, 3)
-        projections = [
-            (vectors.index_select(0, end) * near.direction[:, None]).sum(-1)
-            for end in (near.source, near.target)
-        ]
-        normed = layer.norm(sites)
-        inputs = [normed.index_select(0, near.source), normed.index_select(0, near.target)]
-        inputs.append(near.scalars.repeat(2, 1))
-        inputs += [layer.waves(projection).flatten(1) for projection in projections]
-        message = F.silu(layer.message(torch.cat(inputs, -1)))
-        gathered = near.gather(message, len(sites))
-        weight = (layer.weigh(message) * near.fade)[..., None].to(vectors.dtype)
-        vectors = vectors.index_add(0, near.source, weight * near.offset[:, None])
-        lengths = layer.waves((vectors.square().sum(-1) + 1e-12).sqrt()).flatten(1)
-        return sites + layer.update(torch.cat([normed, gathered, lengths], -1)), vectors
+def separate_geometry(
+    layer: GeometryLayer, sites: Tensor, vectors: Tensor | None, near: Neighbors
+) -> tuple[Tensor, Tensor]:
+    """Compute ``GeometryLayer.forward`` with all terms of both directions of each pair."""
+    if vectors is None:
+        vectors = near.offset.new_zeros(len(sites), layer.weigh.out_features, 3)
+    projections = [
+        (vectors.index_select(0, end) * near.direction[:, None]).sum(-1)
+        for end in (near.source, near.target)
+    ]
+    normed = layer.norm(sites)
+    inputs = [normed.index_select(0, near.source), normed.index_select(0, near.target)]
+    inputs.append(near.scalars.repeat(2, 1))
+    inputs += [layer.waves(projection).flatten(1) for projection in projections]
+    message = F.silu(layer.message(torch.cat(inputs, -1)))
+    gathered = near.gather(message, len(sites))
+    weight = (layer.weigh(message) * near.fade)[..., None].to(vectors.dtype)
+    vectors = vectors.index_add(0, near.source, weight * near.offset[:, None])
+    lengths = layer.waves((vectors.square().sum(-1) + 1e-12).sqrt()).flatten(1)
+    return sites + layer.update(torch.cat([normed, gathered, lengths], -1)), vectors
 
 
 class SecondGeometry(EmptySitesObjective):
@@ -70,51 +67,68 @@ class SecondGeometry(EmptySitesObjective):
         return mean_over_empty_sites(loss.view_as(elements), correct, elements, batch.skeletons)
 
 
-def compute_geometry_twice(learner: CloningLearner) -> None:
+def compute_geometry_twice(learner: CloningLearner, fabric: Fabric) -> None:
     """Compute the geometry separately for the predictions of the policy."""
-    objective = learner.objective
-    if isinstance(objective, EmptySitesObjective):
-        objective.__class__ = SecondGeometry
+    del fabric
+    if isinstance(learner.objective, EmptySitesObjective):
+        learner.objective.__class__ = SecondGeometry
 
 
-def compute_pairs_in_every_step(learner: CloningLearner) -> None:
-    """Compute the pairs of all skeletons of a batch in every step."""
+def compute_pairs_in_every_step(learner: CloningLearner, fabric: Fabric) -> None:
+    """Compute the pairs of the skeletons of a batch in every step."""
+    del fabric
     learner.objective.skeleton_store.graphs = None
 
 
-def separate_directions(learner: CloningLearner) -> None:
+def separate_directions(learner: CloningLearner, fabric: Fabric) -> None:
     """Compute all terms of the geometry layers for each direction of a pair."""
-    trunk = learner.policy.encoder.trunk
-    for i, layer in enumerate(trunk):
-        trunk[i] = SeparateGeometry(layer)
+    del fabric
+    for layer in cast(EGNN, learner.policy.encoder).trunk:
+        layer.forward = partial(separate_geometry, layer)
 
 
-def separate_optimizers(learner: CloningLearner) -> None:
-    """Update each parameter in calls of its own."""
-    for i, optimizer in enumerate(learner.optimizers):
-        group = optimizer.param_groups[0]
-        if isinstance(optimizer, torch.optim.Muon):
-            learner.optimizers[i] = torch.optim.Muon(
-                group["params"],
-                lr=group["lr"],
-                weight_decay=group["weight_decay"],
-                adjust_lr_fn="match_rms_adamw",
-            )
-        group["fused"] = None if "fused" in group else None
+def separate_matrices(learner: CloningLearner, fabric: Fabric) -> None:
+    """Orthogonalize each weight in calls of its own."""
+    muon, *others = learner.optimizers
+    (group,) = muon.param_groups
+    separate = torch.optim.Muon(
+        group["params"],
+        lr=group["lr"],
+        weight_decay=group["weight_decay"],
+        adjust_lr_fn="match_rms_adamw",
+    )
+    learner.optimizers = [fabric.setup_optimizers(separate), *others]
 
 
-def float_dropout(learner: CloningLearner) -> None:
-    """Draw one number in floating point for each entry of a dropout mask."""
+def separate_parameters(learner: CloningLearner, fabric: Fabric) -> None:
+    """Update and average each of the other parameters in calls of its own."""
+    del fabric
+    for group in learner.optimizers[-1].param_groups:
+        group["fused"] = None
+    average = learner.average
+
+    def update(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        kept = min(0.999, (1 + int(count)) / (10 + int(count)))
+        return averaged.lerp(current, 1 - kept)
+
+    average.avg_fn = update
+    average.update_parameters = partial(AveragedModel.update_parameters, average)
+
+
+def draw_floats(learner: CloningLearner, fabric: Fabric) -> None:
+    """Draw a number in floating point for each entry of a dropout mask."""
+    del fabric
     for module in list(learner.policy.modules()):
         for name, child in module.named_children():
             if isinstance(child, Dropout):
                 setattr(module, name, nn.Dropout(child.rate))
 
 
-LEVERS: dict[str, Callable[[CloningLearner], None]] = {
-    "one geometry pass": compute_geometry_twice,
+LEVERS: dict[str, Callable[[CloningLearner, Fabric], None]] = {
+    "one pass of the geometry": compute_geometry_twice,
     "pairs computed once": compute_pairs_in_every_step,
-    "shared terms of pairs": separate_directions,
-    "batched optimizers": separate_optimizers,
-    "dropout with 16 bits": float_dropout,
+    "shared terms of a pair's directions": separate_directions,
+    "batched Newton-Schulz iteration": separate_matrices,
+    "fused AdamW and running average": separate_parameters,
+    "dropout with 16 bits": draw_floats,
 }

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from crystal_agents.networks.encoder import attach_graphs
 from crystal_agents.networks.registry import ENCODERS, encoder_settings
@@ -17,7 +16,7 @@ from crystal_agents.training.fabric import make_fabric
 from crystal_agents.training.learner import Learner, StepLoss, new_policy
 from crystal_agents.training.loop import fit
 from crystal_agents.training.objectives import make_objective
-from crystal_agents.training.optimizers import make_optimizers, running_average
+from crystal_agents.training.optimizers import RunningAverage, make_optimizers
 from crystal_agents.training.training_stages import fingerprint_record
 from crystal_gym.errors import CrystalGymError
 
@@ -117,7 +116,7 @@ class CloningLearner(Learner):
         self.model, *self.optimizers = fabric.setup(
             self.policy, *make_optimizers(self.policy, recipe, fused=fused)
         )
-        self.average = AveragedModel(self.policy, multi_avg_fn=running_average(recipe.average))
+        self.average = RunningAverage(self.policy, recipe.average)
         self.objective = make_objective(recipe, data, synthetic, fabric.device, targets)
         attach_graphs(self.objective.skeleton_store, self.policy.encoder)
         self._config, self._fabric, self._data, self._synthetic = config, fabric, data, synthetic

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Largest number of entries of a small matrix.
+_SMALL = 2**15
+
 
 class BatchedMuon(torch.optim.Muon):
     """``torch.optim.Muon`` with ``match_rms_adamw``, computed in batches.
@@ -22,9 +25,7 @@ class BatchedMuon(torch.optim.Muon):
     """
 
     def __init__(self, params: Sequence[Tensor], lr: float, weight_decay: float) -> None:
-        super().__init__(
-            params, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
+        super().__init__(params, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -50,20 +51,20 @@ class BatchedMuon(torch.optim.Muon):
                 self.state[weight]["momentum_buffer"] = torch.zeros_like(weight.grad)
         buffers = [self.state[weight]["momentum_buffer"] for weight in weights]
         rate, momentum = group["lr"], group["momentum"]
-        torch._foreach_lerp_(buffers, gradients, 1 - momentum)  # noqa: SLF001 - no public name
+        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
         updates = list(torch._foreach_lerp(gradients, buffers, momentum))  # noqa: SLF001
-        torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])  # noqa: SLF001
-        by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for i, weight in enumerate(weights):
-            by_shape[tuple(sorted(weight.shape))].append(i)
-        for shape, places in by_shape.items():
-            wide = torch.stack([_wide(updates[i]) for i in places])
+        torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
+        for rows, columns, places in _batches([weight.shape for weight in weights]):
+            # Columns of zeros do not change the other columns.
+            wide = updates[0].new_zeros(len(places), rows, columns, dtype=torch.bfloat16)
+            for matrix, i in zip(wide, places, strict=True):
+                update = _wide(updates[i])
+                matrix[:, : update.shape[1]] = update
             orthogonal = orthogonalize(wide, group["ns_coefficients"], group["ns_steps"])
-            scale = 0.2 * math.sqrt(shape[-1])
-            for i, update in zip(places, orthogonal, strict=True):
-                weights[i].add_(
-                    update if weights[i].shape == update.shape else update.T, alpha=-rate * scale
-                )
+            for matrix, i in zip(orthogonal, places, strict=True):
+                weight = _wide(weights[i])
+                scale = 0.2 * math.sqrt(weight.shape[1])
+                weight.add_(matrix[:, : weight.shape[1]], alpha=-rate * scale)
 
 
 def _wide(matrix: Tensor) -> Tensor:
@@ -71,9 +72,29 @@ def _wide(matrix: Tensor) -> Tensor:
     return matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
 
 
-def orthogonalize(
-    matrices: Tensor, coefficients: tuple[float, float, float], steps: int
-) -> Tensor:
+def _batches(shapes: Sequence[torch.Size]) -> list[tuple[int, int, list[int]]]:
+    """Divide matrices into batches for one matrix product each.
+
+    Matrices of one shape are a batch. Small matrices with the same number of rows, for which the
+    time of a product is mostly overhead, form one batch, padded to the widest of them.
+
+    Args:
+        shapes: Shapes of the matrices; a matrix and its transpose are equivalent.
+
+    Returns:
+        For each batch, the numbers of rows and columns and the places of its matrices.
+    """
+    batches: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for i, shape in enumerate(shapes):
+        rows, columns = sorted(shape)
+        is_small = columns > rows and rows * columns <= _SMALL
+        batches[rows, 0 if is_small else columns].append(i)
+    return [
+        (rows, max(max(shapes[i]) for i in places), places) for (rows, _), places in batches.items()
+    ]
+
+
+def orthogonalize(matrices: Tensor, coefficients: tuple[float, float, float], steps: int) -> Tensor:
     r"""Move the singular values of matrices toward 1 in 16 bits.
 
     .. math:: X \leftarrow a X + (b A + c A^2) X, \qquad A = X X^T

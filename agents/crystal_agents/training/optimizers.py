@@ -1,9 +1,10 @@
 """Optimizers, the learning-rate schedule and the running average of weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from crystal_agents.training.muon import BatchedMuon
 from crystal_agents.training.recipes import Recipe
@@ -88,20 +89,27 @@ def set_learning_rates(
             group["lr"] = factor * rate
 
 
-def running_average(
-    decay: float,
-) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
-    """Return the function ``multi_avg_fn`` of ``AveragedModel`` for an exponential moving average.
+class RunningAverage(AveragedModel):
+    """The exponential moving average of the weights of a policy.
 
     Args:
+        policy: The module whose weights are averaged.
         decay: Weight of the previous average; it is smaller in the first steps, so that the
             initial weights lose their influence quickly.
     """
 
-    def update(
-        averaged: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int
-    ) -> None:
-        kept = min(decay, (1 + int(count)) / (10 + int(count)))
-        torch._foreach_lerp_(averaged, current, 1 - kept)  # noqa: SLF001 - no public name
+    def __init__(self, policy: nn.Module, decay: float) -> None:
+        super().__init__(policy)
+        self._decay = decay
 
-    return update
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Include the current weights of the policy, all of them in one call."""
+        count = int(self.n_averaged)
+        # The first update copies the weights.
+        kept = min(self._decay, (1 + count) / (10 + count)) if count else 0.0
+        averaged, current = list(self.module.parameters()), list(model.parameters())
+        torch._foreach_lerp_(averaged, current, 1 - kept)
+        for buffer, value in zip(self.module.buffers(), model.buffers(), strict=True):
+            buffer.copy_(value)
+        self.n_averaged += 1
