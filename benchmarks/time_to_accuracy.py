@@ -1,9 +1,9 @@
 """Time from a prepared collection to a test accuracy, by default the paper's best of 49.53 %.
 
-The time includes loading the collection, generating the expert's transitions in memory, and training
-the policy; on request, the transitions are written to a Minari dataset and read from it instead. The
-test split is filled afterwards. The accuracy is also given as a ratio to the accuracy to exceed.
-CPU seconds depend less on other processes than seconds.
+The time includes loading the collection, generating the expert's transitions in memory, and
+training the policy; on request, the transitions are written to a Minari dataset and read from it
+instead. The test split is filled afterwards. The accuracy is also given as a ratio to the accuracy
+to exceed. CPU seconds depend less on other processes than seconds.
 
     python benchmarks/time_to_accuracy.py --collection perov-5
     python benchmarks/time_to_accuracy.py --collection perov-5 --dataset

@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crystal_agents.networks.dropout import Dropout
 
 
+@settings(max_examples=20)
 @given(st.floats(0, 0.9), st.lists(st.integers(0, 4), min_size=1, max_size=3))
 def test_entries_are_dropped_or_scaled(rate, shape):
     x = torch.ones(shape)
