@@ -76,7 +76,7 @@ def near_pairs(batch: SkeletonBatch) -> Pairs:
     columns = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
     source, *others = columns
     n_pairs = torch.bincount(batch.owner[source], minlength=len(batch))
-    return Pairs(source, *others, n_pairs)
+    return Pairs._make([source, *others, n_pairs])
 
 
 class PairStore:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 # Largest number of entries of a small matrix.
 _SMALL = 2**15
+# The types of PyTorch do not include its functions of lists of tensors.
+_torch: Any = torch
 
 
 class BatchedMuon(torch.optim.Muon):
@@ -45,15 +47,15 @@ class BatchedMuon(torch.optim.Muon):
         return loss
 
     def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        gradients = [weight.grad for weight in weights]
+        gradients: list[Any] = [weight.grad for weight in weights]
         for weight in weights:
             if not self.state[weight]:
-                self.state[weight]["momentum_buffer"] = torch.zeros_like(weight.grad)
+                self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         buffers = [self.state[weight]["momentum_buffer"] for weight in weights]
         rate, momentum = group["lr"], group["momentum"]
-        torch._foreach_lerp_(buffers, gradients, 1 - momentum)
-        updates = list(torch._foreach_lerp(gradients, buffers, momentum))  # noqa: SLF001
-        torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
+        _torch._foreach_lerp_(buffers, gradients, 1 - momentum)
+        updates = list(_torch._foreach_lerp(gradients, buffers, momentum))  # noqa: SLF001
+        _torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
         for rows, columns, places in _batches([weight.shape for weight in weights]):
             # Columns of zeros do not change the other columns.
             wide = updates[0].new_zeros(len(places), rows, columns, dtype=torch.bfloat16)

@@ -1,6 +1,7 @@
 """Optimizers, the learning-rate schedule and the running average of weights."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from crystal_agents.training.recipes import Recipe
 
 # Number of steps over which the learning rate of the cosine schedule increases.
 _WARM_UP = 200
+# The types of PyTorch do not include its functions of lists of tensors.
+_torch: Any = torch
 
 
 def make_optimizers(
@@ -109,7 +112,7 @@ class RunningAverage(AveragedModel):
         # The first update copies the weights.
         kept = min(self._decay, (1 + count) / (10 + count)) if count else 0.0
         averaged, current = list(self.module.parameters()), list(model.parameters())
-        torch._foreach_lerp_(averaged, current, 1 - kept)
+        _torch._foreach_lerp_(averaged, current, 1 - kept)
         for buffer, value in zip(self.module.buffers(), model.buffers(), strict=True):
             buffer.copy_(value)
         self.n_averaged += 1
