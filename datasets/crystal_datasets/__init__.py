@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     )
     from crystal_datasets.build import build_dataset
     from crystal_datasets.episodes import Episodes, generate_episodes
+    from crystal_datasets.expert import expert_transitions
     from crystal_datasets.flat import flat_arrays
     from crystal_datasets.minari_writer import dataset_id
     from crystal_datasets.replay import EpisodeRecorder, RecordEpisodes, write_replay
@@ -37,6 +38,7 @@ _MODULES = {
     "build_dataset": "crystal_datasets.build",
     "choose_start_sites": "crystal_datasets.start_states",
     "dataset_id": "crystal_datasets.minari_writer",
+    "expert_transitions": "crystal_datasets.expert",
     "flat_arrays": "crystal_datasets.flat",
     "generate_episodes": "crystal_datasets.episodes",
     "load_transitions": "crystal_datasets.transitions",
@@ -58,6 +60,7 @@ __all__ = [
     "build_dataset",
     "choose_start_sites",
     "dataset_id",
+    "expert_transitions",
     "flat_arrays",
     "generate_episodes",
     "load_transitions",

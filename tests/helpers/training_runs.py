@@ -59,7 +59,7 @@ def run_cql(folder, data, cql=CQLConfig(), recipe=SMALL_CQL, validation=None, **
 def run_shared(folder, data, **changes):
     """Train with gradient descent: Adam would amplify rounding errors of the smallest gradients."""
 
-    def make_optimizers(policy, recipe):
+    def make_optimizers(policy, recipe, **options):
         return [torch.optim.SGD(policy.parameters(), lr=recipe.learning_rate)]
 
     with pytest.MonkeyPatch.context() as patch:

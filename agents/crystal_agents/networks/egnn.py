@@ -25,7 +25,7 @@ from crystal_agents.networks.egnn_layers import (
 from crystal_agents.networks.encoder import Encoder
 from crystal_agents.networks.graph_batch import SkeletonBatch, items_of
 from crystal_agents.networks.message_edges import sum_at
-from crystal_agents.networks.pair_features import near_pairs
+from crystal_agents.networks.pair_features import Pairs, PairStore, near_pairs
 from crystal_agents.networks.readouts import SiteReadout
 from crystal_agents.networks.target_embedding import TargetEmbedding
 
@@ -110,7 +110,6 @@ class EGNN(Encoder):
         super().__init__()
         self.size = hidden
         self.n_targets = n_targets
-        self.vectors = vectors
         index_size = self.index_size
         self.distance = FourierFeatures(8.0, 0.3, 24)
         self.scale = FourierFeatures(8.0, 0.05, 28)
@@ -139,13 +138,21 @@ class EGNN(Encoder):
         """Return the encoding of each site's index, (s, ``index_size``); empty in this class."""
         return batch.frac_coords.new_zeros(len(batch.owner), 0)
 
+    def graph(self, batch: SkeletonBatch) -> Pairs:
+        """Return the near pairs of a batch, which do not depend on the weights."""
+        return near_pairs(batch)
+
+    def graph_store(self, parts: Sequence[Pairs], n_sites: Tensor) -> PairStore:
+        """Return the store of near pairs."""
+        return PairStore(parts, n_sites)
+
     def geometry(self, batch: SkeletonBatch) -> Geometry:
         """Embed the empty skeletons.
 
         Args:
             batch: The skeletons.
         """
-        pairs = near_pairs(batch)
+        pairs = self.graph(batch) if batch.graph is None else batch.graph
         index = self.index(batch)
         scale = self.scale((batch.volume / batch.n_sites).pow(1 / 3))
         shift = (pairs.offset.square().sum(-1) + 1e-12).sqrt()
@@ -176,7 +183,7 @@ class EGNN(Encoder):
         )
         gathered = near.gather(scalars.repeat(2, 1), len(batch.owner))
         sites = self.site(torch.cat([scale.index_select(0, batch.owner), gathered, index], -1))
-        vectors = offset.new_zeros(len(batch.owner), self.vectors, 3)
+        vectors = None
         for layer in self.trunk:
             sites, vectors = layer(sites, vectors, near)
         # The gate selects features of a pair by its scalars.

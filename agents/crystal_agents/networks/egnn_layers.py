@@ -2,12 +2,13 @@
 
 import itertools
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crystal_agents.networks.dropout import Dropout
 from crystal_agents.networks.graph_batch import SkeletonBatch, first_items, items_of
 from crystal_agents.networks.message_edges import sum_at
 
@@ -50,6 +51,10 @@ class FourierFeatures(nn.Module):
         waves = torch.logspace(math.log10(longest), math.log10(shortest), count)
         self.frequency: Tensor
         self.register_buffer("frequency", 2 * math.pi / waves, persistent=False)
+        # -1 for odd functions of the number, 1 for even ones.
+        self.parity: Tensor
+        parity = torch.cat([torch.full((count + 1,), -1.0), torch.ones(count)])
+        self.register_buffer("parity", parity, persistent=False)
         self.size = 2 * count + 1
 
     def forward(self, number: Tensor) -> Tensor:
@@ -176,34 +181,56 @@ class GeometryLayer(nn.Module):
         self.norm = nn.LayerNorm(hidden)
 
     def forward(
-        self,
-        sites: Tensor,
-        vectors: Tensor,
-        near: Neighbors,
+        self, sites: Tensor, vectors: Tensor | None, near: Neighbors
     ) -> tuple[Tensor, Tensor]:
-        # No matrix product, because mixed precision would round these lengths to 16 bits.
-        source_projection = (vectors.index_select(0, near.source) * near.direction[:, None]).sum(-1)
-        target_projection = (vectors.index_select(0, near.target) * near.direction[:, None]).sum(-1)
+        """Update scalars and vectors.
+
+        Args:
+            sites: Scalars, (s, H).
+            vectors: Vectors, (s, C, 3); ``None`` if all are zero.
+            near: The pairs.
+        """
         normed = self.norm(sites)
-        message = F.silu(
-            self.message(
-                torch.cat(
-                    [
-                        normed.index_select(0, near.source),
-                        normed.index_select(0, near.target),
-                        near.scalars.repeat(2, 1),
-                        self.waves(source_projection).flatten(1),
-                        self.waves(target_projection).flatten(1),
-                    ],
-                    -1,
-                )
-            )
-        )
+        message = F.silu(self.message[1:](self._first_linear(normed, vectors, near)))
+        if vectors is None:
+            vectors = near.offset.new_zeros(len(sites), self.weigh.out_features, 3)
         gathered = near.gather(message, len(sites))
         weight = (self.weigh(message) * near.fade)[..., None].to(vectors.dtype)
         vectors = vectors.index_add(0, near.source, weight * near.offset[:, None])
         lengths = self.waves((vectors.square().sum(-1) + 1e-12).sqrt()).flatten(1)
         return sites + self.update(torch.cat([normed, gathered, lengths], -1)), vectors
+
+    def _first_linear(self, normed: Tensor, vectors: Tensor | None, near: Neighbors) -> Tensor:
+        """Compute the first linear layer of all messages, (2p, H).
+
+        It has one term for each of its inputs. The terms of a site are computed once for all of its
+        pairs, the other terms once for both directions of a pair.
+        """
+        linear = cast(nn.Linear, self.message[0])
+        hidden, n_waves = normed.shape[1], self.weigh.out_features * self.waves.size
+        weights = linear.weight.split([hidden, hidden, hidden, n_waves, n_waves], 1)
+        source, target, pair, source_waves, target_waves = weights
+        at_source, at_target = F.linear(normed, torch.cat([source, target])).chunk(2, 1)
+        if vectors is None:
+            # The Fourier features of zero.
+            zero = self.waves(near.offset.new_zeros(self.weigh.out_features)).flatten()
+            bias = linear.bias + (source_waves + target_waves) @ zero
+            terms = F.linear(near.scalars, pair, bias).repeat(2, 1)
+        else:
+            # In the reverse direction, the ends are exchanged and the projections change sign, and
+            # with them the features that are odd functions.
+            parity = self.waves.parity.repeat(self.weigh.out_features)
+            forward = torch.cat([pair, source_waves, target_waves], 1)
+            reverse = torch.cat([pair, target_waves * parity, source_waves * parity], 1)
+            # No matrix product, because mixed precision would round these lengths to 16 bits.
+            projections = vectors.index_select(0, near.source).unflatten(0, (2, len(near.scalars)))
+            projections = (projections * near.direction[: len(near.scalars), None]).sum(-1)
+            waves = self.waves(projections).flatten(2)
+            described = torch.cat([near.scalars, *waves], 1)
+            terms = F.linear(described, torch.cat([forward, reverse]), linear.bias.repeat(2))
+            terms = torch.cat(terms.chunk(2, 1))
+        terms = terms + at_source.index_select(0, near.source)
+        return terms + at_target.index_select(0, near.target)
 
 
 class ResidualMLP(nn.Module):
@@ -228,7 +255,7 @@ class ResidualMLP(nn.Module):
                 nn.LayerNorm(size),
                 nn.Linear(size, size),
                 nn.SiLU(),
-                nn.Dropout(dropout),
+                Dropout(dropout),
                 nn.Linear(size, size),
             )
             for _ in range(blocks)
@@ -273,7 +300,7 @@ class FillingLayer(nn.Module):
         self.gathered = nn.Linear(hidden, hidden, bias=False)
         self.whole = nn.Linear(crystal, hidden, bias=False)
         self.update = nn.Linear(hidden, hidden)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, sites: Tensor, crystals: Tensor, near: Neighbors, batch: SkeletonBatch

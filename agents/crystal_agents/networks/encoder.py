@@ -4,11 +4,15 @@ import abc
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
-from crystal_agents.networks.graph_batch import SkeletonBatch
+from crystal_agents.networks.graph_batch import GraphStore, SkeletonBatch, SkeletonStore
 from crystal_agents.networks.readouts import GraphReadout, SiteReadout
 from crystal_gym.errors import CrystalGymError
+
+# Number of skeletons whose graphs are computed together.
+_CHUNK = 256
 
 
 class Encoder(nn.Module, abc.ABC):
@@ -45,6 +49,15 @@ class Encoder(nn.Module, abc.ABC):
             batch: The skeletons.
         """
         del batch
+
+    def graph_store(self, parts: Sequence[Any], n_sites: Tensor) -> GraphStore:
+        """Return a store of graphs, for encoders that override ``graph``.
+
+        Args:
+            parts: Results of ``graph`` for consecutive skeletons.
+            n_sites: Number of sites of each skeleton, int64 (C,).
+        """
+        raise NotImplementedError
 
     @abc.abstractmethod
     def geometry(self, batch: SkeletonBatch) -> Any:
@@ -138,3 +151,19 @@ class Encoder(nn.Module, abc.ABC):
         Returns:
             Embeddings, (K, s, D).
         """
+
+
+def attach_graphs(store: SkeletonStore, encoder: Encoder) -> None:
+    """Compute what an encoder computes without weights, once for all batches of a store.
+
+    Encoders without such a part leave the store as it is.
+
+    Args:
+        store: The skeletons.
+        encoder: The encoder that will embed them.
+    """
+    if type(encoder).graph is Encoder.graph:
+        return
+    rows = torch.arange(len(store), device=store.n_sites.device)
+    parts = [encoder.graph(store.batch(chunk)) for chunk in rows.split(_CHUNK)]
+    store.graphs = encoder.graph_store(parts, store.n_sites)

@@ -220,7 +220,7 @@ class SkeletonStore:
     """Skeletons on one device, from which batches are gathered.
 
     Attributes:
-        graphs: If set, batches have these graphs, see ``quotient_graph.attach_graphs``.
+        graphs: If set, batches have these graphs, see ``encoder.attach_graphs``.
 
     Args:
         arrays: ``n_sites`` (C,), ``frac_coords`` (C, N, 3), ``parameters`` (C, 6) and ``edges``

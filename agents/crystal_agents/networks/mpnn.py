@@ -16,7 +16,11 @@ from crystal_agents.networks.encoder import Encoder
 from crystal_agents.networks.graph_batch import SkeletonBatch, first_items, items_of
 from crystal_agents.networks.message_edges import sum_at
 from crystal_agents.networks.periodic_graph import N_ANGULAR, cosine_fade
-from crystal_agents.networks.quotient_graph import QuotientGraph, quotient_graph
+from crystal_agents.networks.quotient_graph import (
+    QuotientGraph,
+    QuotientGraphStore,
+    quotient_graph,
+)
 from crystal_agents.networks.readouts import SiteReadout
 
 # Typical numbers of neighbors, which scale sums to the order of 1.
@@ -311,6 +315,10 @@ class MPNN(Encoder):
     def graph(self, batch: SkeletonBatch) -> QuotientGraph:
         """Compute the quotient graphs of a batch, which do not depend on the weights."""
         return quotient_graph(batch, self.cutoff, self.pair_cutoff)
+
+    def graph_store(self, parts: Sequence[QuotientGraph], n_sites: Tensor) -> QuotientGraphStore:
+        """Return the store of quotient graphs."""
+        return QuotientGraphStore(parts, n_sites)
 
     def geometry(self, batch: SkeletonBatch) -> Geometry:
         """Embed the empty skeletons.

@@ -1,12 +1,13 @@
 """Pairs of sites, described by smooth averages over periodic images."""
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from crystal_agents.networks.graph_batch import SkeletonBatch, cartesian
+from crystal_agents.networks.graph_batch import SkeletonBatch, cartesian, first_items, items_of
 
 # Lengths are in units of the cube root of the volume per site.
 # Standard deviation of the Gaussian weight of an image.
@@ -36,6 +37,7 @@ class Pairs(NamedTuple):
         spread: Standard deviation of the distances :math:`|r_k|` in Å, (p,).
         images: Effective number of images, :math:`1 / \sum_k w_k^2`, (p,).
         fade: 1 for near pairs, decreasing smoothly to 0 at the cutoff, (p,).
+        n_pairs: Number of pairs of each skeleton, int64 (S,).
     """
 
     source: Tensor
@@ -45,6 +47,7 @@ class Pairs(NamedTuple):
     spread: Tensor
     images: Tensor
     fade: Tensor
+    n_pairs: Tensor
 
 
 @torch.no_grad()
@@ -70,7 +73,53 @@ def near_pairs(batch: SkeletonBatch) -> Pairs:
         _describe(batch, cells, i, j)
         for i, j in zip(source.split(_CHUNK), target.split(_CHUNK), strict=True)
     ]
-    return parts[0] if len(parts) == 1 else Pairs(*map(torch.cat, zip(*parts, strict=True)))
+    columns = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
+    source, *others = columns
+    n_pairs = torch.bincount(batch.owner[source], minlength=len(batch))
+    return Pairs._make([source, *others, n_pairs])
+
+
+class PairStore:
+    """The near pairs of all skeletons of a store, from which batches are gathered.
+
+    Args:
+        parts: Pairs of consecutive skeletons.
+        n_sites: Number of sites of each skeleton, int64 (C,).
+    """
+
+    def __init__(self, parts: Sequence[Pairs], n_sites: Tensor) -> None:
+        self.n_sites = n_sites
+        self.n_pairs = torch.cat([pairs.n_pairs for pairs in parts])
+        ends, done = [], 0
+        for pairs in parts:
+            first = first_items(n_sites[done : done + len(pairs.n_pairs)])
+            done += len(pairs.n_pairs)
+            shift = first.repeat_interleave(pairs.n_pairs)
+            # Indices within a skeleton need half of the memory.
+            ends.append((torch.stack([pairs.source, pairs.target]) - shift).to(torch.int32))
+        self.ends = torch.cat(ends, 1)
+        self.offset = torch.cat([pairs.offset for pairs in parts])
+        self.scalars = torch.cat(
+            [
+                torch.stack([pairs.distance, pairs.spread, pairs.images, pairs.fade])
+                for pairs in parts
+            ],
+            1,
+        )
+
+    def batch(self, rows: Tensor) -> Pairs:
+        """Return the pairs of some skeletons.
+
+        Args:
+            rows: Rows of the store, int64 (S,).
+        """
+        n_pairs = self.n_pairs[rows]
+        chosen = items_of(rows, self.n_pairs)
+        shift = first_items(self.n_sites[rows]).repeat_interleave(n_pairs)
+        source, target = self.ends.index_select(1, chosen) + shift
+        distance, spread, images, fade = self.scalars.index_select(1, chosen)
+        offset = self.offset.index_select(0, chosen)
+        return Pairs(source, target, offset, distance, spread, images, fade, n_pairs)
 
 
 class Cells(NamedTuple):
@@ -118,8 +167,10 @@ def _reduction(lattice: Tensor) -> Tensor:
     return change
 
 
-def _describe(batch: SkeletonBatch, cells: Cells, source: Tensor, target: Tensor) -> Pairs:
-    """Compute the features of q pairs and keep those within the cutoff."""
+def _describe(
+    batch: SkeletonBatch, cells: Cells, source: Tensor, target: Tensor
+) -> tuple[Tensor, ...]:
+    """Compute the first seven attributes of q pairs and keep the pairs within the cutoff."""
     owner = batch.owner[source]
     unit = cells.unit[owner]
     shift = batch.frac_coords[target] - batch.frac_coords[source]
@@ -137,7 +188,7 @@ def _describe(batch: SkeletonBatch, cells: Cells, source: Tensor, target: Tensor
     fade = (1 + torch.cos(torch.pi * progress.clamp(0, 1))) / 2
     near = progress < 1
     variance = (weight * (lengths - distance[:, None]).square()).sum(1)
-    return Pairs(
+    return (
         source[near],
         target[near],
         (weight[..., None] * vectors).sum(1)[near],

@@ -6,13 +6,13 @@ multiplicity. Crystals of databases are symmetric: the quotient graphs of MP-20 
 site and a quarter of the edges.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from crystal_agents.networks.encoder import Encoder
-from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore, first_items, items_of
+from crystal_agents.networks.graph_batch import SkeletonBatch, first_items, items_of
 from crystal_agents.networks.periodic_graph import (
     PeriodicEdges,
     angular_moments,
@@ -22,8 +22,6 @@ from crystal_agents.networks.periodic_graph import (
 
 # Distances of one crystal are equal if no gap between consecutive ones exceeds this value in Å.
 _TOLERANCE = 1e-3
-# Number of skeletons whose graphs are computed together.
-_CHUNK = 256
 # Number of rounds of color refinement, which determine the orbits.
 _ROUNDS = 4
 
@@ -191,7 +189,7 @@ class QuotientGraphStore:
         n_sites: Number of sites of each crystal, int64 (C,).
     """
 
-    def __init__(self, parts: list[QuotientGraph], n_sites: Tensor) -> None:
+    def __init__(self, parts: Sequence[QuotientGraph], n_sites: Tensor) -> None:
         first_site = n_sites.cumsum(0) - n_sites
         columns: dict[str, list[Tensor]] = {name: [] for name in QuotientGraph._fields}
         done = 0
@@ -256,19 +254,3 @@ class QuotientGraphStore:
             pair_edge=indices(whole.pair_edge, "pair", "edge"),
             pair_weight=whole.pair_weight[index["pair"]],
         )
-
-
-def attach_graphs(store: SkeletonStore, encoder: Encoder) -> None:
-    """Compute what an encoder computes without weights, once for all batches of a store.
-
-    Encoders without such a part leave the store as it is.
-
-    Args:
-        store: The skeletons.
-        encoder: The encoder that will embed them.
-    """
-    if type(encoder).graph is Encoder.graph:
-        return
-    rows = torch.arange(len(store), device=store.n_sites.device)
-    parts = [encoder.graph(store.batch(chunk)) for chunk in rows.split(_CHUNK)]
-    store.graphs = QuotientGraphStore(parts, store.n_sites)

@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
-from crystal_agents.networks.quotient_graph import attach_graphs
+from crystal_agents.networks.encoder import attach_graphs
 from crystal_agents.networks.registry import ENCODERS, encoder_settings
 from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.checkpoint import Stateful, hash_inputs
@@ -17,7 +16,7 @@ from crystal_agents.training.fabric import make_fabric
 from crystal_agents.training.learner import Learner, StepLoss, new_policy
 from crystal_agents.training.loop import fit
 from crystal_agents.training.objectives import make_objective
-from crystal_agents.training.optimizers import make_optimizers, running_average
+from crystal_agents.training.optimizers import RunningAverage, make_optimizers
 from crystal_agents.training.training_stages import fingerprint_record
 from crystal_gym.errors import CrystalGymError
 
@@ -113,14 +112,20 @@ class CloningLearner(Learner):
         self.title = f"Training {recipe.network}"
         self.max_grad_norm = recipe.clip
         self.policy = new_policy(recipe, data, None if targets is None else targets.targets)
+        # Fused optimizers do not support the scaling of 16-bit gradients.
+        fused = True if config.precision != "16-mixed" else None
         self.model, *self.optimizers = fabric.setup(
-            self.policy, *make_optimizers(self.policy, recipe)
+            self.policy, *make_optimizers(self.policy, recipe, fused=fused)
         )
+<<<<<<< HEAD
         self.average = (
             AveragedModel(self.policy, avg_fn=running_average(recipe.average))
             if recipe.average
             else None
         )
+=======
+        self.average = RunningAverage(self.policy, recipe.average)
+>>>>>>> speed
         self.objective = make_objective(recipe, data, synthetic, fabric.device, targets)
         attach_graphs(self.objective.skeleton_store, self.policy.encoder)
         self._config, self._fabric, self._data, self._synthetic = config, fabric, data, synthetic

@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crystal_agents.networks.quotient_graph import attach_graphs
+from crystal_agents.networks.encoder import attach_graphs
 from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.transition_batches import TransitionStore
 from crystal_agents.training.validation import expert_logits

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from crystal_agents.networks.quotient_graph import attach_graphs
+from crystal_agents.networks.encoder import attach_graphs
 from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.checkpoint import Stateful, hash_inputs
 from crystal_agents.training.config import TrainingConfig, check_config

@@ -1,11 +1,12 @@
 """Objectives of behavioral cloning: the batches of an epoch and the loss of each batch."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.synthetic.posterior_batches import SyntheticStore
 from crystal_agents.training.cloning_objective import (
     BatchLoss,
@@ -114,12 +115,15 @@ class EmptySitesObjective(_TransitionObjective):
         )
         target = self.requested(batch, rows, generator, share)
         elements = sample_random_traversals(batch, draws[:, share])
+        geometry = None
         if target is None:
+            geometry = cast(SkeletonPolicy, model).geometry(batch.skeletons)
             with torch.no_grad():
-                predicted = model(batch.skeletons, torch.zeros_like(elements[:1])).argmax(-1) + 1
+                empty = torch.zeros_like(elements[:1])
+                predicted = model(batch.skeletons, empty, geometry=geometry).argmax(-1) + 1
             by_policy = torch.arange(len(elements), device=elements.device)[:, None] % 2 == 1
             elements = torch.where(by_policy & (elements > 0), predicted, elements)
-        logits = model(batch.skeletons, elements, target=target)
+        logits = model(batch.skeletons, elements, geometry=geometry, target=target)
         true = (batch.finished - 1).expand_as(elements)
         loss = F.cross_entropy(logits.flatten(0, 1), true.flatten(), reduction="none")
         correct = logits.argmax(-1) == true

@@ -1,17 +1,24 @@
 """Optimizers, the learning-rate schedule and the running average of weights."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
+from crystal_agents.training.muon import BatchedMuon
 from crystal_agents.training.recipes import Recipe
 
 # Number of steps over which the learning rate of the cosine schedule increases.
 _WARM_UP = 200
+# The types of PyTorch do not include its functions of lists of tensors.
+_torch: Any = torch
 
 
-def make_optimizers(policy: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    policy: nn.Module, recipe: Recipe, *, fused: bool | None = None
+) -> list[torch.optim.Optimizer]:
     """Return the optimizers of a recipe.
 
     With ``muon``, Muon optimizes the weights of all linear layers except the last, and AdamW all
@@ -20,10 +27,12 @@ def make_optimizers(policy: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
     Args:
         policy: The module whose parameters are optimized.
         recipe: The recipe, with the optimizer, the learning rate and the weight decay.
+        fused: Whether Adam and AdamW update all parameters in one call, which gradient scaling
+            does not support (default: PyTorch's choice).
     """
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "adam":
-        return [torch.optim.Adam(policy.parameters(), lr=rate, weight_decay=decay)]
+        return [torch.optim.Adam(policy.parameters(), lr=rate, weight_decay=decay, fused=fused)]
     linear = [module for module in policy.modules() if isinstance(module, nn.Linear)]
     weights = [module.weight for module in linear]
     if recipe.optimizer == "adamw":
@@ -31,13 +40,13 @@ def make_optimizers(policy: nn.Module, recipe: Recipe) -> list[torch.optim.Optim
             {"params": weights, "weight_decay": decay},
             {"params": _other_parameters(policy, weights), "weight_decay": 0.0},
         ]
-        return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
+        return [torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), fused=fused)]
     # Each row of the last layer belongs to one element, so Muon must not mix them.
     inner = weights[:-1]
     others = _other_parameters(policy, inner)
     return [
-        torch.optim.Muon(inner, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=rate / 3, weight_decay=0.0, betas=(0.9, 0.98)),
+        BatchedMuon(inner, lr=rate, weight_decay=decay),
+        torch.optim.AdamW(others, lr=rate / 3, weight_decay=0.0, betas=(0.9, 0.98), fused=fused),
     ]
 
 
@@ -83,16 +92,27 @@ def set_learning_rates(
             group["lr"] = factor * rate
 
 
-def running_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
-    """Return the averaging function of an exponential moving average for ``AveragedModel``.
+class RunningAverage(AveragedModel):
+    """The exponential moving average of the weights of a policy.
 
     Args:
+        policy: The module whose weights are averaged.
         decay: Weight of the previous average; it is smaller in the first steps, so that the
             initial weights lose their influence quickly.
     """
 
-    def update(averaged: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
-        kept = min(decay, (1 + int(count)) / (10 + int(count)))
-        return averaged.lerp(current, 1 - kept)
+    def __init__(self, policy: nn.Module, decay: float) -> None:
+        super().__init__(policy)
+        self._decay = decay
 
-    return update
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Include the current weights of the policy, all of them in one call."""
+        count = int(self.n_averaged)
+        # The first update copies the weights.
+        kept = min(self._decay, (1 + count) / (10 + count)) if count else 0.0
+        averaged, current = list(self.module.parameters()), list(model.parameters())
+        _torch._foreach_lerp_(averaged, current, 1 - kept)
+        for buffer, value in zip(self.module.buffers(), model.buffers(), strict=True):
+            buffer.copy_(value)
+        self.n_averaged += 1

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from crystal_agents.networks import pair_features as module
 from crystal_agents.networks.graph_batch import SkeletonStore
-from crystal_agents.networks.pair_features import near_pairs
+from crystal_agents.networks.pair_features import PairStore, near_pairs
 from crystal_gym.crystals.skeleton import lattice_matrix
 
 PEROVSKITE = np.array([[0, 0, 0], [0.5, 0.5, 0.5], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
@@ -113,7 +113,9 @@ def test_pairs_do_not_depend_on_the_batch_or_the_chunks(monkeypatch):
     chunked = near_pairs(skeletons(*cells))
     single = near_pairs(skeletons(cells[2]))
     last = batched.source >= 6
-    for values, chunked_values, single_values in zip(batched, chunked, single, strict=True):
+    assert torch.cat([chunked.n_pairs[:2], single.n_pairs]).tolist() == batched.n_pairs.tolist()
+    columns = zip(batched[:-1], chunked[:-1], single[:-1], strict=True)
+    for values, chunked_values, single_values in columns:
         torch.testing.assert_close(values, chunked_values)
         shift = 6 if single_values.dtype == torch.int64 else 0
         torch.testing.assert_close(values[last], single_values + shift)
@@ -130,3 +132,18 @@ def test_distant_pairs_are_omitted(n_sites):
     separation = (found.target - found.source) % n_sites
     assert set(torch.minimum(separation, n_sites - separation).tolist()) <= {1}
     assert len(found.source) == (n_sites if n_sites > 1 else 0)
+
+
+def test_a_store_returns_the_pairs_of_any_batch():
+    rng = np.random.default_rng(0)
+    # One site has no pairs.
+    sizes = [4, 1, 6, 3]
+    cells = [(rng.random((n, 3)), cubic(3.5 + n / 8)) for n in sizes]
+    parts = [near_pairs(skeletons(*cells[:2])), near_pairs(skeletons(*cells[2:]))]
+    store = PairStore(parts, torch.tensor(sizes))
+    rows = [3, 1, 0, 3, 2]
+    expected = near_pairs(skeletons(*[cells[row] for row in rows]))
+    found = store.batch(torch.tensor(rows))
+    assert found.n_pairs.tolist() == expected.n_pairs.tolist()
+    for name in expected._fields:
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name))

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from crystal_agents.networks import periodic_graph
 from crystal_agents.networks import quotient_graph as module
-from crystal_agents.networks.egnn import EGNN
+from crystal_agents.networks.egnn_paper import EGNNPaper
+from crystal_agents.networks.encoder import attach_graphs
 from crystal_agents.networks.graph_batch import SkeletonStore
 from crystal_agents.networks.mpnn import MPNN
 from crystal_agents.networks.periodic_graph import angular_moments, periodic_edges
 from crystal_agents.networks.quotient_graph import (
     QuotientGraphStore,
-    attach_graphs,
     quotient_graph,
 )
 from crystal_gym.crystals.skeleton import lattice_matrix
@@ -207,6 +207,6 @@ def test_batches_of_a_store_with_attached_graphs_do_not_compute_them(monkeypatch
 
 def test_an_encoder_without_graphs_leaves_the_store_unchanged():
     store = store_of((PEROVSKITE, cubic(4.0)))
-    attach_graphs(store, EGNN(5, hidden=16))
+    attach_graphs(store, EGNNPaper(5, hidden=16))
     assert store.graphs is None
     assert store.batch().graph is None

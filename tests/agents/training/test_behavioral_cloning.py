@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from training_runs import SMALL, read_history, run_cloning, same_weights
+from training_runs import SHARED, SMALL, read_history, run_cloning, same_weights
 
 from crystal_agents.networks.egnn import EGNN
 from crystal_agents.policies.policy import load_policy
@@ -18,7 +18,13 @@ from crystal_gym.errors import CrystalGymError
 @pytest.mark.parametrize("traversals", ["expert", "random"])
 def test_a_policy_overfits_a_few_crystals(expert, tmp_path, traversals):
     recipe = dataclasses.replace(
-        SMALL, epochs=40, skeletons=20, learning_rate=1e-2, traversals=traversals, weight_decay=0
+        SHARED,
+        epochs=60,
+        schedule="cosine",
+        skeletons=20,
+        learning_rate=1e-2,
+        traversals=traversals,
+        weight_decay=0,
     )
     policy = run_cloning(tmp_path, expert, recipe)
     assert teacher_forced_accuracy(policy, TransitionStore(expert)) > 0.9

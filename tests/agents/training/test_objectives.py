@@ -34,7 +34,10 @@ class RandomLogits(nn.Module):
         self.table = torch.randn(N_ELEMENTS + 1, N_ELEMENTS, generator=generator)
         self.states = []
 
-    def forward(self, skeletons, elements, focus=None, target=None):
+    def geometry(self, skeletons):
+        return None
+
+    def forward(self, skeletons, elements, focus=None, geometry=None, target=None):
         self.states.append(elements)
         site = torch.arange(elements.shape[-1]) % 3
         logits = self.table[elements] + site[:, None] * self.table[1]
@@ -47,7 +50,10 @@ class RandomLogits(nn.Module):
 class EqualLogits(nn.Module):
     """Equal logits for all elements."""
 
-    def forward(self, skeletons, elements, focus=None, target=None):
+    def geometry(self, skeletons):
+        return None
+
+    def forward(self, skeletons, elements, focus=None, geometry=None, target=None):
         leading = elements.shape if focus is None else focus.shape
         return torch.zeros(*leading, N_ELEMENTS)
 

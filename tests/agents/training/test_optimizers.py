@@ -5,14 +5,13 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
 from training_runs import SMALL
 
 from crystal_agents.training.optimizers import (
+    RunningAverage,
     learning_rate_factor,
     make_optimizers,
     peak_learning_rates,
-    running_average,
     set_learning_rates,
 )
 
@@ -78,20 +77,33 @@ def test_learning_rates_are_fractions_of_their_peaks(network):
     assert peak_learning_rates(optimizers) == [[0.15], [pytest.approx(0.05)]]
 
 
-def test_the_decay_of_the_running_average_is_smaller_in_early_steps():
-    update = running_average(0.999)
-    averaged, current = torch.tensor([0.0]), torch.tensor([1.0])
-    assert update(averaged, current, 0).item() == pytest.approx(0.9)
-    assert update(averaged, current, 90).item() == pytest.approx(0.09)
-    assert update(averaged, current, 10**6).item() == pytest.approx(0.001, rel=1e-3)
-
-
-def test_the_running_average_follows_the_weights_of_a_model():
+def follow(decay, values):
+    """Return the running average of a weight after each of its values."""
     model = nn.Linear(1, 1, bias=False)
-    nn.init.constant_(model.weight, 0.0)
-    average = AveragedModel(model, avg_fn=running_average(0.5))
+    average = RunningAverage(model, decay)
+    found = []
+    for value in values:
+        nn.init.constant_(model.weight, value)
+        average.update_parameters(model)
+        found.append(average.module.weight.item())
+    return found
+
+
+def test_the_running_average_starts_with_the_first_weights_and_forgets_them_quickly():
+    # Update n keeps (1 + n) / (10 + n) of the average until this exceeds the decay.
+    expected = [0.0, 9 / 11]
+    expected.append(1 + (expected[1] - 1) * 3 / 12)
+    assert follow(0.999, [0.0, 1.0, 1.0]) == pytest.approx(expected)
+
+
+def test_the_running_average_keeps_the_decay_in_late_steps():
+    average = follow(0.5, [0.0] * 20 + [1.0])
+    assert average[-1] == pytest.approx(0.5)
+
+
+def test_the_running_average_has_the_buffers_of_the_model():
+    model = nn.BatchNorm1d(2)
+    average = RunningAverage(model, 0.9)
+    model(torch.arange(6.0).view(3, 2))
     average.update_parameters(model)
-    nn.init.constant_(model.weight, 1.0)
-    average.update_parameters(model)
-    # The second update keeps (1 + 1) / (10 + 1) of the average.
-    assert average.module.weight.item() == pytest.approx(9 / 11)
+    assert torch.equal(average.module.running_mean, model.running_mean)

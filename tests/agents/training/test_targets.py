@@ -61,7 +61,7 @@ def test_every_state_of_a_batch_has_the_label_of_its_skeleton(expert, targets, t
     seen = []
 
     class Recorder(torch.nn.Module):
-        def forward(self, skeletons, elements, focus=None, *, target):
+        def forward(self, skeletons, elements, focus=None, geometry=None, *, target):
             seen.append((skeletons, target))
             shape = focus.shape if focus is not None else elements.shape
             return torch.zeros(*shape, len(expert.vocabulary))
