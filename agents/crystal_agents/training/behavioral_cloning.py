@@ -117,15 +117,7 @@ class CloningLearner(Learner):
         self.model, *self.optimizers = fabric.setup(
             self.policy, *make_optimizers(self.policy, recipe, fused=fused)
         )
-<<<<<<< HEAD
-        self.average = (
-            AveragedModel(self.policy, avg_fn=running_average(recipe.average))
-            if recipe.average
-            else None
-        )
-=======
-        self.average = RunningAverage(self.policy, recipe.average)
->>>>>>> speed
+        self.average = RunningAverage(self.policy, recipe.average) if recipe.average else None
         self.objective = make_objective(recipe, data, synthetic, fabric.device, targets)
         attach_graphs(self.objective.skeleton_store, self.policy.encoder)
         self._config, self._fabric, self._data, self._synthetic = config, fabric, data, synthetic
