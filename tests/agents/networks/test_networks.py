@@ -227,7 +227,9 @@ def test_unknown_networks_and_settings_raise():
     with pytest.raises(CrystalGymError, match=r"'egnn' \(hidden, .*got 'depth'"):
         make_encoder("egnn", 5, {"depth": 3})
     assert encoder_settings("gcn") == {
-        **{"hidden": 256, "size_h": 128, "layers": 4},
+        "hidden": 256,
+        "size_h": 128,
+        "layers": 4,
         "linear": False,
     }
 
