@@ -117,7 +117,9 @@ class EmptySitesObjective(_TransitionObjective):
         elements = sample_random_traversals(batch, draws[:, share])
         geometry = None
         if target is None:
-            geometry = cast(SkeletonPolicy, model).geometry(batch.skeletons)
+            # Several processes exchange the gradients of one call of the model alone.
+            if share.step in {None, 1}:
+                geometry = cast(SkeletonPolicy, model).geometry(batch.skeletons)
             with torch.no_grad():
                 empty = torch.zeros_like(elements[:1])
                 predicted = model(batch.skeletons, empty, geometry=geometry).argmax(-1) + 1
