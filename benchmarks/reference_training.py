@@ -16,10 +16,9 @@ from torch.optim.swa_utils import AveragedModel
 from crystal_agents.networks.dropout import Dropout
 from crystal_agents.networks.egnn import EGNN
 from crystal_agents.networks.egnn_layers import GeometryLayer, Neighbors
+from crystal_agents.networks.graph_batch import SkeletonBatch
 from crystal_agents.training.behavioral_cloning import CloningLearner
-from crystal_agents.training.cloning_objective import BatchLoss, mean_over_empty_sites
 from crystal_agents.training.objectives import EmptySitesObjective
-from crystal_agents.training.transition_batches import sample_random_traversals
 
 
 def separate_geometry(
@@ -47,24 +46,8 @@ def separate_geometry(
 class SecondGeometry(EmptySitesObjective):
     """The loss of empty sites, with a second pass of the geometry for the policy's predictions."""
 
-    def batch_loss(
-        self, model: nn.Module, rows: Tensor, generator: torch.Generator, share: slice
-    ) -> BatchLoss:
-        """Return the mean loss of the empty sites of each state."""
-        batch = self.store.batch(rows[share])
-        draws = torch.rand(
-            self.states, len(rows), self.store.skeletons.max_sites + 1, generator=generator
-        )
-        elements = sample_random_traversals(batch, draws[:, share])
-        with torch.no_grad():
-            predicted = model(batch.skeletons, torch.zeros_like(elements[:1])).argmax(-1) + 1
-        by_policy = torch.arange(len(elements), device=elements.device)[:, None] % 2 == 1
-        elements = torch.where(by_policy & (elements > 0), predicted, elements)
-        logits = model(batch.skeletons, elements)
-        true = (batch.finished - 1).expand_as(elements)
-        loss = F.cross_entropy(logits.flatten(0, 1), true.flatten(), reduction="none")
-        correct = logits.argmax(-1) == true
-        return mean_over_empty_sites(loss.view_as(elements), correct, elements, batch.skeletons)
+    def geometry(self, model: nn.Module, skeletons: SkeletonBatch, share: slice) -> None:
+        """Let each call of the model compute the geometry."""
 
 
 def compute_geometry_twice(learner: CloningLearner, fabric: Fabric) -> None:

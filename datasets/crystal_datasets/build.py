@@ -5,8 +5,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from crystal_datasets.behaviors import PolicyMixture, get_behavior_policy
 from crystal_datasets.episodes import generate_episodes
 from crystal_datasets.flat import flat_layout
@@ -18,7 +16,7 @@ from crystal_datasets.minari_writer import (
     resolve_named_reward,
     write_dataset,
 )
-from crystal_datasets.start_states import StartStates
+from crystal_datasets.start_states import StartStates, rows_of_split
 from crystal_datasets.task import DatasetTask
 from crystal_gym.collections import canonical_split_by, load_collection
 from crystal_gym.collections.collection import CrystalCollection
@@ -116,22 +114,15 @@ def build_dataset(
     reward_name, resolved_reward = resolve_named_reward(reward)
     split_by = canonical_split_by(split_by)
     crystals = load_collection(collection, split_by=split_by, on_error=on_error, progress=progress)
-    rows = crystals.in_split(split)
-    if not len(rows):
-        raise CrystalGymError(
-            f"Expected crystals in the split {split!r} of {crystals.name!r}, got no crystals. "
-            "Choose another split."
-        )
+    rows = rows_of_split(crystals, split)
     table = EpisodeTable(crystals, vocabulary, target=task.target)
     n_crystals = len(rows)
     rows = TargetDraw(task.target).select_rows(table, rows)
     layout = flat_layout(table, observations)
     resolved_reward.prepare(table)
-    # Drawn for the whole collection, so that a crystal's start sites do not depend on the split.
     states = StartStates(table, task.start, task.keep, limit=trajectories, seed=seed)
     states.check(rows)
-    start_sites = states.start_sites
-    start_sites[np.isin(np.arange(len(crystals)), rows, invert=True)] = -1
+    start_sites = states.start_sites_of(rows)
     spec = DatasetSpec(
         dataset_id=dataset_id(
             crystals.name, split, behavior_name, reward_name, observations, task=task

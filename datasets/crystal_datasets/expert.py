@@ -1,6 +1,7 @@
 """The expert's transitions of a collection, generated in memory."""
 
 from collections.abc import Iterable
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +10,19 @@ import numpy as np
 from crystal_datasets.behaviors import get_behavior_policy
 from crystal_datasets.episodes import Episodes, generate_episodes
 from crystal_datasets.minari_writer import dataset_id, origin_of
-from crystal_datasets.start_states import StartStates
+from crystal_datasets.start_states import StartStates, rows_of_split
 from crystal_datasets.transitions import Transitions
 from crystal_gym.collections import load_collection
 from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.crystals.elements import Vocabulary
 from crystal_gym.episode import EpisodeTable
-from crystal_gym.errors import CrystalGymError
 
 
 def expert_transitions(
     collection: str | Path | CrystalCollection,
     split: str,
     *,
-    split_by: str = "origin",
+    split_by: str | PathLike[str] = "origin",
     vocabulary: Vocabulary | None = None,
     trajectories: int = 5,
     seed: int = 0,
@@ -35,7 +35,8 @@ def expert_transitions(
     Args:
         collection: The collection's name, its path, or a ``CrystalCollection``.
         split: ``train``, ``val``, ``test`` or ``all``.
-        split_by: ``origin``, ``composition`` or ``prototype``, see ``crystal_gym.load_collection``.
+        split_by: ``origin``, ``composition``, ``prototype``, ``random:SEED`` or the path of a split
+            file, see ``crystal_gym.load_collection``.
         vocabulary: The elements of the action space (default: those of the collection).
         trajectories: Number of trajectories for each crystal, each from a different start site. A
             crystal with fewer sites has one from each site.
@@ -47,15 +48,9 @@ def expert_transitions(
             ``trajectories`` is below 1 or ``seed`` is below 0.
     """
     crystals = load_collection(collection, split_by=split_by, progress=False)
-    rows = crystals.in_split(split)
-    if not len(rows):
-        raise CrystalGymError(
-            f"Expected crystals in the split {split!r} of {crystals.name!r}, got no crystals. "
-            "Choose another split."
-        )
+    rows = rows_of_split(crystals, split)
     table = EpisodeTable(crystals, vocabulary)
-    start_sites = StartStates(table, limit=trajectories, seed=seed).start_sites
-    start_sites[np.isin(np.arange(len(crystals)), rows, invert=True)] = -1
+    start_sites = StartStates(table, limit=trajectories, seed=seed).start_sites_of(rows)
     episodes = generate_episodes(table, start_sites, get_behavior_policy("expert"), seed)
     return Transitions(
         dataset_id=dataset_id(crystals.name, split),

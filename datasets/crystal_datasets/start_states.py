@@ -4,9 +4,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from crystal_gym.collections.collection import CrystalCollection
 from crystal_gym.episode import EpisodeTable
 from crystal_gym.episode.kept_sites import KeptSites, kept_first
 from crystal_gym.errors import CrystalGymError
+
+
+def rows_of_split(collection: CrystalCollection, split: str) -> np.ndarray:
+    """Return the rows of the crystals in a split, int64 (R,).
+
+    Raises:
+        UnknownNameError: If the split does not exist.
+        CrystalGymError: If it has no crystals.
+    """
+    rows = collection.in_split(split)
+    if not len(rows):
+        raise CrystalGymError(
+            f"Expected crystals in the split {split!r} of {collection.name!r}, got no crystals. "
+            "Choose another split."
+        )
+    return rows
 
 
 class StartStates:
@@ -55,6 +72,15 @@ class StartStates:
         n_keys = table.max_sites if self._kept.drawn else 0
         self._crystal_keys = rng.random((len(table.n_sites), n_keys))
         self._site_keys = rng.random((table.max_sites, n_keys))
+
+    def start_sites_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the start sites of some crystals, int64 (C, S); -1 for all other crystals.
+
+        They are drawn for all crystals, so those of a crystal do not depend on the split.
+        """
+        chosen = np.full_like(self.start_sites, -1)
+        chosen[rows] = self.start_sites[rows]
+        return chosen
 
     def check(self, rows: np.ndarray) -> None:
         """Check that crystals have the sites to keep, and that one more remains to be filled.

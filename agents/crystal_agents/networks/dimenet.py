@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crystal_agents.networks.encoder import Encoder
-from crystal_agents.networks.graph_batch import SkeletonBatch
+from crystal_agents.networks.graph_batch import SkeletonBatch, first_items
 from crystal_agents.networks.readouts import SiteReadout
 
 # Channels of the bases in the interaction blocks.
@@ -36,12 +36,12 @@ def triplets(batch: SkeletonBatch) -> tuple[Tensor, Tensor]:
     source, target = batch.edge_source, batch.edge_target
     by_target = target.argsort(stable=True)
     degree = torch.bincount(target, minlength=len(batch.owner))
-    begin = degree.cumsum(0) - degree
+    begin = first_items(degree)
     # Each edge j → i follows all edges into j.
     n_first = degree[source]
     second = torch.arange(len(source), device=source.device).repeat_interleave(n_first)
     within = torch.arange(len(second), device=source.device)
-    within = within - (n_first.cumsum(0) - n_first).repeat_interleave(n_first)
+    within = within - first_items(n_first).repeat_interleave(n_first)
     first = by_target[begin[source[second]] + within]
     is_reverse = source[first] == target[second]
     is_reverse &= (batch.edge_image[first] == -batch.edge_image[second]).all(-1)

@@ -63,7 +63,7 @@ def near_pairs(batch: SkeletonBatch) -> Pairs:
     device = batch.owner.device
     n_partners = batch.n_sites[batch.owner]
     source = torch.arange(len(batch.owner), device=device).repeat_interleave(n_partners)
-    first_pair = (n_partners.cumsum(0) - n_partners)[source]
+    first_pair = first_items(n_partners)[source]
     partner = torch.arange(len(source), device=device) - first_pair
     target = batch.first[batch.owner[source]] + partner
     ordered = source < target

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from crystal_agents.networks.graph_batch import SkeletonBatch, cartesian
+from crystal_agents.networks.graph_batch import SkeletonBatch, cartesian, first_items
 from crystal_agents.networks.pair_features import Cells, reduced_cells
 
 # Maximum number of images of pairs whose distances are computed together, about 100 MB.
@@ -74,7 +74,7 @@ def periodic_edges(batch: SkeletonBatch, cutoff: float) -> PeriodicEdges:
     n_partners = batch.n_sites[batch.owner]
     source = torch.arange(len(batch.owner), device=reach.device).repeat_interleave(n_partners)
     target = torch.arange(len(source), device=reach.device)
-    target = target - (n_partners.cumsum(0) - n_partners)[source]
+    target = target - first_items(n_partners)[source]
     target = target + batch.first[batch.owner[source]]
     size = n_images[batch.owner[source]]
     part = size.cumsum(0).div(_CHUNK, rounding_mode="floor")
@@ -105,7 +105,7 @@ def _edges_of_pairs(
     sides = 2 * reach[owner] + 1
     count = sides.prod(-1)
     pair = torch.arange(len(i), device=i.device).repeat_interleave(count)
-    number = torch.arange(len(pair), device=i.device) - (count.cumsum(0) - count)[pair]
+    number = torch.arange(len(pair), device=i.device) - first_items(count)[pair]
     side = sides[pair]
     image = torch.stack(
         [

@@ -190,7 +190,7 @@ class QuotientGraphStore:
     """
 
     def __init__(self, parts: Sequence[QuotientGraph], n_sites: Tensor) -> None:
-        first_site = n_sites.cumsum(0) - n_sites
+        first_site = first_items(n_sites)
         columns: dict[str, list[Tensor]] = {name: [] for name in QuotientGraph._fields}
         done = 0
         for graph in parts:

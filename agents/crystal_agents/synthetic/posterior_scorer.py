@@ -142,7 +142,7 @@ def _numberings(
     found = []
     for (axes, sites), index in zip(changes, np.split(rows.reshape(-1), len(changes)), strict=True):
         frac = frac_coords[:, np.argsort(sites)][..., axes]
-        parameters = np.concatenate([table.lattice[:, axes], table.lattice[:, 3 + axes]], 1)
+        parameters = table.lattice[:, np.concatenate([axes, 3 + axes])]
         coordinates = torch.as_tensor(prototype.coordinates(frac, parameters), dtype=torch.float32)
         possible = torch.as_tensor(prototype.residual(frac, parameters) < _TOLERANCE)
         found.append(_Numbering(coordinates, possible, torch.as_tensor(index)))

@@ -129,10 +129,7 @@ class Prototype:
         Returns:
             Coordinates g, float64 (C, d).
         """
-        frac = np.asarray(frac_coords, np.float64)[:, : len(self.reference)]
-        parameters = np.asarray(parameters, np.float64)
-        moved = _displacements(frac, parameters, self.anchor, self.reference)
-        chosen = np.concatenate([parameters, moved], axis=1)[:, self.free]
+        chosen = self._values(frac_coords, parameters)[:, self.free]
         return np.where(
             self.moves, np.arcsinh(chosen / _FINEST) / 3, (chosen - self.center) / self.scale
         )
@@ -148,11 +145,15 @@ class Prototype:
             Largest difference, in Å or degrees, between a value and the one that the free values
             determine, (C,).
         """
+        full = self._values(frac_coords, parameters)
+        return np.abs(full[:, self.free] @ self.decoder + self.offset - full).max(1)
+
+    def _values(self, frac_coords: np.ndarray, parameters: np.ndarray) -> np.ndarray:
+        """Return the lattice parameters and the displacements of skeletons, (C, 6 + 3n)."""
         frac = np.asarray(frac_coords, np.float64)[:, : len(self.reference)]
         parameters = np.asarray(parameters, np.float64)
         moved = _displacements(frac, parameters, self.anchor, self.reference)
-        full = np.concatenate([parameters, moved], axis=1)
-        return np.abs(full[:, self.free] @ self.decoder + self.offset - full).max(1)
+        return np.concatenate([parameters, moved], axis=1)
 
     def renumberings(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return the exchanges of axes under which the sites of the reference are only renumbered.

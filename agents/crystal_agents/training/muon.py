@@ -54,7 +54,7 @@ class BatchedMuon(torch.optim.Muon):
         buffers = [self.state[weight]["momentum_buffer"] for weight in weights]
         rate, momentum = group["lr"], group["momentum"]
         _torch._foreach_lerp_(buffers, gradients, 1 - momentum)
-        updates = list(_torch._foreach_lerp(gradients, buffers, momentum))  # noqa: SLF001
+        updates = list(_torch._foreach_lerp(gradients, buffers, momentum))  # noqa: SLF001 - see `_torch`
         _torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
         for rows, columns, places in _batches([weight.shape for weight in weights]):
             # Columns of zeros do not change the other columns.

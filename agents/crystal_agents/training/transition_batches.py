@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
+from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore, first_items
 from crystal_agents.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -149,8 +149,8 @@ def shuffled_groups(
     by_skeleton = shuffled[skeleton[shuffled].argsort(stable=True)]
     count = torch.bincount(skeleton, minlength=n_skeletons)
     slots = (count + states - 1) // states * states
-    begin = (count.cumsum(0) - count).repeat_interleave(slots)
-    first_slot = (slots.cumsum(0) - slots).repeat_interleave(slots)
+    begin = first_items(count).repeat_interleave(slots)
+    first_slot = first_items(slots).repeat_interleave(slots)
     within = (torch.arange(len(begin)) - first_slot) % count.repeat_interleave(slots)
     groups = by_skeleton[begin + within].view(-1, states)
     return groups[torch.randperm(len(groups), generator=generator)]

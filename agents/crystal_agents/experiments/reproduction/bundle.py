@@ -9,7 +9,6 @@ writes the prepared transitions, the initial weights and the modules of this pac
 """
 
 import argparse
-import dataclasses
 import inspect
 import json
 import shutil
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from crystal_agents.experiments.reproduction.experiment import Variant
+from crystal_agents.experiments.reproduction.experiment import Variant, altered_contexts
 from crystal_agents.experiments.reproduction.runner import RunContext
 from crystal_agents.experiments.reproduction.table_1 import TABLE_1
 from crystal_agents.training.learner import new_policy
@@ -81,13 +80,9 @@ def write_bundle(
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         temporary = Path(name) / folder.name
         temporary.mkdir()
-        for altered in {variant.altered for variant in chosen.values()}:
-            _save_transitions(
-                temporary,
-                dataclasses.replace(context, altered=altered),
-                {variant.trajectories for variant in chosen.values()},
-                seeds,
-            )
+        trajectories = {variant.trajectories for variant in chosen.values()}
+        for altered in altered_contexts(context, chosen.values()).values():
+            _save_transitions(temporary, altered, trajectories, seeds)
         train = context.transitions("train")
         records = {name: _column(variant) for name, variant in chosen.items()}
         for column, variant in zip(records.values(), chosen.values(), strict=True):

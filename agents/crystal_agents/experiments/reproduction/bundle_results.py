@@ -19,7 +19,7 @@ from typing import Any
 from safetensors.torch import load_file
 
 from crystal_agents.experiments.provenance import versions
-from crystal_agents.experiments.reproduction.experiment import suffix
+from crystal_agents.experiments.reproduction.experiment import altered_contexts, suffix
 from crystal_agents.experiments.reproduction.results import ReproductionRecord, results_file
 from crystal_agents.experiments.reproduction.runner import RunContext
 from crystal_agents.experiments.reproduction.table_1 import TABLE_1
@@ -49,6 +49,7 @@ def read_runs(runs: Path, context: RunContext) -> Iterator[ReproductionRecord]:
     if not files:
         raise CrystalGymError(f"Expected finished runs (*.json) in {runs}, got none.")
     results = results_file(TABLE_1.results(context.folder))
+    contexts = altered_contexts(context, TABLE_1.variants.values())
     pending = []
     for file in files:
         run = _read_record(file)
@@ -59,7 +60,8 @@ def read_runs(runs: Path, context: RunContext) -> Iterator[ReproductionRecord]:
                 "Give the collection of its bundle."
             )
         key = (run["column"], run["seed"], run["epochs"], run["precision"])
-        pending.append(Run(key, partial(_evaluate, context, file, run)))
+        altered = contexts[TABLE_1.variants[run["column"]].altered]
+        pending.append(Run(key, partial(_evaluate, altered, file, run)))
 
     def check(records: Sequence[ReproductionRecord]) -> None:
         require_same_crystals(results.path, records, context.origin, context.sha256)
@@ -85,7 +87,6 @@ def _evaluate(context: RunContext, file: Path, run: dict[str, Any]) -> Reproduct
     """Save the policy and the history of a run, and evaluate it on the test split."""
     column, seed, epochs = run["column"], run["seed"], run["epochs"]
     variant = TABLE_1.variants[column]
-    context = dataclasses.replace(context, altered=variant.altered)
     recipe = variant.training_recipe(epochs)
     if recipe is None:
         raise DamagedFileError(f"Expected a trained column in {file}, got {column!r}.")

@@ -1,7 +1,7 @@
 """Experiments of the reproduction: variants, their runs, and the runs grouped by settings."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -158,10 +158,7 @@ class Experiment:
             self._require_known_variants(records, results.path)
             require_same_crystals(results.path, records, context.origin, context.sha256)
 
-        contexts = {
-            altered: dataclasses.replace(context, altered=altered)
-            for altered in {variant.altered for variant in self.variants.values()}
-        }
+        contexts = altered_contexts(context, self.variants.values())
         runs = [
             self._run(contexts[self.variants[name].altered], name, seed, epochs)
             for seed in seeds
@@ -229,6 +226,19 @@ class Experiment:
         if group.precision in {None, PAPER_PRECISION}:
             return title
         return f"{title}, {group.precision}"
+
+
+def altered_contexts(
+    context: RunContext, variants: Iterable[Variant]
+) -> dict[str | None, RunContext]:
+    """Return the context for each alteration of the crystals of some variants.
+
+    Args:
+        context: The context of the crystals as they are, which loads them at most once.
+        variants: The variants.
+    """
+    names = {variant.altered for variant in variants}
+    return {name: dataclasses.replace(context, altered=name) if name else context for name in names}
 
 
 def suffix(epochs: int, precision: str) -> str:
