@@ -7,6 +7,7 @@ and gradients are compared on one batch, and the peak memory of each way is meas
 its own.
 
     python benchmarks/training.py --network egnn-paper --collection perov-5
+    python benchmarks/training.py --network egnn-paper --collection perov-5 --precision bf16-mixed
     python benchmarks/training.py --network gcn --collection perov-5
 """
 
@@ -33,6 +34,7 @@ from torch_geometric.loader import DataLoader
 
 import crystal_gym
 from crystal_agents import PolicyConfig, SkeletonPolicy
+from crystal_agents.training.optimizers import make_optimizers
 from crystal_agents.training.recipes import get_recipe
 from crystal_agents.training.transition_batches import Batch, TransitionStore
 from crystal_datasets import build_dataset, load_transitions
@@ -52,6 +54,8 @@ class Args(common.Args):
     """Name or path of the collection."""
     crystals: int = 500
     """Training crystals in the sample."""
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    """Floating-point precision of the package; plain PyG always has 32 bits."""
     steps: int = 2
     """Timed training steps of one measurement; one untimed step precedes them."""
     turns: int = 3
@@ -82,6 +86,8 @@ class PackageTraining:
         self.policy = SkeletonPolicy(config)
         self.store = TransitionStore(data)
         self.size = min(get_recipe(args.network).skeletons, len(data))
+        self.mixed = args.precision == "bf16-mixed"
+        (self.optimizer,) = make_optimizers(self.policy, get_recipe(args.network), fused=True)
 
     def batches(self) -> Iterator[Batch]:
         """Yield batches of shuffled transitions, epoch after epoch."""
@@ -92,8 +98,9 @@ class PackageTraining:
 
     def loss(self, batch: Any) -> Tensor:
         """Return the cross-entropy of the expert's actions."""
-        logits = self.policy(batch.skeletons, batch.elements, batch.focus)
-        return F.cross_entropy(logits[0], batch.action[0])
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.mixed):
+            logits = self.policy(batch.skeletons, batch.elements, batch.focus)
+            return F.cross_entropy(logits[0], batch.action[0])
 
 
 class PlainTraining:
@@ -104,7 +111,11 @@ class PlainTraining:
         self.policy = PlainPolicy(args.network, len(data.vocabulary), data.frac_coords.shape[1])
         self.objects = data_objects(data, range(len(data)))
         self.workers = 0
-        self.size = min(get_recipe(args.network).skeletons, len(data))
+        recipe = get_recipe(args.network)
+        self.size = min(recipe.skeletons, len(data))
+        self.optimizer = torch.optim.Adam(
+            self.policy.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
 
     def batches(self) -> Iterator[Any]:
         """Yield batches of shuffled transitions, epoch after epoch."""
@@ -126,10 +137,7 @@ class PlainTraining:
 
 def train_steps(way: PackageTraining | PlainTraining, args: Args) -> tuple[float, float]:
     """Train for some steps and return the transitions per second and per CPU second."""
-    recipe = get_recipe(args.network)
-    optimizer = torch.optim.Adam(
-        way.policy.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
+    optimizer = way.optimizer
     start, start_cpu = 0.0, 0.0
     for step, batch in enumerate(islice(way.batches(), args.steps + 1)):
         way.loss(batch).backward()

@@ -142,7 +142,9 @@ class Train(Command):
                 **task.settings(),
             },
         )
-        synthetic = SyntheticGenerator(data).crystals() if recipe.synthetic else None
+        synthetic = None
+        if recipe.synthetic is not None:
+            synthetic = SyntheticGenerator(data, recipe.synthetic).crystals()
         policy = train(
             config,
             data,

@@ -19,6 +19,7 @@ from crystal_agents.networks.egnn_layers import (
     GeometryLayer,
     Neighbors,
     ResidualMLP,
+    SiteBlocks,
     log_scaled,
     mlp,
 )
@@ -68,7 +69,8 @@ class EGNN(Encoder):
     .. math::
         z, V &\leftarrow \text{GeometryLayer}(z, V) \\
         h_i &= z_i + \text{embedding}(\text{code}_i) \\
-        h &\leftarrow \text{FillingLayer}(h, c), \qquad c \leftarrow \text{CrystalLayer}(c, h)
+        h &\leftarrow \text{FillingLayer}(h, c), \qquad c \leftarrow \text{CrystalLayer}(c, h) \\
+        h_i &\leftarrow \text{SiteBlocks}(h_i, c)
 
     The geometry layers run once per skeleton; its K fillings share the result. The initial
     embedding :math:`c` of the whole crystal is computed from a gated sum over its pairs, divided by
@@ -82,12 +84,14 @@ class EGNN(Encoder):
         crystal: Channels G of the whole crystal.
         crystal_layers: Number of residual blocks on the whole crystal.
         filling_layers: Number of layers on each filling.
+        site_blocks: Number of residual blocks on each site of a filling; 0 omits ``SiteBlocks``.
+        site: Channels of these blocks.
         dropout: Dropout rate of the updates of crystals and fillings.
         n_targets: Number T of labels that can be requested, see ``condition``.
 
     Shapes:
         - **input:** codes (K, s)
-        - **output:** embeddings (K, s, hidden)
+        - **output:** embeddings (K, s, D), where D is ``site`` with blocks and ``hidden`` without
     """
 
     Readout = SiteReadout
@@ -104,11 +108,13 @@ class EGNN(Encoder):
         crystal: int = 256,
         crystal_layers: int = 4,
         filling_layers: int = 2,
+        site_blocks: int = 0,
+        site: int = 128,
         dropout: float = 0.1,
         n_targets: int = 0,
     ) -> None:
         super().__init__()
-        self.size = hidden
+        self.size = site if site_blocks else hidden
         self.n_targets = n_targets
         index_size = self.index_size
         self.distance = FourierFeatures(8.0, 0.3, 24)
@@ -130,7 +136,10 @@ class EGNN(Encoder):
         self.overall = nn.ModuleList(
             [CrystalLayer(hidden, crystal) for _ in range(filling_layers - 1)]
         )
-        self.final = nn.LayerNorm(hidden)
+        self.blocks = (
+            SiteBlocks(hidden, crystal, site, site_blocks, dropout) if site_blocks else None
+        )
+        self.final = nn.LayerNorm(self.size)
         if n_targets:
             self.target = TargetEmbedding(n_targets, hidden, (hidden, crystal))
 
@@ -231,7 +240,10 @@ class EGNN(Encoder):
         """Embed the sites of K fillings; see ``Encoder.forward``."""
         geometry = geometry or self.geometry(batch)
         sites, crystals = self._before_last(batch, elements, geometry)
-        return self.final(self.body[-1](sites, crystals, geometry.near, batch))
+        sites = self.body[-1](sites, crystals, geometry.near, batch)
+        if self.blocks is not None:
+            sites = self.blocks(sites, crystals, batch.owner)
+        return self.final(sites)
 
     def at_sites(
         self,
@@ -244,7 +256,10 @@ class EGNN(Encoder):
         geometry = geometry or self.geometry(batch)
         every_site, crystals = self._before_last(batch, elements, geometry)
         last_layer = cast(FillingLayer, self.body[-1])
-        return self.final(last_layer.at_sites(every_site, crystals, geometry.near, batch, sites))
+        chosen = last_layer.at_sites(every_site, crystals, geometry.near, batch, sites)
+        if self.blocks is not None:
+            chosen = self.blocks(chosen, crystals)
+        return self.final(chosen)
 
     def _before_last(
         self, batch: SkeletonBatch, elements: Tensor, geometry: Geometry

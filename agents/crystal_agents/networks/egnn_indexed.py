@@ -20,12 +20,12 @@ class EGNNIndexed(EGNN):
 
     Args:
         n_elements: V.
-        hidden, vectors, geometry_layers, crystal, crystal_layers, filling_layers, dropout: See
-            ``EGNN``.
+        hidden, vectors, geometry_layers, crystal, crystal_layers, filling_layers, site_blocks,
+            site, dropout: See ``EGNN``.
 
     Shapes:
         - **input:** codes (K, s)
-        - **output:** embeddings (K, s, hidden)
+        - **output:** embeddings (K, s, D), see ``EGNN``
     """
 
     index_size = 2 * _WAVES

@@ -357,6 +357,38 @@ class FillingLayer(nn.Module):
         return sites.gather(1, index) + self.update(self.dropout(change))
 
 
+class SiteBlocks(nn.Module):
+    r"""Residual blocks on each site, joined with the whole crystal.
+
+    .. math:: h_i \leftarrow \text{ResidualMLP}(W_1\, \text{LayerNorm}(h_i) + W_2\, c)
+
+    Args:
+        hidden: Channels H of sites.
+        crystal: Channels G of the crystal.
+        size: Channels D of the blocks.
+        blocks: Number of blocks.
+        dropout: Dropout rate of the blocks.
+
+    Shapes:
+        - **input:** sites (K, s, H), crystals (K, s, G), or (K, S, G) with the crystal of each
+          site, int64 (s,)
+        - **output:** (K, s, D)
+    """
+
+    def __init__(self, hidden: int, crystal: int, size: int, blocks: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden)
+        self.own = nn.Linear(hidden, size)
+        self.whole = nn.Linear(crystal, size, bias=False)
+        self.blocks = ResidualMLP(size, blocks, dropout)
+
+    def forward(self, sites: Tensor, crystals: Tensor, owner: Tensor | None = None) -> Tensor:
+        whole = self.whole(crystals)
+        if owner is not None:
+            whole = whole.index_select(1, owner)
+        return self.blocks(self.own(self.norm(sites)) + whole)
+
+
 class CrystalLayer(nn.Module):
     r"""An update of the embedding of the whole crystal from its filled sites.
 

@@ -95,7 +95,9 @@ class EGNNConv(nn.Module):
         vectors = edges.at_target(x) - edges.at_source(x)
         if shift is not None:
             vectors = vectors + shift
-        sites = edges.at_target(target_term) + edges.at_source(source_term)
+        # In place, because the arrays of messages are the largest of the network.
+        sites = edges.at_target(target_term)
+        sites += edges.at_source(source_term)
         # No matrix product, because mixed precision would round the distances to 16 bits.
         square = vectors.square().sum(-1, keepdim=True)
         square_weight = _linear(self.phi_e, 0).weight[:, -1]

@@ -8,10 +8,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from crystal_agents.networks.dropout import Dropout
+
 # Number of fillings whose densities are computed together, which bounds the memory.
 _BLOCK = 512
 # Number of fillings whose forms are computed together, a multiple of _BLOCK.
 _FORM_BLOCK = 32768
+# Log densities of a geometry that are lower than the largest by more than _RANGE are raised to this
+# difference.
+_RANGE = 80.0
 # Limits of the logarithm of a component's width in each coordinate.
 _MIN_LOG_WIDTH, _MAX_LOG_WIDTH = -6.0, 3.0
 
@@ -89,8 +94,8 @@ class GeometryDensity(nn.Module):
         hidden: int = 384,
         layers: int = 4,
         components: int = 8,
-        embedding: int = 8,
-        dropout: float = 0.15,
+        embedding: int = 16,
+        dropout: float = 0.2,
     ) -> None:
         super().__init__()
         self.size, self.components = size, components
@@ -100,7 +105,7 @@ class GeometryDensity(nn.Module):
         first = sum(min(embedding, n) for n in elements)
         body: list[nn.Module] = []
         for i, (a, b) in enumerate(itertools.pairwise([first, *[hidden] * layers])):
-            body += [nn.Dropout(dropout)] * (i > 0) + [nn.Linear(a, b), nn.SiLU()]
+            body += [Dropout(dropout)] * (i > 0) + [nn.Linear(a, b), nn.SiLU()]
         self.body = nn.Sequential(*body)
         self.below = size * (size - 1) // 2
         self.last = nn.Linear(hidden, components * (1 + 2 * size + self.below))
@@ -150,7 +155,7 @@ def fit_density(
     steps: int = 8000,
     batch_size: int = 512,
     learning_rate: float = 3e-3,
-    weight_decay: float = 0.2,
+    weight_decay: float = 0.3,
     embedding_decay: float = 0.05,
     noise: float = 0.01,
     average: float = 0.998,
@@ -186,7 +191,8 @@ def fit_density(
             {"params": linear, "weight_decay": weight_decay},
             {"params": biases, "weight_decay": 0.0},
             {"params": embeddings, "weight_decay": embedding_decay},
-        ]
+        ],
+        fused=True,
     )
     averaged = [p.detach().clone() for p in density.parameters()]
     density.train()
@@ -225,16 +231,13 @@ class Posterior:
 
     def __init__(self, densities: Sequence[GeometryDensity], choices: Tensor) -> None:
         self.mirror = densities[0].mirror
-        self.components = densities[0].components
         self._n_fillings = len(choices)
-        # For each block of fillings, one form of each density.
-        self._blocks: list[list[Tensor]] = []
+        self._n_components = sum(density.components for density in densities)
+        # Coefficients of all components of a block of fillings, one matrix for each block.
+        self._blocks: list[Tensor] = []
         for some in choices.split(_FORM_BLOCK):
-            forms = [_quadratic_form(density, some) for density in densities]
-            self._blocks += [
-                [part.flatten(1) for part in parts]
-                for parts in zip(*(form.split(_BLOCK, -1) for form in forms), strict=True)
-            ]
+            forms = torch.cat([_quadratic_form(density, some) for density in densities], 1)
+            self._blocks += [form.flatten(1) for form in forms.split(_BLOCK, -1)]
 
     def log_probability(self, coordinates: Tensor) -> Tensor:
         """Compute the normalized log-probabilities of all fillings.
@@ -251,6 +254,8 @@ class Posterior:
     def log_density(self, coordinates: Tensor) -> Tensor:
         """Compute the log densities given each filling, up to a constant.
 
+        Densities below e^-80 of the largest are raised to it.
+
         Args:
             coordinates: Geometries, (B, d).
 
@@ -260,17 +265,17 @@ class Posterior:
         images = [coordinates]
         if self.mirror is not None:
             images.append(coordinates * self.mirror)
-        monomials = [_monomials(image) for image in images]
+        monomials = _monomials(torch.cat(images))
         log_density = torch.empty(len(coordinates), self._n_fillings)
         columns = log_density.split(_BLOCK, 1)
-        for forms, column in zip(self._blocks, columns, strict=True):
-            logs = [
-                torch.logsumexp((terms @ form).float().unflatten(1, (self.components, -1)), 1)
-                for form in forms
-                for terms in monomials
-            ]
-            column.copy_(torch.logsumexp(torch.stack(logs), 0))
-        return log_density
+        for form, column in zip(self._blocks, columns, strict=True):
+            logs = (monomials @ form).float()
+            logs = logs.view(len(images), len(coordinates), self._n_components, -1)
+            largest = logs.amax((0, 2, 3), keepdim=True)
+            # Exponentials below the normal range of 32 bits take a hundred times as long.
+            total = logs.sub_(largest).clamp_min_(-_RANGE).exp_().sum((0, 2))
+            torch.add(total.log_(), largest.view(-1, 1), out=column)
+        return log_density.clamp_min_(log_density.amax(1, keepdim=True) - _RANGE)
 
 
 @torch.no_grad()

@@ -82,7 +82,7 @@ def _check_conditional(config: TrainingConfig, synthetic: "SyntheticCrystals | N
             f"Expected a network that supports targets ({', '.join(supported)}), got {network!r}. "
             "Use another recipe, or train without targets."
         )
-    if synthetic is not None or config.recipe.synthetic:
+    if synthetic is not None or config.recipe.synthetic is not None:
         raise CrystalGymError(
             "Expected a recipe without synthetic crystals, which have no labels, got one with "
             "synthetic crystals. Use the recipe egnn or egnn-indexed for targets."

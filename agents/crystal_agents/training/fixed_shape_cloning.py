@@ -49,7 +49,7 @@ def fixed_shapes_problem(config: TrainingConfig, *data: "Transitions") -> str | 
         "states": (recipe.states, (1,)),
         "clip": (recipe.clip, (0,)),
         "average": (recipe.average, (0,)),
-        "synthetic": (recipe.synthetic, (False,)),
+        "synthetic": (recipe.synthetic, (None,)),
         "patience": (config.patience, (0,)),
         "devices": (config.devices, (1,)),
         "tensorboard": (config.tensorboard, (False,)),

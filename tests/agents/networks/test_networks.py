@@ -15,6 +15,8 @@ from crystal_gym.crystals.skeleton import Skeleton, lattice_matrix
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 SYMBOLS = ("Na", "Mg", "Ti", "O", "F")
+# The layers of ``egnn`` are tested without and with blocks on each site.
+SETTINGS = {"egnn-indexed": {"site_blocks": 2, "site": 24}}
 INVARIANT = [name for name, encoder in ENCODERS.items() if encoder.Readout is SiteReadout]
 
 
@@ -53,7 +55,7 @@ def elements():
 
 def embed(name, lattice, frac_coords, edges, elements, *, shift=(0, 0, 0), index=None):
     torch.manual_seed(0)
-    encoder = make_encoder(name, len(SYMBOLS), {}).double().eval()
+    encoder = make_encoder(name, len(SYMBOLS), SETTINGS.get(name, {})).double().eval()
     batch = batch_of(lattice, frac_coords + np.array(shift) @ np.linalg.inv(lattice), edges, index)
     with torch.no_grad():
         return encoder(batch, elements)
@@ -237,7 +239,7 @@ def test_unknown_networks_and_settings_raise():
 @pytest.mark.parametrize("name", INVARIANT)
 def test_one_site_of_each_skeleton_has_the_embedding_and_gradients_of_all_sites(toy, name):
     torch.manual_seed(0)
-    encoder = make_encoder(name, len(toy.vocabulary), {}).double().eval()
+    encoder = make_encoder(name, len(toy.vocabulary), SETTINGS.get(name, {})).double().eval()
     arrays = {key: getattr(toy, key) for key in ("n_sites", "frac_coords", "parameters", "edges")}
     batch = SkeletonStore(arrays, dtype=torch.float64).batch(torch.tensor([5, 0, 4, 11]))
     elements = torch.randint(0, 5, (3, len(batch.owner)))

@@ -31,11 +31,11 @@ def test_value_recipes_keep_the_network_without_dropout_and_averaging(name):
     assert recipe.network == RECIPES[name].network
     assert recipe.settings.get("dropout", 0.0) == 0
     assert recipe.epochs >= 10
-    assert (recipe.traversals, recipe.average, recipe.synthetic) == ("expert", 0, False)
+    assert (recipe.traversals, recipe.average, recipe.synthetic) == ("expert", 0, None)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_cloning_recipes_train_on_the_focus_of_transitions(name):
     recipe = cloning_recipe(RECIPES[name])
-    assert (recipe.traversals, recipe.synthetic) == ("expert", False)
+    assert (recipe.traversals, recipe.synthetic) == ("expert", None)
     assert recipe.settings == RECIPES[name].settings
