@@ -1,12 +1,13 @@
 """The interface of objectives of behavioral cloning."""
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from crystal_agents.networks.graph_batch import SkeletonBatch, SkeletonStore
+from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.recipes import Recipe
 
 
@@ -57,6 +58,21 @@ class CloningObjective(ABC):
                 not depend on the number of processes.
             share: The rows of this process.
         """
+
+    def geometry(self, model: nn.Module, skeletons: SkeletonBatch, share: slice) -> Any:
+        """Return the geometry for several calls of the model, or ``None`` if each computes it.
+
+        Several processes exchange the gradients of one call of the model alone, which therefore
+        includes the geometry.
+
+        Args:
+            model: The policy.
+            skeletons: The skeletons of this process.
+            share: The rows of this process.
+        """
+        if share.step not in {None, 1}:
+            return None
+        return cast(SkeletonPolicy, model).geometry(skeletons)
 
 
 def mean_over_empty_sites(

@@ -1,13 +1,10 @@
 """The objective of masked-element modeling: the elements of all empty sites of random subsets."""
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from crystal_agents.networks.graph_batch import SkeletonBatch
-from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.cloning_objective import (
     BatchLoss,
     CloningObjective,
@@ -59,19 +56,23 @@ class MaskedSitesObjective(CloningObjective):
         """Return the mean loss of the empty sites of each state."""
         store = self.store.skeletons
         draws = torch.rand(self.states, len(rows), store.max_sites + 2, generator=generator)
-        policy = cast(SkeletonPolicy, model)
         skeletons = store.batch(rows[share].to(store.n_sites.device))
         finished = skeletons.flat(self.store.finished[rows[share].to(store.n_sites.device)])
-        geometry = policy.geometry(skeletons)
+        geometry = self.geometry(model, skeletons, share)
         empty = torch.zeros_like(finished)[None]
-        first = policy(skeletons, empty, None, geometry)
+        # Without a common geometry, one call computes all logits again.
+        with torch.set_grad_enabled(geometry is not None):
+            first = model(skeletons, empty, geometry=geometry)
         elements = sample_subsets(
             skeletons, finished, first[0].detach().argmax(-1) + 1, draws[1:, share]
         )
+        every_state = torch.cat([empty, elements])
         logits = first
-        if len(elements):
-            logits = torch.cat([first, policy(skeletons, elements, None, geometry)])
-        elements = torch.cat([empty, elements])
+        if geometry is None:
+            logits = model(skeletons, every_state)
+        elif len(elements):
+            logits = torch.cat([first, model(skeletons, elements, geometry=geometry)])
+        elements = every_state
         target = (finished - 1).expand_as(elements)
         loss = F.cross_entropy(logits.flatten(0, 1).float(), target.flatten(), reduction="none")
         correct = logits.argmax(-1) == target

@@ -1,13 +1,11 @@
 """Objectives of behavioral cloning: the batches of an epoch and the loss of each batch."""
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crystal_agents.networks.graph_batch import SkeletonBatch
-from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.synthetic.posterior_batches import SyntheticStore
 from crystal_agents.training.cloning_objective import (
     BatchLoss,
@@ -129,13 +127,6 @@ class EmptySitesObjective(_TransitionObjective):
         loss = F.cross_entropy(logits.flatten(0, 1), true.flatten(), reduction="none")
         correct = logits.argmax(-1) == true
         return mean_over_empty_sites(loss.view_as(elements), correct, elements, batch.skeletons)
-
-    def geometry(self, model: nn.Module, skeletons: SkeletonBatch, share: slice) -> Any:
-        """Return the geometry for predictions and loss, or ``None`` if each call computes it."""
-        # Several processes exchange the gradients of one call of the model alone.
-        if share.step not in {None, 1}:
-            return None
-        return cast(SkeletonPolicy, model).geometry(skeletons)
 
 
 class PosteriorObjective(CloningObjective):

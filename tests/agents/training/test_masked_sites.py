@@ -35,9 +35,9 @@ class RecordingPolicy(nn.Module):
         self.geometry = self.policy.geometry
         self.states = []
 
-    def forward(self, skeletons, elements, focus, geometry):
+    def forward(self, skeletons, elements, geometry=None):
         self.states.append(elements)
-        return self.policy(skeletons, elements, focus, geometry)
+        return self.policy(skeletons, elements, geometry=geometry)
 
 
 @pytest.fixture
@@ -50,6 +50,36 @@ def test_an_epoch_contains_each_crystal_once(objective, expert):
     first, second = (torch.cat(objective.batches(make_generator(0, epoch))) for epoch in range(2))
     assert not torch.equal(first, second)
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(len(expert.n_sites)))
+
+
+class CallOnly(nn.Module):
+    """A model of several processes, which exchange the gradients of one call of it."""
+
+    def __init__(self, policy):
+        super().__init__()
+        self.policy = policy
+        self.gradients = []
+
+    def forward(self, *args, **kwargs):
+        self.gradients.append(torch.is_grad_enabled())
+        return self.policy(*args, **kwargs)
+
+
+def test_the_shares_of_processes_have_the_losses_and_gradients_of_the_batch(objective, expert):
+    model = RecordingPolicy(expert).policy
+    rows = objective.batches(make_generator(0))[0]
+    whole = objective.batch_loss(model, rows, make_generator(7), ALL)
+    whole.loss.sum().backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    for rank in range(2):
+        shared = CallOnly(model)
+        part = objective.batch_loss(shared, rows, make_generator(7), slice(rank, None, 2))
+        assert shared.gradients == [False, True]
+        torch.testing.assert_close(part.loss, whole.loss[:, rank::2], rtol=1e-4, atol=1e-5)
+        part.loss.sum().backward()
+    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-3, atol=1e-5)
 
 
 def test_the_loss_averages_over_the_empty_sites_of_each_state(objective, expert):
