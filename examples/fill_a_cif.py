@@ -7,6 +7,8 @@ import sys
 
 from crystal_agents import load_policy
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 policy = load_policy("goldschmidt/egnn")
 fillings = policy.fill(sys.argv[1], samples=100)
 

@@ -10,6 +10,8 @@ from crystal_agents import load_policy
 from crystal_agents.policies.frames import filling_frames, save_grid
 from crystal_gym import load_collection
 
+if len(sys.argv) < 4:
+    sys.exit(__doc__)
 folder, name, picture = sys.argv[1:4]
 collection = load_collection(name)
 # The id of a crystal; by default, the first crystal of the test split.
