@@ -27,7 +27,7 @@ class Train(Command):
 
     recipe: str = "egnn"
     """The network and its training settings: egnn, egnn-indexed, egnn-augmented,
-    egnn-indexed-augmented, egnn-paper, gcn, dimenet or mpnn."""
+    egnn-indexed-augmented, egnn-large, egnn-indexed-large, egnn-paper, gcn, dimenet or mpnn."""
 
     target: tuple[str, ...] = ()
     """Labels of the collection, such as heat_all, for a conditional policy that can be asked for
