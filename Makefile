@@ -15,7 +15,7 @@ export CRYSTAL_GYM_DATA ?= $(abspath ../shared)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow lint format docs clean
+.PHONY: help install demo test slow bench lint format docs clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ test: $(STAMP) ## check style, imports, spelling and types, and run the tests
 slow: $(STAMP) ## run the tests that take long
 	@$(BIN)/python -m pytest -m slow
 
+bench: $(STAMP) ## measure all speed ratios, compared with the committed ones
+	@$(BIN)/python benchmarks/ratios.py bench
+
 lint: $(STAMP) ## check style, format, imports, spelling and types
 	@$(LINT)
 
@@ -57,5 +60,5 @@ docs: $(DOCS) ## build the documentation in site/
 	$(BIN)/mkdocs build --strict
 
 clean: ## remove .venv, caches and build outputs
-	rm -rf $(VENV) build dist site demo .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site demo bench .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
