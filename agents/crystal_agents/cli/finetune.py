@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import tyro
 
-from crystal_agents.cli.command import RESUMES, Command, console
+from crystal_agents.cli.cluster_command import ClusterCommand
+from crystal_agents.cli.command import RESUMES, console
 from crystal_agents.cli.policy_collection import PolicyCollection
 from crystal_agents.cli.target_values import parse_targets
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Finetune(Command):
+class Finetune(ClusterCommand):
     """Improve a trained policy by online reinforcement learning from a reward.
 
     The result is a policy like any other: pass the run's folder to `crystal-gym evaluate`. Rerun

@@ -1,5 +1,6 @@
 """Reward for a low formation energy."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from crystal_gym.rewards.energy.lru_cache import LRUCache
 from crystal_gym.rewards.energy.models import resolve_energy_model
 from crystal_gym.rewards.energy.parallel import compute_energies
 from crystal_gym.rewards.energy.references import ReferenceEnergies
+from crystal_gym.rewards.energy.time_limit import TimeLimitedEnergy
 from crystal_gym.rewards.failure_handling import FailureHandler
 from crystal_gym.rewards.reward import Reward
 
@@ -39,11 +41,14 @@ class FormationEnergyReward(Reward):
             part of the package, and those of other calculators are computed when an element first
             occurs, see ``crystal_gym.rewards.energy.references``.
         fallback: The reward where the energy is NaN or infinite, or its computation failed.
+        timeout: Seconds after which the computation of one crystal (with ``chgnet``, of one batch)
+            is stopped and fails. It then runs in a process of its own, which may also end by
+            itself. By default, there is no limit, and the computation runs in this process.
+        retries: Number of further attempts after a failure; also uses a process of its own.
 
     Raises:
         UnknownNameError: If the calculator does not exist.
-        CrystalGymError: If a package is missing, or the settings, references or fallback are
-            invalid.
+        CrystalGymError: If a package is missing, or an argument is invalid.
     """
 
     components = ("formation_energy", *FailureHandler.components)
@@ -54,8 +59,14 @@ class FormationEnergyReward(Reward):
         settings: Mapping[str, Any] | None = None,
         references: Mapping[str, float] | None = None,
         fallback: float = -10.0,
+        *,
+        timeout: float | None = None,
+        retries: int = 0,
     ) -> None:
         self.model = resolve_energy_model(calculator, settings)
+        if timeout is not None or retries:
+            limit = math.inf if timeout is None else timeout
+            self.model = TimeLimitedEnergy(self.model, limit, retries)
         self.references = ReferenceEnergies(self.model, references)
         self.failures = FailureHandler(fallback)
         self._energies = LRUCache(_CACHED_ENERGIES)
