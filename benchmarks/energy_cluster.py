@@ -6,7 +6,8 @@ same.
 
     OMP_NUM_THREADS=1 python benchmarks/energy_cluster.py
     OMP_NUM_THREADS=1 python benchmarks/energy_cluster.py --calculator gpaw --crystals 8 \
-        --repeat 1 --settings '{"mode": {"name": "pw", "ecut": 200}, "kpts": [2, 2, 2], "txt": null}'
+        --repeat 1 \
+        --settings '{"mode": {"name": "pw", "ecut": 200}, "kpts": [2, 2, 2], "txt": null}'
 """
 
 import json
