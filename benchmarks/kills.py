@@ -2,9 +2,10 @@
 
 Each trial starts a command in a new folder, sends SIGKILL at a moment drawn evenly from the
 duration of an undisturbed run, and starts the same command again. Afterwards, every file must be
-that of the undisturbed run; times, dates, checkpoints and temporary files are not compared. Directly after
-the kill, no file with the name of a result may have another content, apart from the records that
-the commands resume from. Trials are stored, so a repeated command goes on after the last one.
+that of the undisturbed run; times, dates, checkpoints and temporary files are not compared.
+Directly after the kill, no file with the name of a result may have another content, apart from the
+records that the commands resume from. Trials are stored, so a repeated command goes on after the
+last one.
 
     python benchmarks/kills.py kills --trials 20
     python benchmarks/kills.py kills --commands train finetune --trials 5
