@@ -48,8 +48,9 @@ COMMANDS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]] = {
 TIMES = {"seconds", "date", "transitions_per_second", "steps_per_second", "time", "hardware"}
 # Records that grow while a command runs, and from which it resumes.
 RESUMED = ("metrics.csv", "benchmark.json")
-# Parts of the paths of checkpoints and of temporary files, which have names of their own.
-IGNORED = ("home/", "checkpoint", "/.")
+# Parts of the paths of checkpoints, of temporary files, and of the archives of Stable-Baselines3,
+# which contain times.
+IGNORED = ("home/", "checkpoint", "model.zip", "/.")
 
 
 @dataclass(kw_only=True)
