@@ -2,8 +2,8 @@
 
 Each reader starts from a small valid file. Bytes are changed, removed, repeated and replaced by
 hostile text, and the reader must return or raise one of the package's own errors, within ten
-seconds of processor time and a gigabyte of additional memory. Other outcomes are findings; their inputs are kept in
-the folder ``findings``. The input of a number is always the same.
+seconds of processor time and a gigabyte of additional memory. Other outcomes are findings; their
+inputs are kept in the folder ``findings``. The input of a number is always the same.
 
     python benchmarks/fuzz.py fuzz --minutes 10
     python benchmarks/fuzz.py fuzz --readers cif csv --minutes 1
