@@ -94,6 +94,9 @@ class Finetune(ClusterCommand):
     checkpoint_seconds: float = 60.0
     """Time between checkpoints, in seconds."""
 
+    logger: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Also log the learning curve with TensorBoard or Weights & Biases (package wandb)."""
+
     def run(self) -> None:
         """Train, and print the metrics before and after."""
         from crystal_agents.online.fine_tuning import fine_tune
@@ -132,6 +135,7 @@ class Finetune(ClusterCommand):
             seed=self.seed,
             recorder=recorder,
             checkpoint_seconds=self.checkpoint_seconds,
+            loggers=self.logger,
         )
         out = console()
         out.print(self._comparison(collection, env, policy, learned))
@@ -205,7 +209,7 @@ class Finetune(ClusterCommand):
     ) -> dict[str, object]:
         """Return the settings that a resumed run must share."""
         settings = dataclasses.asdict(self)
-        for name in ("steps", "run_folder", "checkpoint_seconds"):
+        for name in ("steps", "run_folder", "checkpoint_seconds", "cluster", "logger"):
             del settings[name]
         return settings | {
             "collection": chosen.canonical,

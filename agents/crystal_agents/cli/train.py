@@ -83,8 +83,8 @@ class Train(Command):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Floating-point precision."""
 
-    tensorboard: bool = False
-    """Also write TensorBoard events."""
+    logger: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Also log the metrics of each epoch with TensorBoard or Weights & Biases (package wandb)."""
 
     def run(self) -> None:
         """Train the policy and print its folder."""
@@ -133,7 +133,7 @@ class Train(Command):
             accelerator=self.accelerator,
             devices=self.devices,
             precision=self.precision,
-            tensorboard=self.tensorboard,
+            loggers=self.logger,
             provenance={
                 "collection": canonical_origin(self.name),
                 "split_by": canonical_split_by(self.split_by),

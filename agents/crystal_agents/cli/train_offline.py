@@ -78,6 +78,9 @@ class TrainOffline(Command):
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Floating-point precision."""
 
+    logger: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Also log the metrics of each epoch with TensorBoard or Weights & Biases (package wandb)."""
+
     def run(self) -> None:
         """Train the policy; print its mean return and its folder."""
         self._check()
@@ -116,6 +119,7 @@ class TrainOffline(Command):
             checkpoint_seconds=self.checkpoint_seconds,
             accelerator=self.accelerator,
             precision=self.precision,
+            loggers=self.logger,
             provenance={
                 "collection": canonical_origin(self.name),
                 "split_by": canonical_split_by(self.split_by),

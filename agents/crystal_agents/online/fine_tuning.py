@@ -4,7 +4,7 @@ import csv
 import json
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from crystal_agents.evaluation.returns import nan_means
 from crystal_agents.online.warm_start import extract_policy, fingerprint_of
 from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.history import write_history
+from crystal_agents.training.loggers import MetricsLogger, open_loggers
 from crystal_datasets.replay import EpisodeRecorder
 from crystal_gym.errors import CrystalGymError, DamagedFileError
 from crystal_gym.rewards.visit_counts import VisitCounts, load_counts, save_counts
@@ -43,6 +44,7 @@ def fine_tune(
     seed: int = 0,
     recorder: EpisodeRecorder | None = None,
     checkpoint_seconds: float = 60.0,
+    loggers: Sequence[str] = (),
     progress: bool = True,
 ) -> SkeletonPolicy:
     """Train a model in its environment, and resume from the run's checkpoint if there is one.
@@ -61,6 +63,7 @@ def fine_tune(
         seed: Seed of the random numbers after resuming.
         recorder: Recorder of the environment's episodes, which are saved with each checkpoint.
         checkpoint_seconds: Seconds between checkpoints.
+        loggers: Loggers of the learning curve, among ``crystal_agents.training.loggers.LOGGERS``.
         progress: Show a progress bar.
 
     Returns:
@@ -85,10 +88,12 @@ def fine_tune(
         recorder.load(run / EPISODES_FILE)
     curve = [row for row in _read_curve(run / CURVE_FILE) if row["steps"] <= done]
     if done < steps:
-        with progress_bar("Learning", steps, shown=progress) as advance:
+        bar = progress_bar("Learning", steps, shown=progress)
+        with open_loggers(loggers, run) as opened, bar as advance:
             advance(done)
             checkpoints = CheckpointCallback(run, curve, recorder, advance, checkpoint_seconds)
             checkpoints.memories = _memories(model)
+            checkpoints.loggers = opened
             model.learn(
                 steps - done,
                 callback=checkpoints,
@@ -113,6 +118,7 @@ class CheckpointCallback(BaseCallback):
 
     Attributes:
         memories: Memories of the environment's reward, which are saved with each checkpoint.
+        loggers: Loggers of new rows of the curve.
     """
 
     def __init__(
@@ -130,6 +136,7 @@ class CheckpointCallback(BaseCallback):
         self.advance = advance
         self.checkpoint_seconds = checkpoint_seconds
         self.memories: dict[str, VisitCounts] = {}
+        self.loggers: list[MetricsLogger] = []
         self._last_save = time.monotonic()
         self._last_row = 0
         # Metrics of the episodes since the last row.
@@ -187,6 +194,9 @@ class CheckpointCallback(BaseCallback):
             {"steps": self.num_timesteps, "episodes": len(self._episodes), **means.as_row()}
         )
         self._episodes.clear()
+        for logger in self.loggers:
+            row = {name: value for name, value in self.curve[-1].items() if name != "steps"}
+            logger.log(row, self.num_timesteps)
 
 
 def _check_steps(steps: int, warm_up: int) -> None:

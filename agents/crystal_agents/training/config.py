@@ -32,7 +32,8 @@ class TrainingConfig:
             (``tf32``); or automatic mixed precision of Lightning Fabric.
         deadline: Value of ``time.monotonic()`` after which no epoch starts. Training then saves its
             checkpoint and raises ``TimeLimitError``.
-        tensorboard: Whether to write TensorBoard events in addition to the CSV history.
+        loggers: Loggers of metrics in addition to the CSV history, among
+            ``crystal_agents.training.loggers.LOGGERS``.
         provenance: JSON values to store with the policy, such as the name of the dataset.
     """
 
@@ -46,7 +47,7 @@ class TrainingConfig:
     devices: int = 1
     precision: Precision = "32-true"
     deadline: float = math.inf
-    tensorboard: bool = False
+    loggers: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 
 

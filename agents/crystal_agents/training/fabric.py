@@ -1,6 +1,6 @@
 """Lightning Fabric, which provides the devices, processes and precision of a run."""
 
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
@@ -8,9 +8,6 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from crystal_agents.training.config import TrainingConfig
 from crystal_gym.errors import CrystalGymError
-
-if TYPE_CHECKING:
-    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 
 class GeometryPreservingPrecision(MixedPrecision):
@@ -47,10 +44,3 @@ def make_fabric(config: TrainingConfig) -> Fabric:
             "settings."
         ) from error
     return fabric
-
-
-def make_tensorboard_logger(config: TrainingConfig) -> "TensorBoardLogger":
-    """Return a logger that writes TensorBoard events to the folder of the run."""
-    from lightning_fabric.loggers.tensorboard import TensorBoardLogger
-
-    return TensorBoardLogger(config.run, name="tensorboard", version="")

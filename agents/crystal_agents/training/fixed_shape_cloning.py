@@ -52,7 +52,7 @@ def fixed_shapes_problem(config: TrainingConfig, *data: "Transitions") -> str | 
         "synthetic": (recipe.synthetic, (None,)),
         "patience": (config.patience, (0,)),
         "devices": (config.devices, (1,)),
-        "tensorboard": (config.tensorboard, (False,)),
+        "loggers": (config.loggers, ((),)),
         "precision": (config.precision, get_args(FixedShapePrecision)),
     }
     for name, (value, values) in supported.items():

@@ -9,9 +9,9 @@ from lightning_fabric import Fabric
 from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.checkpoint import Checkpoint
 from crystal_agents.training.config import TrainingConfig
-from crystal_agents.training.fabric import make_tensorboard_logger
 from crystal_agents.training.history import HISTORY_FILE, write_history
 from crystal_agents.training.learner import Learner
+from crystal_agents.training.loggers import open_loggers
 from crystal_agents.training.optimizers import (
     learning_rate_factor,
     peak_learning_rates,
@@ -71,8 +71,6 @@ def fit(
         if validation is None
         else TransitionStore(validation, fabric.device, validation_targets)
     )
-    write_events = config.tensorboard and fabric.is_global_zero
-    logger = make_tensorboard_logger(config) if write_events else None
     # The peak rates are read before the checkpoint restores the rates of its step.
     peak_rates = peak_learning_rates(optimizers)
     checkpoint = Checkpoint(config, fabric, learner.parts(), learner.fingerprint())
@@ -81,7 +79,9 @@ def fit(
     last_step = recipe.epochs * steps_per_epoch
 
     bar = progress_bar(learner.title, last_step, shown=progress and fabric.is_global_zero)
-    with matrix_products(config.precision), bar as advance:
+    names = config.loggers if fabric.is_global_zero else ()
+    open_ones = open_loggers(names, config.run)
+    with matrix_products(config.precision), open_ones as loggers, bar as advance:
         advance(state.step)
         while state.step < last_step and not state.stopped:
             if fabric.broadcast(time.monotonic() >= config.deadline):
@@ -129,8 +129,8 @@ def fit(
             state.history.append(row)
             if fabric.is_global_zero:
                 write_history(config.run / HISTORY_FILE, state.history)
-            if logger is not None:
-                logger.log_metrics({k: v for k, v in row.items() if k != "step"}, state.step)
+            for logger in loggers:
+                logger.log({k: v for k, v in row.items() if k != "step"}, state.step)
     checkpoint.save(state)
     if state.step < last_step and not state.stopped:
         raise time_limit_error(config, len(state.history))

@@ -7,6 +7,7 @@ import pytest
 from online_models import N_ENVS, SHORT, PartlyLabeled, envs_for, equal_weights, policy_for
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from crystal_agents import extract_policy, load_policy, warm_start
 from crystal_agents.evaluation.returns import greedy_returns, nan_means
@@ -113,7 +114,7 @@ def test_curve_counts_missing_values_and_ends_with_the_training(toy, tmp_path):
     model = warm_start(
         policy_for(toy), "ppo", envs_for(toy, reward=PartlyLabeled()), critic_warm_up=0, **SHORT
     )
-    fine_tune(model, 192, tmp_path, {}, progress=False)
+    fine_tune(model, 192, tmp_path, {}, loggers=["tensorboard"], progress=False)
     with (tmp_path / "curve.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert int(row["steps"]) == 192
@@ -121,6 +122,8 @@ def test_curve_counts_missing_values_and_ends_with_the_training(toy, tmp_path):
     assert (float(row["return"]), float(row["label"])) == (1, 3)
     assert 0 < int(row["label/n_missing"]) < int(row["episodes"])
     assert 0 <= float(row["match"]) <= 1
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("return")] == [(192, 1)]
     # The running count of failures is not a metric of an episode.
     assert "failures" not in row
 

@@ -74,7 +74,7 @@ def test_the_result_is_a_policy_that_records_its_training(random, tmp_path):
 
 
 def test_tensorboard_events_are_written_on_request(random, tmp_path):
-    run_cql(tmp_path, random, tensorboard=True)
+    run_cql(tmp_path, random, loggers=("tensorboard",))
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 

@@ -203,5 +203,5 @@ def test_the_last_epoch_is_validated(expert, tmp_path):
 
 
 def test_tensorboard_events_are_written_on_request(expert, tmp_path):
-    run_cloning(tmp_path / "cloning", expert, tensorboard=True)
+    run_cloning(tmp_path / "cloning", expert, loggers=("tensorboard",))
     assert list((tmp_path / "cloning" / "tensorboard").glob("events.*"))
