@@ -30,12 +30,12 @@ from crystal_gym.utils.identity import describe_crystals
 # Metrics of other crystals in a model card.
 _OTHER_METRICS = ("accuracy", "teacher_forced", "top5", "ece")
 # Maximum size of all pretrained policies together.
-MOST_BYTES = 16_000_000
+MOST_BYTES = 32_000_000
 
 
 @dataclass(frozen=True)
 class PublishArgs:
-    """Add a trained policy to the package under the name <collection>/<network>."""
+    """Add a trained policy to the package under the name <collection>/<network>, or another."""
 
     run: tyro.conf.Positional[Path]
     """Folder of the trained policy."""
@@ -45,6 +45,9 @@ class PublishArgs:
 
     hardware: str
     """Hardware of the training, for the model card."""
+
+    name: str | None = None
+    """Name of the policy in its collection (default: the name of its network)."""
 
     row: str | None = None
     """Row of the policy in the reports (default: the name of its network)."""
@@ -79,7 +82,7 @@ def publish(args: PublishArgs) -> str:
     policy = load_policy(args.run)
     _check_training(policy, args.run)
     training = policy.config.training
-    name = f"{training['collection']}/{policy.config.network}"
+    name = f"{training['collection']}/{args.name or policy.config.network}"
     row = args.row or policy.config.network
     reports = [_read_report(path, training, row) for path in args.reports]
     command = args.command or training_command(training)
@@ -124,7 +127,7 @@ def training_command(training: Mapping[str, Any]) -> str:
     """
     remedy = "Give the command with --command."
     try:
-        recorded = Recipe(**training["recipe"])
+        recorded = Recipe.from_record(training["recipe"])
     except TypeError as error:
         raise CrystalGymError(
             f"Expected a recipe of this version in the training record: {error}. {remedy}"

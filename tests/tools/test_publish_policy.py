@@ -9,7 +9,7 @@ from publish_policy import PublishArgs, publish, training_command
 
 from crystal_agents import load_policy, pretrained_policies
 from crystal_agents.policies.policy import PolicyConfig, SkeletonPolicy
-from crystal_agents.policies.pretrained import CHECKSUMS_FILE, pretrained_folder
+from crystal_agents.policies.pretrained import CARD_FILE, CHECKSUMS_FILE, pretrained_folder
 from crystal_agents.training.recipes import RECIPES
 from crystal_gym import load_collection
 from crystal_gym.errors import CrystalGymError, DamagedFileError
@@ -125,6 +125,14 @@ def test_publishing_replaces_a_policy_and_keeps_others(args):
     assert pretrained_folder("perov-5/egnn", args.package)
     folder = pretrained_folder("goldschmidt/egnn", args.package)
     assert sha256(folder / "policy.safetensors") != first
+
+
+def test_policies_of_one_network_have_different_names(args):
+    publish(args)
+    name = publish(dataclasses.replace(args, name="egnn-large"))
+    assert name == "goldschmidt/egnn-large"
+    assert pretrained_policies(args.package) == ("goldschmidt/egnn", "goldschmidt/egnn-large")
+    assert 'load_policy("goldschmidt/egnn-large")' in (args.package / name / CARD_FILE).read_text()
 
 
 def test_model_card_reports_the_number_of_runs(args):

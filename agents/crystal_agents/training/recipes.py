@@ -1,8 +1,9 @@
 """Training recipes by name: the network, the optimizer and the data of behavioral cloning."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from crystal_agents.synthetic.config import DensityConfig, SyntheticConfig
 from crystal_gym.errors import UnknownNameError
@@ -51,6 +52,23 @@ class Recipe:
     clip: float = 1.0
     average: float = 0.999
     synthetic: SyntheticConfig | None = None
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """Return the recipe in the training record of a policy.
+
+        Args:
+            record: Fields of the recipe, JSON values.
+
+        Raises:
+            TypeError: If the record has fields of another version.
+        """
+        synthetic = record.get("synthetic")
+        if isinstance(synthetic, Mapping):
+            density = DensityConfig(**synthetic["density"])
+            synthetic = SyntheticConfig(**{**synthetic, "density": density})
+        # Earlier versions recorded only whether there were synthetic crystals.
+        return cls(**{**record, "synthetic": synthetic or None})
 
 
 def _paper(network: str) -> Recipe:

@@ -1,9 +1,13 @@
 """Recipes by name and the recipes derived from them."""
 
+import dataclasses
+import json
+
 import pytest
 
 from crystal_agents.training.recipes import (
     RECIPES,
+    Recipe,
     cloning_recipe,
     get_recipe,
     value_recipe,
@@ -39,3 +43,12 @@ def test_cloning_recipes_train_on_the_focus_of_transitions(name):
     recipe = cloning_recipe(RECIPES[name])
     assert (recipe.traversals, recipe.synthetic) == ("expert", None)
     assert recipe.settings == RECIPES[name].settings
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_are_read_from_training_records(name):
+    record = json.loads(json.dumps(dataclasses.asdict(RECIPES[name])))
+    assert Recipe.from_record(record) == RECIPES[name]
+    assert Recipe.from_record({**record, "synthetic": False}).synthetic is None
+    with pytest.raises(TypeError):
+        Recipe.from_record({**record, "other": 1})
