@@ -97,16 +97,10 @@ def publish(args: PublishArgs) -> str:
         folder = policy.half().save(temporary)
         (folder / CARD_FILE).write_text(card, "utf-8")
         files = (WEIGHTS_FILE, CONFIG_FILE, CARD_FILE)
-        new_size = sum((folder / file).stat().st_size for file in files)
-        _check_size(
-            new_size
-            + sum(
-                (args.package / other / file).stat().st_size
-                for other, listed in checksums.items()
-                if other != name
-                for file in listed
-            )
-        )
+        sizes = [(folder / file).stat().st_size for file in files]
+        for other in checksums.keys() - {name}:
+            sizes += [(args.package / other / file).stat().st_size for file in checksums[other]]
+        _check_size(sum(sizes))
         checksums[name] = {file: sha256(folder / file) for file in files}
         (args.package / name).mkdir(parents=True, exist_ok=True)
         for file in files:

@@ -18,8 +18,6 @@ from crystal_agents.networks.egnn_layers import (
     FourierFeatures,
     GeometryLayer,
     Neighbors,
-    ResidualMLP,
-    SiteBlocks,
     log_scaled,
     mlp,
 )
@@ -28,6 +26,7 @@ from crystal_agents.networks.graph_batch import SkeletonBatch, items_of
 from crystal_agents.networks.message_edges import sum_at
 from crystal_agents.networks.pair_features import Pairs, PairStore, near_pairs
 from crystal_agents.networks.readouts import SiteReadout
+from crystal_agents.networks.residual_blocks import ResidualMLP, SiteBlocks
 from crystal_agents.networks.target_embedding import TargetEmbedding
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from crystal_agents.networks.egnn_layers import FourierFeatures, ResidualMLP, mlp
+from crystal_agents.networks.egnn_layers import FourierFeatures, mlp
 from crystal_agents.networks.encoder import Encoder
 from crystal_agents.networks.graph_batch import SkeletonBatch, first_items, items_of
 from crystal_agents.networks.message_edges import sum_at
@@ -22,6 +22,7 @@ from crystal_agents.networks.quotient_graph import (
     quotient_graph,
 )
 from crystal_agents.networks.readouts import SiteReadout
+from crystal_agents.networks.residual_blocks import ResidualMLP
 
 # Typical numbers of neighbors, which scale sums to the order of 1.
 _NEIGHBORS, _PAIRS = 8.0, 4.0

@@ -44,6 +44,7 @@ _MODULES = (
     "crystal_agents.training.fixed_shape",
     "crystal_agents.training.fixed_shape_loop",
     "crystal_agents.training.precision",
+    "crystal_agents.synthetic.config",
     "crystal_agents.training.recipes",
     "crystal_agents.training.seeding",
     "crystal_agents.training.transition_batches",
