@@ -94,6 +94,9 @@ class Evaluate(ClusterCommand):
     ensemble: bool = False
     """Also evaluate the mean of several runs of one network, in a row of its own."""
 
+    site_by_site: bool = False
+    """Also evaluate each policy without its earlier choices as evidence, in a row of its own."""
+
     posterior: bool = False
     """Also evaluate Bayes' rule with the density p(geometry | elements) of the collection's
     prototype, fitted to the dataset expert-train (takes minutes unless it is cached), with and
@@ -223,11 +226,15 @@ class Evaluate(ClusterCommand):
     ) -> "dict[str, Callable[[EpisodeTable], Scorer]]":
         """Return the scorers that are evaluated beside the single policies."""
         from crystal_agents.policies.ensemble import EnsembleScorer
+        from crystal_agents.policies.site_by_site import SiteBySiteScorer
 
         rules: dict[str, Callable[[EpisodeTable], Scorer]] = {}
         for name, policies in runs.items():
             if self.ensemble and len(policies) > 1:
                 rules[f"ensemble of {len(policies)} {name}"] = partial(EnsembleScorer, policies)
+            for policy in policies if self.site_by_site else ():
+                seed = f", seed {policy.config.training.get('seed')}" if len(policies) > 1 else ""
+                rules[f"{name}, site by site{seed}"] = partial(SiteBySiteScorer, policy)
         if self.posterior:
             from crystal_agents.synthetic import SyntheticGenerator
             from crystal_agents.synthetic.posterior_scorer import PosteriorScorer

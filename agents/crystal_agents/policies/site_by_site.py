@@ -1,0 +1,35 @@
+"""Decisions of a policy for each site alone."""
+
+import dataclasses
+
+import numpy as np
+
+from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
+from crystal_gym.episode import EpisodeState, EpisodeTable
+
+
+class SiteBySiteScorer:
+    """A scorer that does not receive the elements which the policy has chosen before.
+
+    A policy treats its earlier choices as evidence, so its greedy choices approach the most
+    probable filling. The elements with the highest probabilities given only the geometry and the
+    kept sites have the highest expected accuracy instead.
+
+    Args:
+        policy: The policy, with the vocabulary of the table.
+        table: The crystals.
+
+    Raises:
+        CrystalGymError: See ``PolicyScorer``.
+    """
+
+    def __init__(self, policy: SkeletonPolicy, table: EpisodeTable) -> None:
+        self._scorer = PolicyScorer(policy, table)
+
+    def __call__(self, state: EpisodeState) -> np.ndarray:
+        """Return the logits in a batch of B episodes, float32 (B, V)."""
+        elements = state.elements.copy()
+        position = np.arange(state.order.shape[1])
+        episode, place = np.nonzero((position >= state.n_kept[:, None]) & (state.order >= 0))
+        elements[episode, state.order[episode, place]] = 0
+        return self._scorer(dataclasses.replace(state, elements=elements))
