@@ -126,7 +126,7 @@ def content(path: Path) -> str:
     data = path.read_bytes()
     if path.suffix == ".json":
         data = json.dumps(without_times(json.loads(data))).encode()
-    if path.suffix == ".csv" and path.name == "metrics.csv":
+    if path.name == "metrics.csv":
         rows = list(csv.DictReader(data.decode().splitlines()))
         data = json.dumps([without_times(row) for row in rows]).encode()
     return hashlib.sha256(data).hexdigest()
@@ -154,15 +154,14 @@ def half_made(folder: Path, expected: dict[str, str]) -> Iterator[str]:
                 yield name
 
 
-def new_folder(place: Path, name: str, args: Args) -> Path:
-    """Return a new folder in which a command can run."""
+def new_folder(place: Path, name: str, args: Args) -> None:
+    """Make a new folder in which a command can run."""
     shutil.rmtree(place, ignore_errors=True)
     (place / "home").mkdir(parents=True)
     if name == "prepare":
         write_crystals(place / "crystals.csv", args.crystals)
     for command in COMMANDS[name][1]:
         run(command, place)
-    return place
 
 
 def copy(name: str, args: Args) -> Path:
@@ -174,9 +173,17 @@ def copy(name: str, args: Args) -> Path:
 
 
 def undisturbed(name: str, args: Args) -> dict[str, Any]:
-    """Return the duration and the files of an undisturbed run."""
-    place = copy(name, args)
-    return {"seconds": run(COMMANDS[name][0], place), "files": contents(place)}
+    """Return the duration and the files of an undisturbed run, which a second run must repeat."""
+    new_folder(args.folder / f"{name}-prepared", name, args)
+    runs = []
+    for _ in range(2):
+        place = copy(name, args)
+        runs.append({"seconds": run(COMMANDS[name][0], place), "files": contents(place)})
+    first, second = runs
+    if first["files"] != second["files"]:
+        different = sorted(set(first["files"].items()) ^ set(second["files"].items()))
+        sys.exit(f"Two undisturbed runs of {name} differ: {different}")
+    return first
 
 
 def trial(name: str, args: Args, moment: float, expected: dict[str, str]) -> dict[str, Any]:
@@ -196,15 +203,7 @@ def measure(args: Args) -> dict[str, Any]:
     args.folder = args.folder.absolute()
     result: dict[str, Any] = {}
     for name in args.commands:
-        file = args.folder / f"{name}.json"
-        if not file.is_file():
-            new_folder(args.folder / f"{name}-prepared", name, args)
-            first, second = (undisturbed(name, args) for _ in range(2))
-            if first["files"] != second["files"]:
-                different = sorted(set(first["files"].items()) ^ set(second["files"].items()))
-                sys.exit(f"Two undisturbed runs of {name} differ: {different}")
-            file.write_text(json.dumps(first))
-        reference = json.loads(file.read_text())
+        reference = common.stored(args.folder / f"{name}.json", partial(undisturbed, name, args))
         moments = random.Random(f"{args.seed} {name}")  # noqa: S311 - not for security
         done = []
         for number in range(args.trials):

@@ -11,6 +11,7 @@ from crystal_agents.cli.cluster_command import ClusterCommand
 from crystal_agents.cli.command import RESUMES, console
 from crystal_agents.cli.policy_collection import PolicyCollection
 from crystal_agents.cli.target_values import parse_targets
+from crystal_agents.training.loggers import LoggerName
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -94,7 +95,7 @@ class Finetune(ClusterCommand):
     checkpoint_seconds: float = 60.0
     """Time between checkpoints, in seconds."""
 
-    logger: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    logger: tuple[LoggerName, ...] = ()
     """Also log the learning curve with TensorBoard or Weights & Biases (package wandb)."""
 
     def run(self) -> None:

@@ -9,6 +9,7 @@ import tyro
 
 from crystal_agents.cli.command import RESUMES, Command, console
 from crystal_agents.cli.kept_sites import parse_keep
+from crystal_agents.training.loggers import LoggerName
 from crystal_agents.training.recipes import Recipe, get_recipe
 
 
@@ -83,7 +84,7 @@ class Train(Command):
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     """Floating-point precision."""
 
-    logger: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    logger: tuple[LoggerName, ...] = ()
     """Also log the metrics of each epoch with TensorBoard or Weights & Biases (package wandb)."""
 
     def run(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import tyro
 
 from crystal_agents.cli.command import RESUMES, Command, console
+from crystal_agents.training.loggers import LoggerName
 from crystal_agents.training.recipes import get_recipe
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class TrainOffline(Command):
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     """Floating-point precision."""
 
-    logger: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    logger: tuple[LoggerName, ...] = ()
     """Also log the metrics of each epoch with TensorBoard or Weights & Biases (package wandb)."""
 
     def run(self) -> None:

@@ -16,7 +16,7 @@ from crystal_agents.evaluation.returns import nan_means
 from crystal_agents.online.warm_start import extract_policy, fingerprint_of
 from crystal_agents.policies.policy import SkeletonPolicy
 from crystal_agents.training.history import write_history
-from crystal_agents.training.loggers import MetricsLogger, open_loggers
+from crystal_agents.training.loggers import LoggerName, MetricsLogger, open_loggers
 from crystal_datasets.replay import EpisodeRecorder
 from crystal_gym.errors import CrystalGymError, DamagedFileError
 from crystal_gym.rewards.visit_counts import VisitCounts, load_counts, save_counts
@@ -44,7 +44,7 @@ def fine_tune(
     seed: int = 0,
     recorder: EpisodeRecorder | None = None,
     checkpoint_seconds: float = 60.0,
-    loggers: Sequence[str] = (),
+    loggers: Sequence[LoggerName] = (),
     progress: bool = True,
 ) -> SkeletonPolicy:
     """Train a model in its environment, and resume from the run's checkpoint if there is one.

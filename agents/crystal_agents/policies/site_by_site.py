@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from crystal_agents.policies.policy import PolicyScorer, SkeletonPolicy
-from crystal_gym.episode import EpisodeState, EpisodeTable
+from crystal_gym.episode import EpisodeState, EpisodeTable, start
 
 
 class SiteBySiteScorer:
@@ -25,11 +25,11 @@ class SiteBySiteScorer:
 
     def __init__(self, policy: SkeletonPolicy, table: EpisodeTable) -> None:
         self._scorer = PolicyScorer(policy, table)
+        self._table = table
 
     def __call__(self, state: EpisodeState) -> np.ndarray:
         """Return the logits in a batch of B episodes, float32 (B, V)."""
-        elements = state.elements.copy()
-        position = np.arange(state.order.shape[1])
-        episode, place = np.nonzero((position >= state.n_kept[:, None]) & (state.order >= 0))
-        elements[episode, state.order[episode, place]] = 0
-        return self._scorer(dataclasses.replace(state, elements=elements))
+        initial = start(
+            self._table, state.crystal, state.order, state.n_kept, kept_elements=state.elements
+        )
+        return self._scorer(dataclasses.replace(state, elements=initial.elements))

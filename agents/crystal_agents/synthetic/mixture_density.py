@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from crystal_agents.networks.dropout import Dropout
+from crystal_agents.synthetic.config import DensityConfig
 
 # Number of fillings whose densities are computed together, which bounds the memory.
 _BLOCK = 512
@@ -94,8 +95,8 @@ class GeometryDensity(nn.Module):
         hidden: int = 384,
         layers: int = 4,
         components: int = 8,
-        embedding: int = 16,
-        dropout: float = 0.2,
+        embedding: int = DensityConfig.embedding,
+        dropout: float = DensityConfig.dropout,
     ) -> None:
         super().__init__()
         self.size, self.components = size, components
@@ -155,7 +156,7 @@ def fit_density(
     steps: int = 8000,
     batch_size: int = 512,
     learning_rate: float = 3e-3,
-    weight_decay: float = 0.3,
+    weight_decay: float = DensityConfig.weight_decay,
     embedding_decay: float = 0.05,
     noise: float = 0.01,
     average: float = 0.998,

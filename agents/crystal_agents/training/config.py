@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from crystal_agents.training.loggers import LoggerName
 from crystal_agents.training.precision import Precision
 from crystal_agents.training.recipes import Recipe
 from crystal_agents.training.seeding import check_seed
@@ -47,7 +48,7 @@ class TrainingConfig:
     devices: int = 1
     precision: Precision = "32-true"
     deadline: float = math.inf
-    loggers: tuple[str, ...] = ()
+    loggers: tuple[LoggerName, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any, Literal, Protocol
 from crystal_gym.errors import CrystalGymError, UnknownNameError
 
 LoggerName = Literal["tensorboard", "wandb"]
-LOGGERS: tuple[LoggerName, ...] = ("tensorboard", "wandb")
 
 
 class MetricsLogger(Protocol):
@@ -92,8 +91,14 @@ class WeightsAndBiases:
         self._run.finish()
 
 
+LOGGERS: dict[LoggerName, Callable[[Path], MetricsLogger]] = {
+    "tensorboard": TensorBoard,
+    "wandb": WeightsAndBiases,
+}
+
+
 @contextmanager
-def open_loggers(names: Sequence[str], run: Path) -> Iterator[list[MetricsLogger]]:
+def open_loggers(names: Sequence[LoggerName], run: Path) -> Iterator[list[MetricsLogger]]:
     """Yield the loggers with these names, which are closed at the end of the block.
 
     Args:
@@ -109,7 +114,7 @@ def open_loggers(names: Sequence[str], run: Path) -> Iterator[list[MetricsLogger
         for name in names:
             if name not in LOGGERS:
                 raise UnknownNameError("logger", name, LOGGERS)
-            made.append(TensorBoard(run) if name == "tensorboard" else WeightsAndBiases(run))
+            made.append(LOGGERS[name](run))
         yield made
     finally:
         for logger in made:
